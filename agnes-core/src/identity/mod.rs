@@ -1,0 +1,5 @@
+//! People: who exists, who is active.
+
+mod users;
+
+pub use users::*;

@@ -1,0 +1,108 @@
+//! Users and the repository that keeps them.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Coded, ErrorKind, Result};
+
+/// A person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// 32 hex digits or a UUID; older installations may hold other texts.
+    pub id: String,
+    /// Unique, stored trimmed and case-folded.
+    pub email: String,
+    /// For people.
+    pub name: Option<String>,
+    /// Inactive users pass no check.
+    pub active: bool,
+    /// When they were made inactive.
+    pub deactivated_at: Option<DateTime<Utc>>,
+    /// By whom.
+    pub deactivated_by: Option<String>,
+    /// When the row was made.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When the row was last changed.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// Whether they finished the first-steps page.
+    pub onboarded: bool,
+    /// When they last fetched the manifest.
+    pub last_pull_at: Option<DateTime<Utc>>,
+}
+
+/// An e-mail address as it is stored and compared: trimmed, case-folded.
+///
+/// # Errors
+/// [`UserError::InvalidEmail`] unless it has one `@` with text on both sides, no white
+/// space or control character, and at most 254 bytes (RFC 5321).
+pub fn normal_email(text: &str) -> Result<String> {
+    let email = text.trim().to_lowercase();
+    let valid = email.len() <= 254
+        && !email.chars().any(|c| c.is_whitespace() || c.is_control())
+        && email.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty() && !domain.is_empty() && !domain.contains('@')
+        });
+    if valid { Ok(email) } else { Err(UserError::InvalidEmail { email: crate::ident::printable(text, 80) }.into()) }
+}
+
+/// Keeps users. Every method is one transaction and bumps
+/// [`crate::store::Store::revision`] when it changed something a decision depends on.
+#[async_trait]
+pub trait UserRepository: Send + Sync {
+    /// Inserts a user and, when active, makes them a member of Everyone (`system_seed`).
+    /// `user_exists` when the address is taken.
+    async fn insert(&self, user: &User) -> Result<()>;
+    /// One user by id.
+    async fn get(&self, id: &str) -> Result<Option<User>>;
+    /// One user by address, trimmed and case-folded.
+    async fn by_email(&self, email: &str) -> Result<Option<User>>;
+    /// All users by address.
+    async fn list(&self) -> Result<Vec<User>>;
+    /// Activates or deactivates. `user_not_found`; `last_admin` when no other active
+    /// Admin would remain.
+    async fn set_active(&self, id: &str, active: bool, by: &str, now: DateTime<Utc>) -> Result<User>;
+    /// Deletes a user with memberships, tokens, preferences; audit rows stay.
+    /// `user_not_found`, `last_admin`.
+    async fn delete(&self, id: &str) -> Result<()>;
+    /// Notes that the user fetched the manifest.
+    async fn touch_last_pull(&self, id: &str, now: DateTime<Utc>) -> Result<()>;
+}
+
+/// What can go wrong with users.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum UserError {
+    #[error("there is no user `{user}`")]
+    NotFound { user: String },
+    #[error("a user with the address `{email}` exists already")]
+    Exists { email: String },
+    #[error("`{email}` is not an e-mail address")]
+    InvalidEmail { email: String },
+    #[error("nobody can deactivate or delete themselves")]
+    SelfTarget,
+}
+
+impl Coded for UserError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Exists { .. } | Self::SelfTarget => ErrorKind::Conflict,
+            Self::InvalidEmail { .. } => ErrorKind::InvalidInput,
+        }
+    }
+    fn code(&self) -> &str {
+        match self {
+            Self::NotFound { .. } => "user_not_found",
+            Self::Exists { .. } => "user_exists",
+            Self::InvalidEmail { .. } => "invalid_email",
+            Self::SelfTarget => "self_target",
+        }
+    }
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some("`agnes admin user list` shows the users".to_owned()),
+            _ => None,
+        }
+    }
+}

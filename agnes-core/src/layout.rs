@@ -1,0 +1,121 @@
+//! Where things are inside a data folder.
+
+use std::path::{Path, PathBuf};
+
+use crate::ident::{SourceName, TableName};
+
+/// A data folder: everything an installation consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFolder {
+    root: PathBuf,
+    state: PathBuf,
+}
+
+impl DataFolder {
+    /// The folder at `root`, state under `root/state`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        let state = root.join("state");
+        Self { root, state }
+    }
+
+    /// The same folder with its state elsewhere (`STATE_DIR`).
+    #[must_use]
+    pub fn with_state_dir(mut self, state: impl Into<PathBuf>) -> Self {
+        self.state = state.into();
+        self
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// `state/`.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+    /// `state/system.duckdb`.
+    #[must_use]
+    pub fn state_db(&self) -> PathBuf {
+        self.state.join("system.duckdb")
+    }
+    /// `state/instance.yaml`, the writable configuration overlay.
+    #[must_use]
+    pub fn config_overlay(&self) -> PathBuf {
+        self.state.join("instance.yaml")
+    }
+    /// `state/holder.lock`, locked by the process that holds the folder.
+    #[must_use]
+    pub fn holder_lock(&self) -> PathBuf {
+        self.state.join("holder.lock")
+    }
+    /// `state/holder.sock`, where the holder listens.
+    #[must_use]
+    pub fn holder_socket(&self) -> PathBuf {
+        self.state.join("holder.sock")
+    }
+    /// `extracts/`.
+    #[must_use]
+    pub fn extracts(&self) -> PathBuf {
+        self.root.join("extracts")
+    }
+    /// `extracts/<source>/`.
+    #[must_use]
+    pub fn extract(&self, source: &SourceName) -> PathBuf {
+        self.extracts().join(source.as_str())
+    }
+    /// `analytics/`.
+    #[must_use]
+    pub fn analytics(&self) -> PathBuf {
+        self.root.join("analytics")
+    }
+    /// `analytics/server.duckdb`, the master of views that other tools open.
+    #[must_use]
+    pub fn master(&self) -> PathBuf {
+        self.analytics().join("server.duckdb")
+    }
+    /// `analytics/blobs/`.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.analytics().join("blobs")
+    }
+    /// `analytics/blobs/<first two digits>/<sha256>.parquet`.
+    #[must_use]
+    pub fn blob(&self, sha256: &str) -> PathBuf {
+        self.blobs().join(&sha256[..2.min(sha256.len())]).join(format!("{sha256}.parquet"))
+    }
+    /// `analytics/generations/`.
+    #[must_use]
+    pub fn generations(&self) -> PathBuf {
+        self.analytics().join("generations")
+    }
+    /// `analytics/generations/<number>.json`.
+    #[must_use]
+    pub fn generation(&self, number: u64) -> PathBuf {
+        self.generations().join(format!("{number:010}.json"))
+    }
+    /// `analytics/current`, the number of the published generation.
+    #[must_use]
+    pub fn current(&self) -> PathBuf {
+        self.analytics().join("current")
+    }
+    /// `tmp/`, parent of scratch folders unless `AGNES_TEMP_DIR` says otherwise.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+}
+
+/// `data/<table>.parquet` inside an extract folder.
+#[must_use]
+pub fn single_file(extract: &Path, table: &TableName) -> PathBuf {
+    extract.join("data").join(format!("{table}.parquet"))
+}
+
+/// `data/<table>/` inside an extract folder, for partitioned tables.
+#[must_use]
+pub fn parts_folder(extract: &Path, table: &TableName) -> PathBuf {
+    extract.join("data").join(table.as_str())
+}

@@ -1,0 +1,31 @@
+//! Agnes: a governed data engine. See [`Engine`].
+
+pub mod audit;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod connector;
+pub mod context;
+pub mod duck;
+pub mod engine;
+pub mod error;
+pub mod extract;
+pub mod ident;
+pub mod identity;
+pub mod layout;
+pub mod orchestrator;
+pub mod profile;
+pub mod query;
+pub mod rbac;
+pub mod registry;
+pub mod sandbox;
+pub mod schedule;
+pub mod secret;
+pub mod store;
+pub mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use context::CallContext;
+pub use engine::{Engine, EngineBuilder};
+pub use error::{Error, ErrorKind, Result};

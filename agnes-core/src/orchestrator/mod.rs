@@ -1,0 +1,5 @@
+//! From extracts to one published catalog: immutable generations of content-addressed blobs.
+
+mod generation;
+
+pub use generation::*;

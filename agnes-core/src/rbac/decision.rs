@@ -1,0 +1,216 @@
+//! The decision: pure, values in, values out.
+
+use std::collections::BTreeSet;
+
+use super::{AccessError, AccessSnapshot, Principal, ResourceType};
+use crate::error::Result;
+
+/// Ids of the internal tables: every active user may name them, rows are filtered per caller.
+pub const INTERNAL_TABLES: [&str; 3] = ["agnes_sessions", "agnes_telemetry", "agnes_audit"];
+
+/// Why a decision came out as it did; goes into the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Reason {
+    /// The caller owns the data folder.
+    TrustedOwner,
+    /// The caller is a member of Admin.
+    Admin,
+    /// An internal table; rows are filtered.
+    InternalTable,
+    /// A grant opens it.
+    Grant {
+        /// The group the grant belongs to.
+        group_id: String,
+        /// The grant.
+        grant_id: String,
+    },
+    /// Nothing opens it.
+    NoGrant,
+    /// The user is unknown or not active.
+    InactiveUser,
+}
+
+/// One answer with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Decision {
+    /// Allowed or not.
+    pub allowed: bool,
+    /// Why.
+    #[serde(flatten)]
+    pub reason: Reason,
+}
+
+/// What a principal may read of one resource type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accessible {
+    /// Everything that exists.
+    All,
+    /// These ids (case-folded for tables).
+    Only(BTreeSet<String>),
+}
+
+impl Accessible {
+    /// Whether the set holds `id` (case-folded by the caller for tables).
+    #[must_use]
+    pub fn contains(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(id),
+        }
+    }
+}
+
+/// `id` as grants compare it.
+#[must_use]
+pub fn fold_resource_id(resource_type: ResourceType, id: &str) -> String {
+    if resource_type == ResourceType::Table { id.to_lowercase() } else { id.to_owned() }
+}
+
+impl AccessSnapshot {
+    /// Whether `principal` is the owner or an active member of Admin.
+    #[must_use]
+    pub fn is_admin(&self, principal: &Principal) -> bool {
+        principal.is_trusted_owner()
+            || self.active_users.contains_key(principal.user_id())
+                && self.admin_group.as_ref().is_some_and(|admin| {
+                    self.groups_of.get(principal.user_id()).is_some_and(|groups| groups.contains(admin))
+                })
+    }
+
+    /// Whether `principal` is the owner or an active user.
+    #[must_use]
+    pub fn is_active(&self, principal: &Principal) -> bool {
+        principal.is_trusted_owner() || self.active_users.contains_key(principal.user_id())
+    }
+
+    /// Refuses unknown and inactive users.
+    ///
+    /// # Errors
+    /// [`AccessError::InactivePrincipal`].
+    pub fn require_active(&self, principal: &Principal) -> Result<()> {
+        if self.is_active(principal) { Ok(()) } else { Err(AccessError::InactivePrincipal.into()) }
+    }
+
+    /// Refuses everybody but admins.
+    ///
+    /// # Errors
+    /// [`AccessError::InactivePrincipal`], [`AccessError::AdminRequired`].
+    pub fn require_admin(&self, principal: &Principal) -> Result<()> {
+        self.require_active(principal)?;
+        if self.is_admin(principal) { Ok(()) } else { Err(AccessError::AdminRequired.into()) }
+    }
+
+    /// May `principal` use this resource, and why.
+    #[must_use]
+    pub fn decide(&self, principal: &Principal, resource_type: ResourceType, id: &str) -> Decision {
+        let allow = |reason| Decision { allowed: true, reason };
+        let deny = |reason| Decision { allowed: false, reason };
+        if principal.is_trusted_owner() {
+            return allow(Reason::TrustedOwner);
+        }
+        if !self.is_active(principal) {
+            return deny(Reason::InactiveUser);
+        }
+        let id = fold_resource_id(resource_type, id);
+        if resource_type == ResourceType::Table && INTERNAL_TABLES.contains(&id.as_str()) {
+            return allow(Reason::InternalTable);
+        }
+        if self.is_admin(principal) {
+            return allow(Reason::Admin);
+        }
+        let groups = self.groups_of.get(principal.user_id());
+        let grant = self.grants.get(&(resource_type, id)).and_then(|grants| {
+            grants.iter().find(|(group, _)| groups.is_some_and(|mine| mine.contains(group)))
+        });
+        match grant {
+            Some((group_id, grant_id)) => {
+                allow(Reason::Grant { group_id: group_id.clone(), grant_id: grant_id.clone() })
+            }
+            None => deny(Reason::NoGrant),
+        }
+    }
+
+    /// Everything of one type that `principal` may use: one question, not one per row.
+    /// Internal tables are not listed here.
+    #[must_use]
+    pub fn accessible(&self, principal: &Principal, resource_type: ResourceType) -> Accessible {
+        if !self.is_active(principal) {
+            return Accessible::Only(BTreeSet::new());
+        }
+        if self.is_admin(principal) {
+            return Accessible::All;
+        }
+        let ids = self
+            .groups_of
+            .get(principal.user_id())
+            .into_iter()
+            .flatten()
+            .filter_map(|group| self.granted_to.get(&(group.clone(), resource_type)))
+            .flatten()
+            .cloned()
+            .collect();
+        Accessible::Only(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rbac::{AuthMethod, ClientKind};
+
+    fn snapshot() -> AccessSnapshot {
+        let mut s = AccessSnapshot { admin_group: Some("ga".into()), ..AccessSnapshot::default() };
+        for (user, groups) in [("ann", vec!["ga"]), ("bob", vec!["gb"]), ("cy", vec![])] {
+            s.active_users.insert(user.into(), format!("{user}@acme.example"));
+            s.groups_of.insert(user.into(), groups.into_iter().map(String::from).collect());
+        }
+        s.groups_of.insert("gone".into(), ["ga".to_owned()].into());
+        s.grants.insert((ResourceType::Table, "orders".into()), vec![("gb".into(), "g1".into())]);
+        s.granted_to.insert(("gb".into(), ResourceType::Table), ["orders".to_owned()].into());
+        s
+    }
+
+    fn user(id: &str) -> Principal {
+        Principal::user(id, AuthMethod::Session, ClientKind::Web)
+    }
+
+    #[test]
+    fn decisions() {
+        let s = snapshot();
+        let check = |who: &str, table: &str, allowed: bool| {
+            assert_eq!(s.decide(&user(who), ResourceType::Table, table).allowed, allowed, "{who} {table}");
+        };
+        check("ann", "orders", true);
+        check("ann", "salaries", true);
+        check("bob", "orders", true);
+        check("bob", "ORDERS", true);
+        check("bob", "salaries", false);
+        check("bob", "agnes_audit", true);
+        check("cy", "orders", false);
+        check("gone", "orders", false);
+        check("gone", "agnes_audit", false);
+        assert_eq!(
+            s.decide(&user("bob"), ResourceType::Table, "orders").reason,
+            Reason::Grant { group_id: "gb".into(), grant_id: "g1".into() }
+        );
+    }
+
+    #[test]
+    fn a_missing_admin_group_makes_nobody_admin() {
+        let s = AccessSnapshot { admin_group: None, ..snapshot() };
+        assert!(!s.is_admin(&user("ann")));
+        assert!(s.require_admin(&user("ann")).is_err());
+    }
+
+    #[test]
+    fn sets_agree_with_single_decisions() {
+        let s = snapshot();
+        for who in ["ann", "bob", "cy", "gone"] {
+            let set = s.accessible(&user(who), ResourceType::Table);
+            for table in ["orders", "salaries"] {
+                assert_eq!(set.contains(table), s.decide(&user(who), ResourceType::Table, table).allowed);
+            }
+        }
+    }
+}

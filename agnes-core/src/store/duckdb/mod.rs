@@ -1,0 +1,1 @@
+//! State in one embedded DuckDB file.

@@ -1,0 +1,1 @@
+//! State in memory, for tests, examples and throw-away engines.

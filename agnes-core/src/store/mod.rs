@@ -1,0 +1,79 @@
+//! Where state lives: [`Store`] hands out the repositories of every domain.
+//!
+//! Implementations: [`duckdb`] (the embedded default, `state/system.duckdb`) and
+//! [`memory`]. One contract suite runs against each.
+
+pub mod duckdb;
+pub mod memory;
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+
+use crate::audit::AuditRepository;
+use crate::error::Result;
+use crate::identity::UserRepository;
+use crate::rbac::AccessRepository;
+use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
+use crate::sync::{JobRepository, ProfileRepository, SyncRepository};
+
+/// Newest version of the state schema this build writes.
+pub const STATE_SCHEMA_VERSION: i32 = 52;
+
+/// Hands out the repositories.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// People.
+    fn users(&self) -> Arc<dyn UserRepository>;
+    /// Groups, members, grants.
+    fn access(&self) -> Arc<dyn AccessRepository>;
+    /// Registered tables.
+    fn tables(&self) -> Arc<dyn TableRepository>;
+    /// Configured sources.
+    fn sources(&self) -> Arc<dyn SourceRepository>;
+    /// View ownership.
+    fn ownership(&self) -> Arc<dyn OwnershipRepository>;
+    /// Sync state and history.
+    fn sync(&self) -> Arc<dyn SyncRepository>;
+    /// Profiles.
+    fn profiles(&self) -> Arc<dyn ProfileRepository>;
+    /// Durable jobs.
+    fn jobs(&self) -> Arc<dyn JobRepository>;
+    /// The audit log.
+    fn audit(&self) -> Arc<dyn AuditRepository>;
+
+    /// Counter in memory that every transaction moves which changed what an access
+    /// decision depends on: users, groups, members, grants.
+    fn revision(&self) -> u64;
+    /// Rows of one internal table (`agnes_sessions`, `agnes_telemetry`, `agnes_audit`) as
+    /// Arrow, JSON columns as text: all of them, or those of one user. The fallback to
+    /// the local part of the address is used only when it is unique among users.
+    async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>>;
+    /// Schema version of the state, and whether this process may write it.
+    async fn schema(&self) -> Result<SchemaInfo>;
+    /// Writes everything to the main file, so that a copy of it is complete.
+    async fn checkpoint(&self) -> Result<()>;
+    /// A consistent copy of the state into `folder` (made when missing), for backups.
+    async fn backup_to(&self, folder: &std::path::Path) -> Result<()>;
+    /// Checkpoints and closes; later calls fail.
+    async fn close(&self) -> Result<()>;
+}
+
+/// Whose rows of an internal table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InternalScope {
+    /// The caller.
+    pub user_id: String,
+    /// Their address, when they are a user.
+    pub email: Option<String>,
+}
+
+/// Version of a state schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SchemaInfo {
+    /// The version in the file.
+    pub version: i32,
+    /// Whether it may be written by this build.
+    pub writable: bool,
+}
