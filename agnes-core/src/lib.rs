@@ -13,6 +13,7 @@ pub mod extract;
 pub mod ident;
 pub mod identity;
 pub mod layout;
+pub mod local;
 pub mod orchestrator;
 pub mod profile;
 pub mod query;
