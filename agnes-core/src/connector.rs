@@ -51,6 +51,7 @@ pub struct SourceContext {
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
+    parent: Option<Arc<Cancel>>,
     hooks: Arc<std::sync::Mutex<Vec<crate::duck::Interrupter>>>,
 }
 
@@ -66,13 +67,22 @@ impl Cancel {
     /// Whether the run should end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::SeqCst)
+        self.flag.load(Ordering::SeqCst) || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
+    }
+
+    /// One that can be cancelled alone, and is cancelled with this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { parent: Some(Arc::new(self.clone())), ..Self::default() }
     }
 
     /// Has `interrupter` interrupted when the run is cancelled (at once, if it already is).
     pub fn interrupts(&self, interrupter: crate::duck::Interrupter) {
         if self.is_cancelled() {
             interrupter.interrupt();
+        }
+        if let Some(parent) = &self.parent {
+            parent.interrupts(interrupter.clone());
         }
         self.hooks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(interrupter);
     }

@@ -1,15 +1,20 @@
 //! The one handle every frontend holds.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::audit::AuditLog;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::connector::ConnectorRegistry;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::DataFolder;
+use crate::local::HolderLock;
 use crate::orchestrator::Generation;
 use crate::rbac::AccessSnapshot;
+use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
 use crate::store::Store;
 
@@ -34,9 +39,61 @@ struct Inner {
     clock: Arc<dyn Clock>,
     generation: RwLock<Arc<Generation>>,
     access: RwLock<Option<Arc<AccessSnapshot>>>,
+    tables: RwLock<Option<Arc<TableIndex>>>,
+    tables_revision: AtomicU64,
+    audit: AuditLog,
+    /// Held as long as the engine lives.
+    #[expect(dead_code, reason = "released when dropped")]
+    lock: HolderLock,
+}
+
+/// Registered tables by id and by name, both case-folded.
+#[derive(Debug, Default)]
+pub(crate) struct TableIndex {
+    by_id: HashMap<String, Arc<RegisteredTable>>,
+    by_name: HashMap<String, Arc<RegisteredTable>>,
+}
+
+impl TableIndex {
+    fn new(tables: Vec<RegisteredTable>) -> Self {
+        let mut index = Self::default();
+        for table in tables.into_iter().map(Arc::new) {
+            index.by_id.insert(table.id.to_lowercase(), table.clone());
+            index.by_name.insert(table.name.to_lowercase(), table);
+        }
+        index
+    }
+
+    /// The row with this id, else with this name.
+    pub(crate) fn find(&self, id_or_name: &str) -> Option<&Arc<RegisteredTable>> {
+        let folded = id_or_name.to_lowercase();
+        self.by_id.get(&folded).or_else(|| self.by_name.get(&folded))
+    }
+
+    /// The row that publishes this name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<RegisteredTable>> {
+        self.by_name.get(&name.to_lowercase())
+    }
+
+    /// The id that grants use for a published name: the row's, else the name itself.
+    pub(crate) fn id_of(&self, name: &str) -> String {
+        let folded = name.to_lowercase();
+        self.by_name.get(&folded).map_or(folded, |row| row.id.to_lowercase())
+    }
+
+    /// All rows, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<RegisteredTable>> {
+        self.by_id.values()
+    }
 }
 
 impl Engine {
+    /// Says how to open the data folder at `root`.
+    #[must_use]
+    pub fn builder(root: impl Into<PathBuf>) -> EngineBuilder {
+        EngineBuilder::new(root)
+    }
+
     /// The data folder.
     #[must_use]
     pub fn folder(&self) -> &DataFolder {
@@ -69,6 +126,41 @@ impl Engine {
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
+    }
+
+    pub(crate) fn audit_log(&self) -> &AuditLog {
+        &self.inner.audit
+    }
+
+    /// The registry, as of now.
+    pub(crate) async fn table_index(&self) -> Result<Arc<TableIndex>> {
+        if let Some(index) = self.inner.tables.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Ok(index.clone());
+        }
+        let revision = self.inner.tables_revision.load(Ordering::SeqCst);
+        let index = Arc::new(TableIndex::new(self.store().tables().list().await?));
+        let mut kept = self.inner.tables.write().unwrap_or_else(PoisonError::into_inner);
+        // A write since then may be missing in what was read.
+        if self.inner.tables_revision.load(Ordering::SeqCst) == revision {
+            *kept = Some(index.clone());
+        }
+        Ok(index)
+    }
+
+    /// Forgets what was read of the registry; whoever writes it calls this.
+    pub(crate) fn tables_changed(&self) {
+        let mut kept = self.inner.tables.write().unwrap_or_else(PoisonError::into_inner);
+        self.inner.tables_revision.fetch_add(1, Ordering::SeqCst);
+        *kept = None;
+    }
+
+    /// Ends background work, writes what is queued, and closes the state. Later calls fail.
+    ///
+    /// # Errors
+    /// What the state said on closing.
+    pub async fn close(&self) -> Result<()> {
+        self.audit_log().flush().await;
+        self.store().close().await
     }
 
     /// The published catalog, as of now. It stays valid however long it is held.
@@ -121,5 +213,99 @@ impl EngineBuilder {
             store: None,
             scratch: None,
         }
+    }
+
+    /// Uses this configuration.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Knows these connectors.
+    #[must_use]
+    pub fn connectors(mut self, connectors: ConnectorRegistry) -> Self {
+        self.connectors = connectors;
+        self
+    }
+
+    /// Takes secrets from here instead of the process environment.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Arc<dyn SecretSource>) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// Takes the time from here.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Keeps state here instead of in `state/system.duckdb`.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Puts scratch folders below this folder instead of `tmp/` in the data folder.
+    #[must_use]
+    pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.scratch = Some(folder.into());
+        self
+    }
+
+    /// Keeps state in this folder instead of `state/` in the data folder.
+    #[must_use]
+    pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = self.folder.with_state_dir(folder);
+        self
+    }
+
+    /// Opens the folder, makes it when missing, migrates its state and repairs what a kill
+    /// left behind. Call it inside a multi-threaded Tokio runtime.
+    ///
+    /// # Errors
+    /// `data_folder_held` when another process holds the folder, `state_too_new`,
+    /// `state_unreadable`, I/O errors.
+    pub async fn open(self) -> Result<Engine> {
+        let scratch = self.scratch.unwrap_or_else(|| self.folder.scratch());
+        let folder = self.folder.clone();
+        let given = self.store;
+        let scratch_now = scratch.clone();
+        let (lock, store, generation) = crate::duck::blocking(move || {
+            for dir in [folder.root(), folder.state_dir(), &folder.extracts(), &scratch_now] {
+                std::fs::create_dir_all(dir).map_err(|e| Error::io("make the data folder", e))?;
+            }
+            let lock = HolderLock::acquire(&folder)?;
+            let store: Arc<dyn Store> = given.ok_or_else(|| Error::internal("open the state", "no store was given"))?;
+            let generation = Generation::empty();
+            Ok((lock, store, generation))
+        })
+        .await?;
+        let now = self.clock.now();
+        store.access().seed_system_groups(now).await?;
+        // Nobody else runs jobs of this folder while its lock is ours.
+        store.jobs().release_all("", now).await?;
+        let engine = Engine {
+            inner: Arc::new(Inner {
+                audit: AuditLog::start(store.audit()),
+                folder: self.folder,
+                scratch,
+                config: self.config,
+                store,
+                connectors: self.connectors,
+                secrets: self.secrets,
+                clock: self.clock,
+                generation: RwLock::new(Arc::new(generation)),
+                access: RwLock::new(None),
+                tables: RwLock::new(None),
+                tables_revision: AtomicU64::new(0),
+                lock,
+            }),
+        };
+        Ok(engine)
     }
 }

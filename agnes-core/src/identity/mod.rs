@@ -1,5 +1,7 @@
-//! People: who exists, who is active.
+//! People and groups: who exists, who is active, who belongs where, what is granted to whom.
 
+mod service;
 mod users;
 
+pub use service::*;
 pub use users::*;

@@ -1,4 +1,4 @@
-//! What happened: who did what, on which resource, allowed or not, by which grant.
+//! One row of the audit log, and the repository that keeps them.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
