@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use crate::audit::AuditLog;
 use crate::clock::{Clock, SystemClock};
@@ -11,12 +12,15 @@ use crate::config::Config;
 use crate::connector::ConnectorRegistry;
 use crate::error::{Error, Result};
 use crate::layout::DataFolder;
-use crate::local::HolderLock;
+use crate::local::{HolderLock, Listener};
 use crate::orchestrator::Generation;
 use crate::rbac::AccessSnapshot;
 use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
 use crate::store::Store;
+
+/// How long [`Engine::close`] waits for calls of other processes that are being answered.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// A data folder, opened: sync, publish, grant, query. Cheap to clone.
 ///
@@ -42,6 +46,8 @@ struct Inner {
     tables: RwLock<Option<Arc<TableIndex>>>,
     tables_revision: AtomicU64,
     audit: AuditLog,
+    /// Serves other processes of the same user, until closed.
+    listener: Mutex<Option<Listener>>,
     /// Held as long as the engine lives.
     #[expect(dead_code, reason = "released when dropped")]
     lock: HolderLock,
@@ -84,6 +90,18 @@ impl TableIndex {
     /// All rows, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<RegisteredTable>> {
         self.by_id.values()
+    }
+}
+
+/// An [`Engine`] that may be gone.
+#[derive(Debug, Clone)]
+pub struct WeakEngine(Weak<Inner>);
+
+impl WeakEngine {
+    /// The engine, if somebody still holds it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Engine> {
+        self.0.upgrade().map(|inner| Engine { inner })
     }
 }
 
@@ -154,11 +172,21 @@ impl Engine {
         *kept = None;
     }
 
+    /// A handle that does not keep the engine alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.inner))
+    }
+
     /// Ends background work, writes what is queued, and closes the state. Later calls fail.
     ///
     /// # Errors
     /// What the state said on closing.
     pub async fn close(&self) -> Result<()> {
+        let listener = self.inner.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(listener) = listener {
+            listener.finish(LAST_ANSWERS).await;
+        }
         self.audit_log().flush().await;
         self.store().close().await
     }
@@ -243,6 +271,12 @@ impl EngineBuilder {
         self
     }
 
+    /// The data folder it opens.
+    #[must_use]
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
     /// Keeps state here instead of in `state/system.duckdb`.
     #[must_use]
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
@@ -303,9 +337,12 @@ impl EngineBuilder {
                 access: RwLock::new(None),
                 tables: RwLock::new(None),
                 tables_revision: AtomicU64::new(0),
+                listener: Mutex::new(None),
                 lock,
             }),
         };
+        let listener = Listener::start(engine.folder(), engine.downgrade())?;
+        *engine.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
         Ok(engine)
     }
 }

@@ -1,0 +1,299 @@
+//! `agnes admin`: nouns, verbs, and the older names that still work.
+
+use clap::{Args, Subcommand};
+
+use super::Yes;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// People
+    #[command(subcommand, after_help = "Example:\n  agnes admin user add ann@example.com --name Ann")]
+    User(UserCommand),
+    /// Groups of people
+    #[command(subcommand, after_help = "Example:\n  agnes admin group create analysts")]
+    Group(GroupCommand),
+    /// What groups may use
+    #[command(subcommand, after_help = "Example:\n  agnes admin grant create analysts table orders")]
+    Grant(GrantCommand),
+    /// Registered tables
+    #[command(subcommand, after_help = "Example:\n  agnes admin table list")]
+    Table(TableCommand),
+    /// Sync runs
+    #[command(subcommand, alias = "runs", after_help = "Example:\n  agnes admin run list")]
+    Run(RunCommand),
+    /// State of each table's sync
+    #[command(after_help = "Example:\n  agnes admin sync-state --json")]
+    SyncState,
+    /// What happened: who did what, allowed or not
+    #[command(subcommand, after_help = "Example:\n  agnes admin audit list --since 24h")]
+    Audit(AuditCommand),
+
+    /// Same as `admin user add`
+    #[command(hide = true, after_help = "Example:\n  agnes admin add-user ann@example.com")]
+    AddUser(UserAdd),
+    /// Same as `admin user list`
+    #[command(hide = true, after_help = "Example:\n  agnes admin list-users")]
+    ListUsers,
+    /// Same as `admin user remove`
+    #[command(hide = true, after_help = "Example:\n  agnes admin remove-user ann@example.com --yes")]
+    RemoveUser(UserRemove),
+    /// Same as `admin user activate`
+    #[command(hide = true, after_help = "Example:\n  agnes admin activate ann@example.com")]
+    Activate(UserRef),
+    /// Same as `admin user deactivate`
+    #[command(hide = true, after_help = "Example:\n  agnes admin deactivate ann@example.com --yes")]
+    Deactivate(UserRemove),
+    /// Same as `admin table list`
+    #[command(hide = true, after_help = "Example:\n  agnes admin list-tables")]
+    ListTables,
+    /// Same as `admin table remove`
+    #[command(hide = true, after_help = "Example:\n  agnes admin unregister-table orders --yes")]
+    UnregisterTable(TableRemove),
+    /// Same as `admin audit list`
+    #[command(hide = true, after_help = "Example:\n  agnes admin activity --since 24h")]
+    Activity(AuditArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add somebody
+    #[command(after_help = "Example:\n  agnes admin user add ann@example.com --name Ann")]
+    Add(UserAdd),
+    /// List everybody
+    #[command(after_help = "Example:\n  agnes admin user list --json")]
+    List,
+    /// What somebody may use, and through which group
+    #[command(after_help = "Example:\n  agnes admin user access ann@example.com")]
+    Access(UserRef),
+    /// Delete somebody; audit rows stay
+    #[command(after_help = "Example:\n  agnes admin user remove ann@example.com --yes")]
+    Remove(UserRemove),
+    /// Let somebody in again
+    #[command(after_help = "Example:\n  agnes admin user activate ann@example.com")]
+    Activate(UserRef),
+    /// Lock somebody out
+    #[command(after_help = "Example:\n  agnes admin user deactivate ann@example.com --yes")]
+    Deactivate(UserRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserAdd {
+    /// Address
+    pub(crate) email: String,
+    /// For people
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserRef {
+    /// Address, id or a unique prefix of one
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserRemove {
+    /// Address, id or a unique prefix of one
+    pub(crate) user: String,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// List the groups
+    #[command(after_help = "Example:\n  agnes admin group list")]
+    List,
+    /// Make a group
+    #[command(after_help = "Example:\n  agnes admin group create analysts --description 'People who ask'")]
+    Create {
+        /// Its name
+        name: String,
+        /// For people
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// Delete a group with its members and grants
+    #[command(after_help = "Example:\n  agnes admin group delete analysts --yes")]
+    Delete {
+        /// Name, id or a unique prefix of one
+        group: String,
+        #[command(flatten)]
+        yes: Yes,
+    },
+    /// List the members of a group
+    #[command(after_help = "Example:\n  agnes admin group members analysts")]
+    Members {
+        /// Name, id or a unique prefix of one
+        group: String,
+    },
+    /// Add somebody to a group
+    #[command(after_help = "Example:\n  agnes admin group add-member analysts ann@example.com")]
+    AddMember(Membership),
+    /// Take somebody out of a group
+    #[command(after_help = "Example:\n  agnes admin group remove-member analysts ann@example.com")]
+    RemoveMember(Membership),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Membership {
+    /// Name, id or a unique prefix of one
+    pub(crate) group: String,
+    /// Address, id or a unique prefix of one
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GrantCommand {
+    /// List the grants
+    #[command(after_help = "Example:\n  agnes admin grant list --group analysts")]
+    List {
+        /// Only of this type
+        #[arg(long = "type", value_name = "TYPE")]
+        resource_type: Option<String>,
+        /// Only of this group
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Open a resource to a group
+    #[command(after_help = "Example:\n  agnes admin grant create analysts table orders")]
+    Create {
+        /// Name, id or a unique prefix of one
+        group: String,
+        /// `agnes admin grant resource-types` lists them
+        resource_type: String,
+        /// Which resource
+        resource_id: String,
+    },
+    /// Close it again
+    #[command(after_help = "Example:\n  agnes admin grant delete 3f2a --yes")]
+    Delete {
+        /// The grant's id or a unique prefix of it
+        grant: String,
+        #[command(flatten)]
+        yes: Yes,
+    },
+    /// List what kinds of resource there are
+    #[command(after_help = "Example:\n  agnes admin grant resource-types")]
+    ResourceTypes,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TableCommand {
+    /// List the registered tables
+    #[command(after_help = "Example:\n  agnes admin table list")]
+    List,
+    /// Show one
+    #[command(after_help = "Example:\n  agnes admin table show orders")]
+    Show {
+        /// Id or name
+        table: String,
+    },
+    /// Take a table out of the registry, with its grants and state
+    #[command(after_help = "Example:\n  agnes admin table remove orders --yes")]
+    Remove(TableRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TableRemove {
+    /// Id or name
+    pub(crate) table: String,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunCommand {
+    /// List the runs, newest first
+    #[command(after_help = "Example:\n  agnes admin run list --limit 5")]
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show what one run did
+    #[command(after_help = "Example:\n  agnes admin run show 3f2a...")]
+    Show {
+        /// The run's id
+        id: String,
+    },
+    /// Stop a run
+    #[command(after_help = "Example:\n  agnes admin run cancel 3f2a...")]
+    Cancel {
+        /// The run's id
+        id: String,
+    },
+    /// Past syncs of one table, newest first
+    #[command(after_help = "Example:\n  agnes admin run history orders")]
+    History {
+        /// The table
+        table: String,
+        /// At most this many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// List audit rows, newest first
+    #[command(after_help = "Example:\n  agnes admin audit list --since 7d --action query. --result denied")]
+    List(AuditArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Not older than: `30m`, `24h`, `7d`, or minutes
+    #[arg(long, default_value = "24h", value_parser = since)]
+    pub(crate) since: chrono::TimeDelta,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+    /// Whose action starts with this
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// Of this user
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// On this resource
+    #[arg(long)]
+    pub(crate) resource: Option<String>,
+    /// Whose result starts with this: `success`, `denied`, `error`
+    #[arg(long)]
+    pub(crate) result: Option<String>,
+}
+
+/// `30m`, `24h`, `7d`, or minutes.
+fn since(text: &str) -> Result<chrono::TimeDelta, String> {
+    let (digits, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
+        Some((at, _)) => text.split_at(at),
+        None => (text, "m"),
+    };
+    let minutes = match unit {
+        "m" => 1,
+        "h" => 60,
+        "d" => 24 * 60,
+        _ => 0,
+    };
+    digits
+        .parse::<i64>()
+        .ok()
+        .filter(|n| minutes > 0 && *n <= 10_000_000)
+        .map(|n| chrono::TimeDelta::minutes(n * minutes))
+        .ok_or_else(|| "use a number of minutes, or a time such as `30m`, `24h`, `7d`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_reads_minutes_hours_and_days() {
+        for (text, minutes) in [("30m", 30), ("24h", 1440), ("7d", 10080), ("90", 90), ("0", 0)] {
+            assert_eq!(since(text), Ok(chrono::TimeDelta::minutes(minutes)), "{text}");
+        }
+        for text in ["", "h", "-1h", "1w", "1.5h", "99999999999d", "7 d", "٣h"] {
+            assert!(since(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The verbs: each is the engine method it names, as a value.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{LocalError, Verb};
+use crate::audit::{AuditEvent, AuditFilter};
+use crate::connector::Progress;
+use crate::context::CallContext;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User};
+use crate::rbac::{Grant, Group, Member, ResourceType};
+
+/// Makes a struct and a [`Verb`] of each line, and one table that finds them by name.
+macro_rules! verbs {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident($wire:literal) { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? } -> $reply:ty
+        = |$engine:ident, $ctx:ident, $progress:ident| $work:expr;
+    )*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Serialize, Deserialize)]
+            pub struct $name { $($(#[$field_doc])* pub $field: $type),* }
+
+            impl Verb for $name {
+                const NAME: &'static str = $wire;
+                type Reply = $reply;
+
+                async fn run(self, $engine: &Engine, $ctx: &CallContext, $progress: Progress) -> Result<$reply> {
+                    let Self { $($field),* } = self;
+                    let _ = &$progress;
+                    $work.await
+                }
+            }
+        )*
+
+        /// Runs the verb of this name on the holder's side.
+        pub(super) async fn dispatch(
+            name: &str,
+            args: Value,
+            engine: &Engine,
+            ctx: &CallContext,
+            progress: Progress,
+        ) -> Result<Value> {
+            match name {
+                $($wire => Box::pin(handle::<$name>(args, engine, ctx, progress)).await,)*
+                _ => Err(LocalError::UnknownVerb { verb: crate::ident::printable(name, 64) }.into()),
+            }
+        }
+    };
+}
+
+async fn handle<V: Verb>(args: Value, engine: &Engine, ctx: &CallContext, progress: Progress) -> Result<Value> {
+    let verb: V = serde_json::from_value(args).map_err(|e| LocalError::BadMessage { reason: e.to_string() })?;
+    let reply = verb.run(engine, ctx, progress).await?;
+    serde_json::to_value(reply).map_err(|e| Error::internal("encode a reply", e))
+}
+
+verbs! {
+    /// Adds an active user.
+    AddUser("identity.add_user") {
+        /// Address.
+        email: String,
+        /// For people.
+        name: Option<String>,
+    } -> User = |engine, ctx, _progress| engine.identity().add_user(ctx, &email, name.as_deref());
+
+    /// Lists the users.
+    Users("identity.users") {} -> Vec<User> = |engine, ctx, _progress| engine.identity().users(ctx);
+
+    /// Finds one user.
+    GetUser("identity.user") {
+        /// Id, address or unique prefix.
+        user: String,
+    } -> User = |engine, ctx, _progress| engine.identity().user(ctx, &user);
+
+    /// Lets a user in or locks them out.
+    SetActive("identity.set_active") {
+        /// Id, address or unique prefix.
+        user: String,
+        /// In or out.
+        active: bool,
+    } -> User = |engine, ctx, _progress| engine.identity().set_active(ctx, &user, active);
+
+    /// Deletes a user.
+    RemoveUser("identity.remove_user") {
+        /// Id, address or unique prefix.
+        user: String,
+    } -> User = |engine, ctx, _progress| engine.identity().remove_user(ctx, &user);
+
+    /// What a user may use, and through which group.
+    GetEffectiveAccess("identity.effective_access") {
+        /// Id, address or unique prefix.
+        user: String,
+    } -> EffectiveAccess = |engine, ctx, _progress| engine.identity().effective_access(ctx, &user);
+
+    /// Makes a group.
+    CreateGroup("identity.create_group") {
+        /// Its name.
+        name: String,
+        /// For people.
+        description: Option<String>,
+    } -> Group = |engine, ctx, _progress| engine.identity().create_group(ctx, &name, description.as_deref());
+
+    /// Lists the groups.
+    Groups("identity.groups") {} -> Vec<GroupRow> = |engine, ctx, _progress| engine.identity().groups(ctx);
+
+    /// Deletes a group.
+    DeleteGroup("identity.delete_group") {
+        /// Id, name or unique prefix.
+        group: String,
+    } -> Group = |engine, ctx, _progress| engine.identity().delete_group(ctx, &group);
+
+    /// Lists the members of a group.
+    Members("identity.members") {
+        /// Id, name or unique prefix.
+        group: String,
+    } -> Vec<MemberRow> = |engine, ctx, _progress| engine.identity().members(ctx, &group);
+
+    /// Adds a user to a group.
+    AddMember("identity.add_member") {
+        /// Id, name or unique prefix.
+        group: String,
+        /// Id, address or unique prefix.
+        user: String,
+    } -> Member = |engine, ctx, _progress| engine.identity().add_member(ctx, &group, &user);
+
+    /// Takes a user out of a group.
+    RemoveMember("identity.remove_member") {
+        /// Id, name or unique prefix.
+        group: String,
+        /// Id, address or unique prefix.
+        user: String,
+    } -> () = |engine, ctx, _progress| engine.identity().remove_member(ctx, &group, &user);
+
+    /// Lists the grants, or those of one group.
+    Grants("identity.grants") {
+        /// Id, name or unique prefix.
+        group: Option<String>,
+    } -> Vec<GrantRow> = |engine, ctx, _progress| engine.identity().grants(ctx, group.as_deref());
+
+    /// Opens a resource to a group.
+    CreateGrant("identity.grant") {
+        /// Id, name or unique prefix.
+        group: String,
+        /// Which kind of resource.
+        resource_type: ResourceType,
+        /// Which resource.
+        resource_id: String,
+    } -> GrantRow = |engine, ctx, _progress| engine.identity().grant(ctx, &group, resource_type, &resource_id);
+
+    /// Closes it again.
+    RevokeGrant("identity.revoke") {
+        /// The grant's id or a unique prefix of it.
+        grant: String,
+    } -> Grant = |engine, ctx, _progress| engine.identity().revoke(ctx, &grant);
+
+    /// Reads the audit log.
+    ListAudit("audit.list") {
+        /// Which rows.
+        filter: AuditFilter,
+    } -> Vec<AuditEvent> = |engine, ctx, _progress| engine.audit().list(ctx, &filter);
+}
