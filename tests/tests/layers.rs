@@ -1,0 +1,177 @@
+//! Who may depend on whom, and which crate a module may name: the rules of
+//! `docs/ARCHITECTURE.md`, held by a test.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Direct dependencies of every member, but those only its tests use.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec().unwrap();
+    metadata
+        .packages
+        .iter()
+        .map(|package| {
+            let names = package
+                .dependencies
+                .iter()
+                .filter(|dependency| dependency.kind != DependencyKind::Development)
+                .map(|dependency| dependency.name.clone())
+                .collect();
+            (package.name.to_string(), names)
+        })
+        .collect()
+}
+
+#[test]
+fn crates_point_inwards() {
+    let dependencies = dependencies();
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("agnes-core", &[] as &[&str]),
+        ("agnes-connectors", &["agnes-core"]),
+        ("agnes-http", &["agnes-core"]),
+        // The composition roots: they alone see the traits and the implementations.
+        ("agnes-cli", &["agnes-core", "agnes-connectors", "agnes-http"]),
+        ("agnes-py", &["agnes-core", "agnes-connectors"]),
+        ("agnes-examples", &["agnes-core", "agnes-connectors"]),
+        ("agnes-benches", &["agnes-core", "agnes-connectors"]),
+        ("agnes-tests", &[]),
+    ]);
+    let known: BTreeSet<&str> = dependencies.keys().map(String::as_str).collect();
+    assert_eq!(known, allowed.keys().copied().collect(), "a member without a rule, or a rule without a member");
+    for (member, names) in &dependencies {
+        for name in names.iter().filter(|name| name.starts_with("agnes-")) {
+            assert!(allowed[member.as_str()].contains(&name.as_str()), "`{member}` must not depend on `{name}`");
+        }
+    }
+}
+
+#[test]
+fn outside_crates_keep_to_one_home() {
+    let dependencies = dependencies();
+    for (outside, homes) in [
+        ("axum", &["agnes-http"] as &[&str]),
+        ("clap", &["agnes-cli"]),
+        ("pyo3", &["agnes-py"]),
+        ("duckdb", &["agnes-core", "agnes-benches"]),
+        ("sqlparser", &["agnes-core"]),
+    ] {
+        for (member, names) in &dependencies {
+            assert!(
+                homes.contains(&member.as_str()) || !names.contains(outside),
+                "`{member}` must not depend on `{outside}`: its home is {homes:?}"
+            );
+        }
+    }
+}
+
+/// Every Rust file of the workspace, with its path below the root and its text.
+fn sources() -> Vec<(String, String)> {
+    let root = root();
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        ["agnes-core", "agnes-connectors", "agnes-http", "agnes-cli", "agnes-py", "examples", "benches", "tests"]
+            .iter()
+            .map(|member| root.join(member))
+            .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+                files.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(files.len() > 30, "found only {} files: is the walk broken?", files.len());
+    files
+}
+
+/// The text without comment lines and without the `mod tests` at its foot.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("mod tests {"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(number, line)| (number + 1, line))
+}
+
+/// Whether `line` names the crate `name` (`name::..`, `::name::..`).
+fn names_crate(line: &str, name: &str) -> bool {
+    line.match_indices(&format!("{name}::")).any(|(at, _)| {
+        // `::name::` is the crate, `store::name::` is a module.
+        let before = line[..at].strip_suffix("::").unwrap_or(&line[..at]);
+        !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':'))
+    })
+}
+
+#[test]
+fn only_the_bridge_names_the_engine() {
+    check_homes("duckdb", &["agnes-core/src/duck/", "agnes-core/src/store/duckdb/"]);
+}
+
+#[test]
+fn only_the_sandbox_names_the_second_parser() {
+    check_homes("sqlparser", &["agnes-core/src/sandbox/"]);
+}
+
+/// Production code names the crate `name` only below `homes`.
+fn check_homes(name: &str, homes: &[&str]) {
+    let found: Vec<String> = sources()
+        .iter()
+        .filter(|(file, _)| file.contains("/src/") && !homes.iter().any(|home| file.starts_with(home)))
+        .flat_map(|(file, text)| {
+            code(text).filter(|(_, line)| names_crate(line, name)).map(move |(number, _)| format!("{file}:{number}"))
+        })
+        .collect();
+    assert!(found.is_empty(), "`{name}` is named outside {homes:?}: {found:#?}");
+}
+
+#[test]
+fn adapters_hold_no_sql() {
+    let starts = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "ATTACH ", "CREATE TABLE", "CREATE VIEW", "COPY ", "PRAGMA "];
+    let found: Vec<String> = sources()
+        .iter()
+        .filter(|(file, _)| {
+            ["agnes-http/src/", "agnes-cli/src/", "agnes-py/src/"].iter().any(|adapter| file.starts_with(adapter))
+        })
+        .flat_map(|(file, text)| {
+            code(text)
+                .filter(|(_, line)| starts.iter().any(|start| line.contains(&format!("\"{start}"))))
+                .map(move |(number, line)| format!("{file}:{number}: {}", line.trim()))
+        })
+        .collect();
+    assert!(found.is_empty(), "SQL in an adapter belongs in agnes-core: {found:#?}");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let silent: Vec<String> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
+    assert!(silent.is_empty(), "the first line must be a `//!` comment: {silent:#?}");
+}
+
+#[test]
+fn the_scan_sees_what_it_should() {
+    for (line, named) in [
+        ("use duckdb::Connection;", true),
+        ("fn f(c: &::duckdb::Connection) {}", true),
+        ("::duckdb::Connection::open()", true),
+        ("use crate::store::duckdb::Store;", false),
+        ("pub(crate) use super::duckdb::Store;", false),
+        ("let libduckdb::x = 1;", false),
+    ] {
+        assert_eq!(names_crate(line, "duckdb"), named, "{line}");
+    }
+    let text = "//! doc\nlet a = 1;\n// note\n#[cfg(test)]\nmod tests {\n    let b = 2;\n}\n";
+    assert_eq!(code(text).map(|(number, _)| number).collect::<Vec<_>>(), [2, 4]);
+}
