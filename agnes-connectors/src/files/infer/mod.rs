@@ -1,0 +1,4 @@
+//! What the columns of a table are called and which types they get.
+
+pub(crate) mod names;
+pub(crate) mod types;
