@@ -1,0 +1,231 @@
+//! DuckDB's own parser, on sealed connections with threads of their own.
+//!
+//! The threads have large stacks: parser, serialiser and tree recurse with the nesting of
+//! the text. Nothing is attached here, nothing can be read or loaded, and text arrives as a
+//! bind parameter, so that no statement of a caller is ever executed.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::error::SandboxError;
+use crate::duck::engine_error;
+use crate::error::{Error, Result};
+
+const THREADS: usize = 2;
+const STACK_BYTES: usize = 64 << 20;
+/// A tree of [`super::MAX_DEPTH`] nodes nests about four times as deep in JSON.
+const MAX_JSON_DEPTH: usize = 1000;
+
+type Job = Box<dyn FnOnce(&Parser) + Send>;
+
+/// Hands work to the parser threads.
+#[derive(Clone)]
+pub(super) struct ParserPool {
+    jobs: Sender<Job>,
+}
+
+impl std::fmt::Debug for ParserPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ParserPool")
+    }
+}
+
+impl ParserPool {
+    /// Opens the connections and starts the threads; also the names of the functions the
+    /// pristine engine has.
+    pub(super) fn start() -> Result<(Self, Vec<String>)> {
+        let (jobs, inbox) = channel::<Job>();
+        let inbox = Arc::new(Mutex::new(inbox));
+        let mut functions = Vec::new();
+        for _ in 0..THREADS {
+            let parser = Parser::open()?;
+            if functions.is_empty() {
+                functions = parser.functions()?;
+            }
+            let inbox = inbox.clone();
+            std::thread::Builder::new()
+                .name("agnes-parser".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(move || serve(&parser, &inbox))
+                .map_err(|e| Error::io("start a parser thread", e))?;
+        }
+        Ok((Self { jobs }, functions))
+    }
+
+    /// Runs `work` on a parser thread.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Parser) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |parser| {
+            let _ = reply.send(work(parser));
+        });
+        self.jobs.send(job).map_err(|_| Error::internal("reach the parser", "its threads are gone"))?;
+        answer.await.map_err(|e| Error::internal("parse a query", e))?
+    }
+}
+
+fn serve(parser: &Parser, inbox: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // A panic fails one request (its reply is dropped), not the parser.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(parser)));
+    }
+}
+
+/// One sealed connection.
+pub(super) struct Parser {
+    conn: ::duckdb::Connection,
+}
+
+/// What the parser made of a text.
+pub(super) enum Tree {
+    /// The statements as JSON.
+    Statements(Vec<Value>),
+    /// It is SQL, but not all of it is queries.
+    NotAQuery,
+}
+
+impl Parser {
+    fn open() -> Result<Self> {
+        let open = || -> ::duckdb::Result<::duckdb::Connection> {
+            let config = ::duckdb::Config::default()
+                .with("autoinstall_known_extensions", "false")?
+                .with("autoload_known_extensions", "false")?
+                .threads(1)?;
+            let conn = ::duckdb::Connection::open_in_memory_with_flags(config)?;
+            conn.execute_batch(
+                "SET memory_limit='256MB'; SET temp_directory=''; SET enable_external_access=false; \
+                 SET lock_configuration=true",
+            )?;
+            Ok(conn)
+        };
+        Ok(Self { conn: open().map_err(|e| engine_error("open the parser", &e))? })
+    }
+
+    fn functions(&self) -> Result<Vec<String>> {
+        let read = || -> ::duckdb::Result<Vec<String>> {
+            let mut statement = self.conn.prepare(
+                "SELECT DISTINCT function_name FROM duckdb_functions() \
+                 WHERE function_type NOT IN ('table', 'table_macro', 'pragma')",
+            )?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(|e| engine_error("list the functions", &e))
+    }
+
+    /// The syntax tree of `text`.
+    pub(super) fn parse(&self, text: &str) -> Result<Tree> {
+        let json: String = self
+            .conn
+            .prepare_cached("SELECT json_serialize_sql(CAST(? AS VARCHAR))")
+            .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
+            .map_err(|e| engine_error("parse the SQL", &e))?;
+        let mut tree = read_json(&json)?;
+        if tree["error"] == Value::Bool(false)
+            && let Value::Array(statements) = tree["statements"].take()
+        {
+            return Ok(Tree::Statements(statements));
+        }
+        let kind = tree["error_type"].as_str().unwrap_or_default();
+        let message = tree["error_message"].as_str().unwrap_or_default();
+        if kind == "not implemented" && message.starts_with("Only SELECT") {
+            return Ok(Tree::NotAQuery);
+        }
+        if message.contains("A CTE needs a SELECT") {
+            return Err(SandboxError::Unsupported { what: "a CTE that is not a query".to_owned() }.into());
+        }
+        let mut message = crate::ident::printable(message, 300);
+        if let Some(at) = tree["position"].as_str().and_then(|at| at.parse::<usize>().ok()) {
+            let line = 1 + text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count();
+            message = format!("{message} (line {line})");
+        }
+        Err(SandboxError::Syntax { message }.into())
+    }
+
+    /// SQL of a statement's tree.
+    pub(super) fn render(&self, statement: &Value) -> Result<String> {
+        let tree = serde_json::json!({ "error": false, "statements": [statement] }).to_string();
+        self.conn
+            .prepare_cached("SELECT json_deserialize_sql(CAST(? AS JSON))")
+            .and_then(|mut prepared| prepared.query_row([tree], |row| row.get(0)))
+            .map_err(|e| engine_error("write the SQL anew", &e))
+    }
+}
+
+/// A container that is still open.
+enum Open {
+    Array(Vec<Value>),
+    Object(serde_json::Map<String, Value>, Option<String>),
+}
+
+/// Reads JSON without recursion, up to [`MAX_JSON_DEPTH`]: `serde_json` stops at 128 levels,
+/// fewer than a query of some length has.
+fn read_json(json: &str) -> Result<Value> {
+    let bad = || Error::internal("read the syntax tree", "it is not JSON");
+    let bytes = json.as_bytes();
+    let mut open: Vec<Open> = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let start = at;
+        at += 1;
+        let value = match byte {
+            b' ' | b'\n' | b'\r' | b'\t' | b',' | b':' => continue,
+            b'{' | b'[' => {
+                if open.len() == MAX_JSON_DEPTH {
+                    return Err(SandboxError::TooComplex { what: "it nests too deep" }.into());
+                }
+                open.push(if byte == b'{' { Open::Object(serde_json::Map::new(), None) } else { Open::Array(Vec::new()) });
+                continue;
+            }
+            b'}' | b']' => match open.pop().ok_or_else(bad)? {
+                Open::Array(items) => Value::Array(items),
+                Open::Object(map, _) => Value::Object(map),
+            },
+            b'"' => {
+                while *bytes.get(at).ok_or_else(bad)? != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                serde_json::from_str(&json[start..at]).map_err(|_| bad())?
+            }
+            _ => {
+                at += bytes[at..].iter().take_while(|b| !matches!(b, b',' | b'}' | b']')).count();
+                serde_json::from_str(&json[start..at]).map_err(|_| bad())?
+            }
+        };
+        match open.last_mut() {
+            None => return Ok(value),
+            Some(Open::Array(items)) => items.push(value),
+            Some(Open::Object(map, key)) => match (key.take(), value) {
+                (Some(key), value) => drop(map.insert(key, value)),
+                (None, Value::String(text)) => *key = Some(text),
+                _ => return Err(bad()),
+            },
+        }
+    }
+    Err(bad())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_serde_reads() {
+        for json in [r#"{"a":[1,-2.5e3,"x\"y\\",null,true,{}],"b":{"c":[]},"é\u00e9":"{"}"#, "[]", "3", r#""s""#] {
+            assert_eq!(read_json(json).unwrap(), serde_json::from_str::<Value>(json).unwrap(), "{json}");
+        }
+        assert!(read_json(&format!("{}1{}", "[".repeat(900), "]".repeat(900))).is_ok());
+        assert!(read_json(&format!("{}1{}", "[".repeat(1100), "]".repeat(1100))).is_err());
+        for json in ["{", "\"", "{1:2}", "", "[\"\\"] {
+            assert!(read_json(json).is_err(), "{json}");
+        }
+    }
+}
