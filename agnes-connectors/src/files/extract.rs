@@ -59,7 +59,10 @@ pub(crate) fn extract(source: &SourceContext, request: &ExtractRequest, mut writ
         match (changed, twice) {
             (None, _) => return outcome.map(|report| (writer, report)),
             (Some(file), true) => return Err(FilesError::Changed { file: file.entry.rel.clone() }.into()),
-            (Some(_), false) => twice = true,
+            (Some(_), false) => {
+                twice = true;
+                writer.restart();
+            }
         }
     }
 }
@@ -214,8 +217,9 @@ impl<'a> Run<'a> {
                     self.notes.extend(found.notes.iter().map(|note| format!("{prefix}{note}")));
                     file.found = Some(found);
                 }
-                // One file without content among others is no reason to lose the table.
-                Err(error) if !only && matches!(error.code(), "file_empty" | "file_without_columns") => {
+                // One file without content among others is no reason to lose the table; one
+                // that is alone is told apart later.
+                Err(error) if error.code() == "file_without_columns" || (!only && error.code() == "file_empty") => {
                     self.notes.push(error.to_string());
                 }
                 Err(error) => return Err(error),

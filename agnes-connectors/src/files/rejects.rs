@@ -77,7 +77,7 @@ pub(crate) fn look(db: &ScratchDb, path: &Path) -> Result<Rejected> {
 pub(crate) fn collect(db: &ScratchDb, path: &Path, file: &str, rows: u64, cut: &[u64]) -> Result<()> {
     let errors = of_file(path);
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-    db.execute("CREATE OR REPLACE TEMP TABLE agnes_lines (at UBIGINT, line UBIGINT)")?;
+    db.execute("CREATE OR REPLACE TEMP TABLE agnes_lines (start_at UBIGINT, line UBIGINT)")?;
     if rows <= MAX_NUMBERED {
         let offsets: Vec<u64> = db
             .rows(&format!("SELECT DISTINCT line_byte_position FROM {errors} ORDER BY line_byte_position"))?
@@ -95,7 +95,7 @@ pub(crate) fn collect(db: &ScratchDb, path: &Path, file: &str, rows: u64, cut: &
     db.execute(&format!(
         "INSERT INTO agnes_rejected SELECT {}, coalesce(any_value(n.line), min(e.line)), arg_min(e.column_name, e.column_idx), \
          arg_min(lower(e.error_type::VARCHAR) || ': ' || e.error_message, coalesce(e.column_idx, 0)), any_value(left(e.csv_line, 10000)) \
-         FROM {errors} AS e LEFT JOIN agnes_lines AS n ON n.at = e.line_byte_position GROUP BY e.line_byte_position",
+         FROM {errors} AS e LEFT JOIN agnes_lines AS n ON n.start_at = e.line_byte_position GROUP BY e.line_byte_position",
         quote_literal(file)
     ))?;
     Ok(())

@@ -116,6 +116,11 @@ impl TableWriter {
         &self.table
     }
 
+    /// Forgets what was written so far: the connector starts the table again.
+    pub fn restart(&mut self) {
+        (self.single, self.parts, self.rejected) = (None, None, Rejected::Unknown);
+    }
+
     fn stage_parts(&mut self) -> Result<&mut StagedParts> {
         if self.single.is_some() {
             return Err(ExtractError::MixedLayout.into());

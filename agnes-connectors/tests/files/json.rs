@@ -1,0 +1,112 @@
+//! JSON in its shapes, and Parquet.
+
+use agnes_core::duck::{ScratchDb, ScratchLimits};
+use serde_json::json;
+
+use crate::support::Bench;
+
+#[tokio::test]
+async fn arrays_lines_and_single_objects() {
+    for (name, text) in [
+        ("a.json", r#"[{"a":1,"b":{"c":[1,2]}},{"a":2,"d":"x"}]"#),
+        ("a.json", "{\"a\":1,\"b\":{\"c\":[1,2]}}\n{\"a\":2,\"d\":\"x\"}\n"),
+        ("a.ndjson", "{\"a\":1,\"b\":{\"c\":[1,2]}}\n{\"a\":2,\"d\":\"x\"}"),
+        ("a.jsonl.gz", ""),
+    ] {
+        let mut bytes = text.as_bytes().to_vec();
+        if name.ends_with(".gz") {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, b"{\"a\":1,\"b\":{\"c\":[1,2]}}\n{\"a\":2,\"d\":\"x\"}").unwrap();
+            bytes = encoder.finish().unwrap();
+        }
+        let bench = Bench::with(name, bytes);
+        bench.read(name, json!({})).await.unwrap();
+        assert_eq!(bench.columns(), ["a BIGINT", "b STRUCT(c BIGINT[])", "d VARCHAR"], "{name}");
+        assert_eq!(bench.rows(), ["1|{'c': [1, 2]}|-", "2|-|x"], "{name}");
+    }
+    let bench = Bench::with("a.json", "{\n \"a\": 1,\n \"b\": null\n}");
+    bench.read("a.json", json!({})).await.unwrap();
+    assert_eq!(bench.rows(), ["1|-"]);
+}
+
+#[tokio::test]
+async fn malformed_lines_are_put_aside() {
+    let bench = Bench::with("a.ndjson", b"{\"a\":1}\n{\"a\":2\n{\"a\":3}\n{\"a\":\"\xff\"}\n");
+    let report = bench.read("a.ndjson", json!({})).await.unwrap();
+    assert_eq!(bench.rows(), ["1", "3"]);
+    assert_eq!(report.rejected_rows, 2);
+    assert_eq!(bench.rejected(), ["a.ndjson|2|-", "a.ndjson|4|-"]);
+    let bench = Bench::with("a.json", "[{\"a\":1},{\"a\":");
+    assert_eq!(bench.read("a.json", json!({})).await.unwrap_err().code(), "file_damaged");
+    let bench = Bench::with("a.json", "hello");
+    assert_eq!(bench.read("a.json", json!({})).await.unwrap_err().code(), "file_damaged");
+}
+
+#[tokio::test]
+async fn late_keys_and_mixed_types_are_not_lost() {
+    let mut text: String = (0..30_000).map(|i| format!("{{\"a\":{i}}}\n")).collect();
+    text += "{\"a\":\"text\",\"late\":1}\n";
+    let bench = Bench::with("a.ndjson", text);
+    bench.read("a.ndjson", json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["a VARCHAR", "late BIGINT"]);
+    assert_eq!(bench.query("t", "count(*), max(a), max(late)"), ["30001|text|1"]);
+}
+
+#[tokio::test]
+async fn declared_types_put_misfits_aside() {
+    let bench = Bench::with("a.json", r#"[{"a":"1","d":"2024-01-01"},{"a":"x","d":"2024-01-02"},{"a":null,"d":null}]"#);
+    let report = bench.read("a.json", json!({"columns": {"a": "INTEGER"}})).await.unwrap();
+    assert_eq!(bench.columns(), ["a INTEGER", "d DATE"]);
+    assert_eq!(bench.rows(), ["1|2024-01-01", "-|-"]);
+    assert_eq!((report.rejected_rows, bench.rejected()), (1, vec!["a.json|-|a".to_owned()]));
+}
+
+#[tokio::test]
+async fn empty_answers() {
+    let bench = Bench::with("a.json", "");
+    assert_eq!(bench.read("a.json", json!({})).await.unwrap_err().code(), "file_empty");
+    bench.put("a.json", "[]");
+    assert_eq!(bench.read("a.json", json!({})).await.unwrap_err().code(), "file_without_columns");
+    // Once its columns are known, an empty array is an answer.
+    bench.put("a.json", r#"[{"a":1}]"#);
+    let mut request = bench.request("a.json");
+    request.cursor = bench.run(&request, &json!({})).await.unwrap().cursor;
+    bench.put("a.json", "[]");
+    bench.run(&request, &json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["a BIGINT"]);
+    assert!(bench.rows().is_empty());
+}
+
+#[tokio::test]
+async fn names_that_differ_in_case_and_big_numbers() {
+    let bench = Bench::with("a.json", r#"[{"id":1,"ID":2,"it's \"x\"":3}]"#);
+    bench.read("a.json", json!({})).await.unwrap();
+    assert_eq!(bench.rows(), ["1|2|3"]);
+    let bench = Bench::with("a.json", r#"[{"n":18446744073709551616}]"#);
+    bench.read("a.json", json!({})).await.unwrap();
+    assert!(["18446744073709551616", "1.8446744073709552e+19"].contains(&bench.rows()[0].as_str()), "{:?}", bench.rows());
+}
+
+#[tokio::test]
+async fn parquet_whole_damaged_and_drifting() {
+    let bench = Bench::new();
+    bench.put_parquet("p/a.parquet", "SELECT 1 AS id, 'x' AS n, [1,2] AS l, 170141183460469231731687303715884105727::HUGEINT AS h");
+    bench.put_parquet("p/b.parquet", "SELECT 2::BIGINT AS id, 5 AS n, NULL::INTEGER[] AS l, DATE '2024-01-01' AS d");
+    bench.read("p/*", json!({})).await.unwrap();
+    assert_eq!(bench.query("t", "id, n, l, d"), ["1|x|[1, 2]|-", "2|5|-|2024-01-01"]);
+    let whole = std::fs::read(bench.input().join("p/a.parquet")).unwrap();
+    for damaged in [&whole[..whole.len() / 2], b"PAR1", b""] {
+        bench.put("p/a.parquet", damaged);
+        let code = bench.read("p/a.parquet", json!({})).await.unwrap_err().code().to_owned();
+        assert_eq!(code, if damaged.is_empty() { "file_empty" } else { "file_damaged" });
+    }
+}
+
+impl Bench {
+    fn put_parquet(&self, name: &str, select: &str) {
+        let db = ScratchDb::open(&self.root.path().join("make"), &ScratchLimits::default()).unwrap();
+        let path = self.input().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        db.execute(&format!("COPY ({select}) TO '{}' (FORMAT parquet)", path.display())).unwrap();
+    }
+}

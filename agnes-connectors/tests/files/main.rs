@@ -1,0 +1,9 @@
+//! The files connector over real files, through the writer core hands in.
+#![allow(clippy::unwrap_used)]
+
+mod csv;
+mod discovery;
+mod incremental;
+mod json;
+mod support;
+mod workbooks;
