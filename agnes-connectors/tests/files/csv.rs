@@ -1,5 +1,6 @@
 //! Delimited text, tidy and untidy.
 
+use agnes_core::connector::Progress;
 use serde_json::json;
 
 use crate::support::Bench;
@@ -232,4 +233,54 @@ async fn errors_hold_no_path_of_the_server() {
     assert_eq!(bench.read("gone.csv", json!({})).await.unwrap_err().code(), "no_files");
     let gone = json!({"path": bench.input().join("gone")});
     assert_eq!(bench.read("a.csv", gone).await.unwrap_err().code(), "source_unreadable");
+}
+
+#[tokio::test]
+async fn a_column_that_turns_into_text_widens_in_place() {
+    let bench = Bench::with("a.csv", "id,n\n1,2\n");
+    let mut request = bench.request("a.csv");
+    request.cursor = bench.run(&request, &json!({})).await.unwrap().cursor;
+    bench.put("a.csv", "id,n,new\n1,two,3\n");
+    let report = bench.run(&request, &json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["id BIGINT", "n VARCHAR", "new BIGINT"]);
+    assert!(report.notes.iter().any(|note| note == "column `n` is VARCHAR now, was BIGINT"), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_read_is_read_again_or_refused() {
+    let bench = Bench::with("a.csv", "id\n1\n");
+    let path = bench.input().join("a.csv");
+    // Progress is told right after the file was read, before it is looked at again.
+    let grow = |times: usize| {
+        let (path, left) = (path.clone(), std::sync::Mutex::new(times));
+        Progress::to(move |_| {
+            let mut left = left.lock().unwrap();
+            if *left > 0 {
+                *left -= 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                std::fs::write(&path, text + "2\n").unwrap();
+            }
+        })
+    };
+    bench.run_told(&bench.request("a.csv"), &json!({}), grow(1)).await.unwrap();
+    assert_eq!(bench.rows(), ["1", "2"]);
+    let error = bench.run_told(&bench.request("a.csv"), &json!({}), grow(9)).await.unwrap_err();
+    assert_eq!(error.code(), "file_changed");
+    assert!(error.is_retryable());
+    assert_eq!(bench.rows(), ["1", "2"], "the last good data stays");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_may_not_be_read_fails_its_table_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::with("a.csv", "id\n1\n");
+    bench.put("b.csv", "id\n2\n");
+    std::fs::set_permissions(bench.input().join("a.csv"), PermissionsExt::from_mode(0)).unwrap();
+    if std::fs::read(bench.input().join("a.csv")).is_ok() {
+        eprintln!("skipped: this user may read everything");
+        return;
+    }
+    assert_eq!(bench.read("a.csv", json!({})).await.unwrap_err().code(), "file_unreadable");
+    bench.read("b.csv", json!({})).await.unwrap();
 }

@@ -72,9 +72,14 @@ impl Bench {
     }
 
     pub(crate) async fn run(&self, request: &ExtractRequest, settings: &Value) -> Result<ExtractReport> {
+        self.run_told(request, settings, Progress::default()).await
+    }
+
+    pub(crate) async fn run_told(&self, request: &ExtractRequest, settings: &Value, progress: Progress) -> Result<ExtractReport> {
         let connector = agnes_connectors::builtin().get("files").unwrap();
+        let source = SourceContext { progress, ..self.source(settings) };
         let writer = TableWriter::new(&self.extract_folder(), request.name.clone());
-        let (writer, report) = connector.extract(&self.source(settings), request, writer).await?;
+        let (writer, report) = connector.extract(&source, request, writer).await?;
         if !report.unchanged {
             let change = TableChange { name: request.name.clone(), description: None, mode: QueryMode::Local, writer };
             let published = publish(&self.extract_folder(), vec![change], &|_| true, Utc::now())?;

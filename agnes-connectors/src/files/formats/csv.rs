@@ -115,7 +115,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
             data_type: refine(sniffed.get(index).map_or("VARCHAR", String::as_str), rows, index, &dialect),
         })
         .collect();
-    Ok(Inspected { columns, reader: Reader::Csv { dialect, ready: None }, notes, rejected: Vec::new() })
+    Ok(Inspected { columns, reader: Reader::Csv { dialect: Box::new(dialect), ready: None }, notes, rejected: Vec::new() })
 }
 
 /// The types DuckDB finds in the well-formed rows of the head, in order.
@@ -234,9 +234,9 @@ pub(crate) fn cut_lines(from: &Path, to: &Path, offsets: &[u64], cancel: &Cancel
     let file = std::fs::File::open(from).map_err(|e| Error::io("read a scratch file", e))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut writer = BufWriter::with_capacity(1 << 18, create(to)?);
-    let (mut at, mut number, mut line, mut cut) = (0, 0, Vec::new(), Vec::new());
+    let (mut at, mut number, mut line, mut cut) = (0, 0_u64, Vec::new(), Vec::new());
     loop {
-        if number % 65_536 == 0 {
+        if number.is_multiple_of(65_536) {
             cancel.check()?;
         }
         line.clear();

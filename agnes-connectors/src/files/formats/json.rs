@@ -132,9 +132,9 @@ fn keep_valid_lines(from: &Path, to: &Path, cancel: &Cancel) -> Result<(u64, Vec
     let file = std::fs::File::open(from).map_err(|e| Error::io("read a scratch file", e))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut writer = BufWriter::with_capacity(1 << 18, create(to)?);
-    let (mut good, mut bad, mut number, mut line) = (0, Vec::new(), 0, Vec::new());
+    let (mut good, mut bad, mut number, mut line) = (0, Vec::new(), 0_u64, Vec::new());
     loop {
-        if number % 65_536 == 0 {
+        if number.is_multiple_of(65_536) {
             cancel.check()?;
         }
         line.clear();

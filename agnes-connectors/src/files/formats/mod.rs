@@ -27,7 +27,7 @@ pub(crate) struct FileColumn {
 #[derive(Debug, Clone)]
 pub(crate) enum Reader {
     /// DuckDB's CSV reader on the file, or on its unpacked copy.
-    Csv { dialect: csv::Dialect, ready: Option<PathBuf> },
+    Csv { dialect: Box<csv::Dialect>, ready: Option<PathBuf> },
     /// A relation with the file's own names and types.
     Structured { relation: String, row_number: Option<&'static str> },
 }

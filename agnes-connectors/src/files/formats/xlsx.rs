@@ -98,7 +98,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
     let mut count = 0_u64;
     while let Some(cell) = cells.next_cell().map_err(|e| damaged(entry, &e))? {
         count += 1;
-        if count % 65_536 == 0 {
+        if count.is_multiple_of(65_536) {
             cancel.check()?;
         }
         let (at, column) = cell.get_position();
@@ -136,7 +136,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
             data_type: kinds.get(index).copied().unwrap_or_default().data_type(),
         })
         .collect();
-    Ok(Inspected { columns, reader: Reader::Csv { dialect: Dialect::own(), ready: Some(path) }, notes, rejected: Vec::new() })
+    Ok(Inspected { columns, reader: Reader::Csv { dialect: Box::new(Dialect::own()), ready: Some(path) }, notes, rejected: Vec::new() })
 }
 
 struct Sink {
