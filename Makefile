@@ -1,0 +1,107 @@
+# What a person does with this repository. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+PYTHON ?= python3
+VENV ?= .venv
+DUCKDB := $(or $(DUCKDB_LIB_DIR),$(CURDIR)/.duckdb)
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+LIBRARY := $(if $(filter Darwin,$(shell uname -s)),libduckdb.dylib,libduckdb.so)
+EXAMPLES := embed own_connector governed_query remote_attach
+FIND_WHEEL = $$(ls -t $(1)/agnes-*.whl | head -n 1)
+
+.PHONY: help
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: duckdb ## build the command and watch it sync, publish, grant and answer, each step checked
+	cargo run --quiet --package agnes-cli -- demo
+
+.PHONY: build
+build: duckdb ## the command, for development
+	cargo build --package agnes-cli
+
+.PHONY: release
+release: duckdb ## the command, optimised
+	cargo build --release --package agnes-cli
+
+.PHONY: install
+install: release ## PREFIX/bin/agnes and the library it needs in PREFIX/lib
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib"
+	install -m 755 "$(TARGET)/release/agnes" "$(DESTDIR)$(PREFIX)/bin/agnes"
+	install -m 644 "$(DUCKDB)/$(LIBRARY)" "$(DESTDIR)$(PREFIX)/lib/$(LIBRARY)"
+
+.PHONY: duckdb
+duckdb: ## DuckDB's official library, fetched once
+	@scripts/fetch-duckdb.sh "$(DUCKDB)"
+
+.PHONY: test
+test: components test-rust examples test-python ## everything: Rust, doctests, examples, the wheel and its tests
+
+.PHONY: components
+components: ## what the tests run against: PostgreSQL, DuckDB extensions
+	@scripts/test-components.sh
+
+.PHONY: test-rust
+test-rust: duckdb
+	cargo test --workspace --exclude agnes-py
+
+.PHONY: examples
+examples: duckdb ## run every example
+	cargo build --quiet --package agnes-examples --examples
+	for example in $(EXAMPLES); do \
+	  echo "--- example: $$example"; cargo run --quiet --package agnes-examples --example $$example; \
+	done
+
+$(VENV)/.ready: agnes-py/requirements-dev.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.x"'
+	$(PYTHON) -m venv "$(VENV)"
+	"$(VENV)/bin/pip" install --quiet --disable-pip-version-check -r agnes-py/requirements-dev.txt
+	touch $@
+
+# The module finds the library beside itself.
+.PHONY: wheel-library
+wheel-library: duckdb
+	cp -f "$(DUCKDB)/$(LIBRARY)" agnes-py/python/agnes/
+
+.PHONY: wheel
+wheel: wheel-library $(VENV)/.ready ## the Python wheel, optimised, in dist/
+	"$(VENV)/bin/maturin" build --release --auditwheel skip --manifest-path agnes-py/Cargo.toml --out dist
+
+.PHONY: test-python
+test-python: wheel-library $(VENV)/.ready ## build the wheel for development, install it, run its tests
+	rm -rf "$(TARGET)/wheels-dev"
+	"$(VENV)/bin/maturin" build --quiet --profile dev --auditwheel skip \
+	  --manifest-path agnes-py/Cargo.toml --out "$(TARGET)/wheels-dev"
+	wheel=$(call FIND_WHEEL,$(TARGET)/wheels-dev); \
+	  "$(VENV)/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$$wheel"; \
+	  cd agnes-py && AGNES_WHEEL="$$wheel" "$(abspath $(VENV))/bin/python" -m pytest
+
+.PHONY: fmt
+fmt: ## format
+	cargo fmt --all
+
+.PHONY: lint
+lint: duckdb ## format check and clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: doc
+doc: duckdb ## the Rust documentation, without a broken link
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+.PHONY: deny
+deny: ## licences, banned crates, sources; ADVISORIES=1 for known holes too
+	cargo deny check bans licenses sources $(if $(ADVISORIES),advisories)
+
+.PHONY: bench
+bench: duckdb ## the paths people wait for
+	cargo bench --package agnes-benches
+
+.PHONY: clean
+clean: ## all that was built; the fetched library stays
+	cargo clean
+	rm -rf dist "$(VENV)" agnes-py/python/agnes/libduckdb.* agnes-py/python/agnes/*.so
