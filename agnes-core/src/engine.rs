@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
 use crate::orchestrator::Generation;
+use crate::query::{Queries, QueryLimits, Runtime};
 use crate::rbac::AccessSnapshot;
 use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
@@ -46,6 +47,7 @@ struct Inner {
     tables: RwLock<Option<Arc<TableIndex>>>,
     tables_revision: AtomicU64,
     audit: AuditLog,
+    queries: Queries,
     /// Serves other processes of the same user, until closed.
     listener: Mutex<Option<Listener>>,
     /// Held as long as the engine lives.
@@ -150,6 +152,10 @@ impl Engine {
         &self.inner.audit
     }
 
+    pub(crate) fn queries(&self) -> &Queries {
+        &self.inner.queries
+    }
+
     /// The registry, as of now.
     pub(crate) async fn table_index(&self) -> Result<Arc<TableIndex>> {
         if let Some(index) = self.inner.tables.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
@@ -226,6 +232,8 @@ pub struct EngineBuilder {
     clock: Arc<dyn Clock>,
     store: Option<Arc<dyn Store>>,
     scratch: Option<PathBuf>,
+    query_limits: QueryLimits,
+    runtime: Option<Arc<dyn Runtime>>,
 }
 
 impl EngineBuilder {
@@ -240,6 +248,8 @@ impl EngineBuilder {
             clock: Arc::new(SystemClock),
             store: None,
             scratch: None,
+            query_limits: QueryLimits::default(),
+            runtime: None,
         }
     }
 
@@ -291,6 +301,20 @@ impl EngineBuilder {
         self
     }
 
+    /// Limits of queries.
+    #[must_use]
+    pub fn query_limits(mut self, limits: QueryLimits) -> Self {
+        self.query_limits = limits;
+        self
+    }
+
+    /// Runs queries here instead of in this process.
+    #[must_use]
+    pub fn query_runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
     /// Keeps state in this folder instead of `state/` in the data folder.
     #[must_use]
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -326,6 +350,7 @@ impl EngineBuilder {
         let engine = Engine {
             inner: Arc::new(Inner {
                 audit: AuditLog::start(store.audit()),
+                queries: Queries::new(self.query_limits, scratch.clone(), self.runtime),
                 folder: self.folder,
                 scratch,
                 config: self.config,

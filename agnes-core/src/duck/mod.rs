@@ -3,8 +3,10 @@
 //! DuckDB blocks its thread: cross into async once, by [`blocking`].
 
 mod scratch;
+mod stream;
 
 pub use scratch::*;
+pub(crate) use stream::{Bind, MemoryConn, MemoryDb, Stream, StreamInterrupter};
 
 use crate::error::{Coded, Error, ErrorKind, Result};
 
@@ -69,7 +71,11 @@ impl Coded for EngineFailure {
 /// `cause` as an engine failure; `action` is a phrase such as "read the footer".
 #[must_use]
 pub fn engine_failure(action: &'static str, cause: &::duckdb::Error) -> EngineFailure {
-    let words = cause.to_string();
+    failure_of_words(action, cause.to_string())
+}
+
+/// An engine failure from what the engine said.
+pub(crate) fn failure_of_words(action: &'static str, words: String) -> EngineFailure {
     let lower = words.to_lowercase();
     let (kind, code) = if lower.contains("no space left") || lower.contains("disk quota") {
         (ErrorKind::Unavailable, "disk_full")

@@ -1,1 +1,86 @@
-//! query
+//! Governed queries: who asks, what may they read, run it sealed, stream the rows.
+//!
+//! [`Engine::query`] lets the [sandbox](crate::sandbox) read the text, decides every relation
+//! against the caller's grants as of now, and hands a [checked](crate::sandbox::Checked)
+//! query to a [`Runtime`]. Results are Arrow batches with backpressure; dropping a
+//! [`QueryResult`] stops the engine. Every query leaves an audit row, refused ones too.
+
+mod error;
+mod in_process;
+mod instance;
+mod internal;
+mod params;
+mod pivot;
+mod readable;
+mod result;
+mod rows;
+mod runtime;
+mod scrub;
+mod service;
+
+pub use error::QueryError;
+pub use in_process::InProcess;
+pub use params::{Params, Value};
+pub use result::{QueryResult, QueryStats};
+pub use runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
+pub(crate) use service::Queries;
+
+use crate::context::CallContext;
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// A query to ask.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Query {
+    /// One read-only query.
+    pub sql: String,
+    /// Values of its parameters.
+    #[serde(default)]
+    pub params: Params,
+    /// Most rows to return; more make the result [truncated](QueryResult::truncated).
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Most bytes of Arrow memory to return.
+    #[serde(default)]
+    pub max_bytes: Option<usize>,
+}
+
+impl Query {
+    /// Asks `sql`, without parameters and limits of its own.
+    #[must_use]
+    pub fn new(sql: impl Into<String>) -> Self {
+        Self { sql: sql.into(), ..Self::default() }
+    }
+
+    /// Values of the parameters.
+    #[must_use]
+    pub fn params(mut self, params: Params) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// Returns at most `rows` rows.
+    #[must_use]
+    pub fn limit(mut self, rows: usize) -> Self {
+        self.limit = Some(rows);
+        self
+    }
+
+    /// Returns at most about `bytes` bytes.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+}
+
+impl Engine {
+    /// Asks a query of what the caller may read, now.
+    ///
+    /// # Errors
+    /// Any [`SandboxError`](crate::sandbox::SandboxError) and [`QueryError`];
+    /// `inactive_user`.
+    pub async fn query(&self, ctx: &CallContext, query: Query) -> Result<QueryResult> {
+        service::query(self, ctx, query).await
+    }
+}

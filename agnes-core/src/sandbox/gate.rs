@@ -7,7 +7,7 @@ use super::error::SandboxError;
 use super::functions::Functions;
 use super::lex;
 use super::parser::{Parser, ParserPool, Tree};
-use super::pivot;
+use super::pivot::{self, PivotLookup};
 use super::walk::{Facts, Named, SystemRelation, rewrite, walk};
 use crate::error::{Error, Result};
 
@@ -36,7 +36,7 @@ pub struct Parsed {
     pub(super) system: BTreeSet<SystemRelation>,
     pub(super) params: BTreeSet<String>,
     /// `PIVOT`s whose values have to be looked up first.
-    pub(super) pivots: Vec<pivot::Lookup>,
+    pub(super) pivots: Vec<PivotLookup>,
 }
 
 impl Gate {
@@ -60,7 +60,6 @@ impl Gate {
     async fn self_test(&self) -> Result<()> {
         let probe = self.parse("SELECT (SELECT max(a) FROM agnes_probe) FROM range(1)").await;
         let named = matches!(&probe, Ok(parsed) if parsed.relations.len() == 1 && parsed.relations[0].name == "agnes_probe");
-        tracing::debug!(probe = ?probe.as_ref().err(), "sandbox self-test");
         let writes = self.parse("WITH x AS (COPY (SELECT 1) TO 'agnes_probe.csv') SELECT 1").await.is_err();
         let reads = self.parse("SELECT * FROM read_text('agnes_probe')").await.is_err();
         if named && writes && reads { Ok(()) } else { Err(SandboxError::SelfTest.into()) }
@@ -85,20 +84,25 @@ impl Gate {
         Ok(parsed)
     }
 
-    /// The query of `parsed` with the values of its `PIVOT`s filled in.
-    pub(crate) async fn fill_pivots(&self, parsed: &Parsed, values: Vec<Vec<String>>) -> Result<Parsed> {
+    /// The query of `parsed` with the values of `PIVOT`s filled in.
+    pub(crate) async fn fill_pivots(&self, parsed: &Parsed, known: &[(PivotLookup, Vec<String>)]) -> Result<Parsed> {
         let functions = self.functions.clone();
-        let (sql, lookups) = (parsed.sql.clone(), parsed.pivots.clone());
+        let sql = pivot::fill(&parsed.sql, known);
         let filled = self
             .pool
             .run(move |parser| {
-                let sql = pivot::fill(&sql, &lookups, &values);
-                let (_, tokens) = lex::statement(&sql);
-                check_tokens(&tokens)?;
+                check_tokens(&lex::tokens(&sql))?;
                 read_query(parser, &functions, &sql)?.ok_or_else(|| SandboxError::NotAQuery.into())
             })
             .await?;
         Ok(Parsed { explain: parsed.explain, ..filled })
+    }
+}
+
+impl Parsed {
+    /// Lookups of values that `PIVOT`s need before it can run.
+    pub(crate) fn pivots(&self) -> &[PivotLookup] {
+        &self.pivots
     }
 }
 

@@ -16,14 +16,19 @@ use crate::ident::quote_literal;
 
 /// A query for the values of one pivot column.
 #[derive(Debug, Clone)]
-pub(crate) struct Lookup {
+pub(crate) struct PivotLookup {
     /// What stands for the values in the statement, and in lookups that depend on it.
     marker: String,
     /// One column of text.
-    pub(crate) query: Parsed,
+    query: Parsed,
 }
 
-impl Lookup {
+impl PivotLookup {
+    /// The query.
+    pub(crate) fn query(&self) -> &Parsed {
+        &self.query
+    }
+
     /// Whether its text still holds the marker of one of `others`.
     pub(crate) fn waits_for(&self, others: &[Self]) -> bool {
         others.iter().any(|other| self.query.sql.contains(&other.marker))
@@ -87,15 +92,15 @@ pub(super) fn read(parser: &Parser, functions: &Functions, text: &str) -> Result
         }
         main.system.extend(query.system.iter().copied());
         main.params.extend(query.params.iter().cloned());
-        pivots.push(Lookup { marker: quote_literal(&marker(n)), query });
+        pivots.push(PivotLookup { marker: quote_literal(&marker(n)), query });
     }
     Ok(Some(Parsed { pivots, ..main }))
 }
 
-/// `sql` with the values of `lookups` in place of their markers.
-pub(super) fn fill(sql: &str, lookups: &[Lookup], values: &[Vec<String>]) -> String {
+/// `sql` with values in place of the markers of their lookups.
+pub(super) fn fill(sql: &str, known: &[(PivotLookup, Vec<String>)]) -> String {
     let mut sql = sql.to_owned();
-    for (lookup, values) in lookups.iter().zip(values) {
+    for (lookup, values) in known {
         let list = values.iter().map(|value| quote_literal(value)).collect::<Vec<_>>().join(", ");
         sql = sql.replace(&lookup.marker, &list);
     }

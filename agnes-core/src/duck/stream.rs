@@ -1,0 +1,468 @@
+//! Streaming results over DuckDB's C interface, errors as values.
+//!
+//! The `duckdb` crate's own stream panics when a query fails half way, and binds no
+//! parameter by name; both are needed here. All `unsafe` of this crate is in this file.
+#![expect(unsafe_code, reason = "the C interface of DuckDB has no safe streaming of results")]
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::duckdb::ffi;
+use arrow::array::StructArray;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use super::{EngineFailure, failure_of_words};
+
+type Result<T> = std::result::Result<T, EngineFailure>;
+
+fn words(text: *const c_char) -> String {
+    if text.is_null() {
+        return "unknown error".to_owned();
+    }
+    // SAFETY: DuckDB hands out NUL-terminated text that lives as long as its owner, which
+    // the caller of this function still holds.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+fn c_text(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| failure_of_words("read the SQL", "NUL character".to_owned()))
+}
+
+/// An in-memory database. Closed when it and its connections are gone.
+#[derive(Debug)]
+pub(crate) struct MemoryDb(ffi::duckdb_database);
+
+// SAFETY: DuckDB's database handle may be used from any thread, also at the same time.
+unsafe impl Send for MemoryDb {}
+// SAFETY: as above.
+unsafe impl Sync for MemoryDb {}
+
+impl MemoryDb {
+    /// Opens one with these settings.
+    pub(crate) fn open(settings: &[(&str, &str)]) -> Result<Arc<Self>> {
+        let mut db: ffi::duckdb_database = ptr::null_mut();
+        // SAFETY: out-pointers are valid; the configuration and the error text are freed once.
+        unsafe {
+            let mut config: ffi::duckdb_config = ptr::null_mut();
+            ffi::duckdb_create_config(&mut config);
+            let mut outcome = Ok(());
+            for (name, value) in settings {
+                let (name, value) = (c_text(name)?, c_text(value)?);
+                if ffi::duckdb_set_config(config, name.as_ptr(), value.as_ptr()) != ffi::DuckDBSuccess {
+                    outcome = Err(failure_of_words("set up an instance", "unknown setting".to_owned()));
+                }
+            }
+            let mut error: *mut c_char = ptr::null_mut();
+            if outcome.is_ok()
+                && ffi::duckdb_open_ext(c":memory:".as_ptr(), &mut db, config, &mut error) != ffi::DuckDBSuccess
+            {
+                outcome = Err(failure_of_words("open an instance", words(error)));
+                ffi::duckdb_free(error.cast());
+            }
+            ffi::duckdb_destroy_config(&mut config);
+            outcome?;
+        }
+        Ok(Arc::new(Self(db)))
+    }
+
+    /// A new connection to it.
+    pub(crate) fn connect(self: &Arc<Self>) -> Result<MemoryConn> {
+        let mut raw: ffi::duckdb_connection = ptr::null_mut();
+        // SAFETY: the database is open as long as `self` lives.
+        if unsafe { ffi::duckdb_connect(self.0, &mut raw) } != ffi::DuckDBSuccess {
+            return Err(failure_of_words("connect to an instance", "connect failed".to_owned()));
+        }
+        Ok(MemoryConn { interrupt: StreamInterrupter(Arc::new(Mutex::new(Raw(raw)))), raw, db: self.clone() })
+    }
+
+    /// Makes the rows of `batches` a table; `create` is its `CREATE TABLE`.
+    pub(crate) fn load(self: &Arc<Self>, create: &str, table: &str, batches: &[RecordBatch]) -> Result<()> {
+        let run = || -> ::duckdb::Result<()> {
+            // SAFETY: `self` keeps the database open; the connection does not close it.
+            let conn = unsafe { ::duckdb::Connection::open_from_raw(self.0) }?;
+            conn.execute_batch(create)?;
+            let mut appender = conn.appender(table)?;
+            for batch in batches {
+                appender.append_record_batch(batch.clone())?;
+            }
+            appender.flush()
+        };
+        run().map_err(|e| super::engine_failure("load rows", &e))
+    }
+}
+
+impl Drop for MemoryDb {
+    fn drop(&mut self) {
+        // SAFETY: connections hold the `Arc`, so none is open any more.
+        unsafe { ffi::duckdb_close(&mut self.0) };
+    }
+}
+
+struct Raw(ffi::duckdb_connection);
+
+// SAFETY: only `duckdb_interrupt` is called through it, which any thread may call.
+unsafe impl Send for Raw {}
+
+/// Interrupts what runs on one connection; nothing happens once it is gone.
+#[derive(Clone)]
+pub(crate) struct StreamInterrupter(Arc<Mutex<Raw>>);
+
+impl StreamInterrupter {
+    pub(crate) fn interrupt(&self) {
+        let raw = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !raw.0.is_null() {
+            // SAFETY: the lock keeps the connection from being closed meanwhile.
+            unsafe { ffi::duckdb_interrupt(raw.0) };
+        }
+    }
+}
+
+impl std::fmt::Debug for StreamInterrupter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StreamInterrupter")
+    }
+}
+
+/// One connection.
+pub(crate) struct MemoryConn {
+    raw: ffi::duckdb_connection,
+    interrupt: StreamInterrupter,
+    db: Arc<MemoryDb>,
+}
+
+// SAFETY: a connection may move between threads; it is not shared (no `Sync`).
+unsafe impl Send for MemoryConn {}
+
+impl std::fmt::Debug for MemoryConn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryConn").field("db", &self.db).finish_non_exhaustive()
+    }
+}
+
+impl Drop for MemoryConn {
+    fn drop(&mut self) {
+        let mut raw = self.interrupt.0.lock().unwrap_or_else(PoisonError::into_inner);
+        raw.0 = ptr::null_mut();
+        // SAFETY: closed once; statements and results borrow `self` and are gone.
+        unsafe { ffi::duckdb_disconnect(&mut self.raw) };
+    }
+}
+
+/// A parameter's value on its way into a statement.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Bind<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Float(f64),
+    Text(&'a str),
+    Date(i32),
+    Time(i64),
+    Timestamp(i64),
+    TimestampTz(i64),
+    Blob(&'a [u8]),
+    List(Vec<Bind<'a>>),
+}
+
+impl Bind<'_> {
+    /// SAFETY: the caller destroys the value.
+    unsafe fn value(&self) -> ffi::duckdb_value {
+        // SAFETY: pointers live during the call, DuckDB copies.
+        unsafe {
+            match self {
+                Self::Null => ffi::duckdb_create_null_value(),
+                Self::Bool(v) => ffi::duckdb_create_bool(*v),
+                Self::Int(v) => ffi::duckdb_create_int64(*v),
+                Self::UInt(v) => ffi::duckdb_create_uint64(*v),
+                Self::Float(v) => ffi::duckdb_create_double(*v),
+                Self::Text(v) => ffi::duckdb_create_varchar_length(v.as_ptr().cast(), v.len() as ffi::idx_t),
+                Self::Date(days) => ffi::duckdb_create_date(ffi::duckdb_date { days: *days }),
+                Self::Time(micros) => ffi::duckdb_create_time(ffi::duckdb_time { micros: *micros }),
+                Self::Timestamp(micros) => ffi::duckdb_create_timestamp(ffi::duckdb_timestamp { micros: *micros }),
+                Self::TimestampTz(micros) => ffi::duckdb_create_timestamp_tz(ffi::duckdb_timestamp { micros: *micros }),
+                Self::Blob(v) => ffi::duckdb_create_blob(v.as_ptr(), v.len() as ffi::idx_t),
+                Self::List(items) => {
+                    let mut values: Vec<_> = items.iter().map(|item| item.value()).collect();
+                    let first = items.iter().zip(&values).find(|(item, _)| **item != Bind::Null).map(|(_, value)| *value);
+                    // The type of a value belongs to the value.
+                    let mut null = ffi::duckdb_create_logical_type(ffi::DUCKDB_TYPE_DUCKDB_TYPE_SQLNULL);
+                    let kind = first.map_or(null, |value| ffi::duckdb_get_value_type(value));
+                    let list = ffi::duckdb_create_list_value(kind, values.as_mut_ptr(), values.len() as ffi::idx_t);
+                    ffi::duckdb_destroy_logical_type(&mut null);
+                    for value in &mut values {
+                        ffi::duckdb_destroy_value(value);
+                    }
+                    list
+                }
+            }
+        }
+    }
+}
+
+impl MemoryConn {
+    /// Interrupts what runs here, from any thread.
+    pub(crate) fn interrupter(&self) -> StreamInterrupter {
+        self.interrupt.clone()
+    }
+
+    /// Runs statements of Agnes's own.
+    pub(crate) fn execute(&self, sql: &str) -> Result<()> {
+        let text = c_text(sql)?;
+        // SAFETY: the connection is open; the result is destroyed in both cases.
+        unsafe {
+            let mut out: ffi::duckdb_result = std::mem::zeroed();
+            let state = ffi::duckdb_query(self.raw, text.as_ptr(), &mut out);
+            let outcome = if state == ffi::DuckDBSuccess {
+                Ok(())
+            } else {
+                Err(failure_of_words("run a statement", words(ffi::duckdb_result_error(&mut out))))
+            };
+            ffi::duckdb_destroy_result(&mut out);
+            outcome
+        }
+    }
+
+    /// All rows of a query of Agnes's own. For small answers.
+    pub(crate) fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let mut stream = self.stream(sql, &|_| None)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next()? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    /// Starts one query; `values` gives the value of each parameter by name (`1`, `2`, ...
+    /// for positional ones). Anything but a query or its plan is refused.
+    pub(crate) fn stream<'v>(&self, sql: &str, values: &dyn Fn(&str) -> Option<Bind<'v>>) -> Result<Stream<'_>> {
+        let text = c_text(sql)?;
+        let mut prepared = Prepared(ptr::null_mut());
+        // SAFETY: handles are owned by `prepared` and `Stream` and destroyed once; text that
+        // DuckDB hands out is copied while its owner lives.
+        unsafe {
+            if ffi::duckdb_prepare(self.raw, text.as_ptr(), &mut prepared.0) != ffi::DuckDBSuccess {
+                return Err(failure_of_words("prepare the query", words(ffi::duckdb_prepare_error(prepared.0))));
+            }
+            let kind = ffi::duckdb_prepared_statement_type(prepared.0);
+            if kind != ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_SELECT
+                && kind != ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_EXPLAIN
+            {
+                return Err(failure_of_words("prepare the query", "not a query".to_owned()));
+            }
+            for index in 1..=ffi::duckdb_nparams(prepared.0) {
+                let name = ffi::duckdb_parameter_name(prepared.0, index);
+                let text = words(name);
+                ffi::duckdb_free(name.cast_mut().cast());
+                let Some(bind) = values(&text) else {
+                    return Err(failure_of_words("bind the parameters", format!("parameter {text} has no value")));
+                };
+                let mut value = bind.value();
+                let state = ffi::duckdb_bind_value(prepared.0, index, value);
+                ffi::duckdb_destroy_value(&mut value);
+                if state != ffi::DuckDBSuccess {
+                    let said = words(ffi::duckdb_prepare_error(prepared.0));
+                    return Err(failure_of_words("bind the parameters", said));
+                }
+            }
+            let mut result = QueryHandle(std::mem::zeroed());
+            if ffi::duckdb_execute_prepared_streaming(prepared.0, &mut result.0) != ffi::DuckDBSuccess {
+                return Err(failure_of_words("run the query", words(ffi::duckdb_result_error(&mut result.0))));
+            }
+            let options = ArrowOptions(ffi::duckdb_result_get_arrow_options(&mut result.0));
+            let arrow_schema = arrow_schema(&mut result.0, &options)?;
+            let schema = Schema::try_from(&arrow_schema)
+                .map_err(|e| failure_of_words("read the result's schema", e.to_string()))?;
+            Ok(Stream {
+                result,
+                options,
+                _prepared: prepared,
+                arrow_schema,
+                schema: Arc::new(schema),
+                done: false,
+                _conn: self,
+            })
+        }
+    }
+}
+
+/// SAFETY: `result` is a result that was executed.
+unsafe fn arrow_schema(result: &mut ffi::duckdb_result, options: &ArrowOptions) -> Result<FFI_ArrowSchema> {
+    // SAFETY: types are destroyed after the call; names belong to the result.
+    unsafe {
+        let count = ffi::duckdb_column_count(result);
+        let mut types: Vec<_> = (0..count).map(|n| ffi::duckdb_column_logical_type(result, n)).collect();
+        let mut names: Vec<_> = (0..count).map(|n| ffi::duckdb_column_name(result, n)).collect();
+        let mut schema = FFI_ArrowSchema::empty();
+        let error = ffi::duckdb_to_arrow_schema(
+            options.0,
+            types.as_mut_ptr(),
+            names.as_mut_ptr(),
+            count,
+            ptr::from_mut(&mut schema).cast(),
+        );
+        for kind in &mut types {
+            ffi::duckdb_destroy_logical_type(kind);
+        }
+        check(error, "describe the result")?;
+        Ok(schema)
+    }
+}
+
+/// SAFETY: `error` is null or owned by the caller.
+unsafe fn check(mut error: ffi::duckdb_error_data, action: &'static str) -> Result<()> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the text is copied before the error is destroyed.
+    unsafe {
+        let failed = ffi::duckdb_error_data_has_error(error);
+        let said = if failed { words(ffi::duckdb_error_data_message(error)) } else { String::new() };
+        ffi::duckdb_destroy_error_data(&mut error);
+        if failed { Err(failure_of_words(action, said)) } else { Ok(()) }
+    }
+}
+
+struct Prepared(ffi::duckdb_prepared_statement);
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once; null is fine.
+        unsafe { ffi::duckdb_destroy_prepare(&mut self.0) };
+    }
+}
+
+struct QueryHandle(ffi::duckdb_result);
+
+impl Drop for QueryHandle {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once; zeroed is fine.
+        unsafe { ffi::duckdb_destroy_result(&mut self.0) };
+    }
+}
+
+struct ArrowOptions(ffi::duckdb_arrow_options);
+
+impl Drop for ArrowOptions {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once.
+        unsafe { ffi::duckdb_destroy_arrow_options(&mut self.0) };
+    }
+}
+
+/// The rows of a query as they are made. Fields are dropped in this order.
+pub(crate) struct Stream<'c> {
+    result: QueryHandle,
+    options: ArrowOptions,
+    _prepared: Prepared,
+    arrow_schema: FFI_ArrowSchema,
+    schema: SchemaRef,
+    done: bool,
+    _conn: &'c MemoryConn,
+}
+
+impl Stream<'_> {
+    /// Columns of the result.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// The next rows; `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
+        if self.done {
+            return Ok(None);
+        }
+        // SAFETY: the result is alive; the chunk is destroyed once; the Arrow array is
+        // handed over to arrow-rs, which releases it.
+        let array = unsafe {
+            let mut chunk = ffi::duckdb_fetch_chunk(self.result.0);
+            if chunk.is_null() || ffi::duckdb_data_chunk_get_size(chunk) == 0 {
+                self.done = true;
+                if !chunk.is_null() {
+                    ffi::duckdb_destroy_data_chunk(&mut chunk);
+                }
+                let error = ffi::duckdb_result_error(&mut self.result.0);
+                if !error.is_null() && *error != 0 {
+                    return Err(failure_of_words("run the query", words(error)));
+                }
+                return Ok(None);
+            }
+            let mut array = FFI_ArrowArray::empty();
+            let error = ffi::duckdb_data_chunk_to_arrow(self.options.0, chunk, ptr::from_mut(&mut array).cast());
+            ffi::duckdb_destroy_data_chunk(&mut chunk);
+            check(error, "read the result")?;
+            from_ffi(array, &self.arrow_schema).map_err(|e| failure_of_words("read the result", e.to_string()))?
+        };
+        let rows = StructArray::from(array);
+        let options = RecordBatchOptions::new().with_row_count(Some(arrow::array::Array::len(&rows)));
+        let (_, columns, _) = rows.into_parts();
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map(Some)
+            .map_err(|e| failure_of_words("read the result", e.to_string()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn conn() -> MemoryConn {
+        MemoryDb::open(&[("threads", "2")]).unwrap().connect().unwrap()
+    }
+
+    #[test]
+    fn streams_and_binds_by_name() {
+        let conn = conn();
+        let mut stream = conn
+            .stream("SELECT i + $a AS n, $b AS t FROM range(5000) r(i)", &|name| {
+                Some(if name == "a" { Bind::Int(1) } else { Bind::Text("é\u{0}x") })
+            })
+            .unwrap();
+        let mut rows = 0;
+        while let Some(batch) = stream.next().unwrap() {
+            rows += batch.num_rows();
+        }
+        assert_eq!((rows, stream.schema().field(0).name().as_str()), (5000, "n"));
+    }
+
+    #[test]
+    fn an_error_half_way_is_a_value() {
+        let conn = conn();
+        let mut stream = conn
+            .stream("SELECT CASE WHEN i = 300000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)", &|_| None)
+            .unwrap();
+        let failure = loop {
+            match stream.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("no error"),
+                Err(failure) => break failure,
+            }
+        };
+        assert!(failure.words().contains("boom"));
+        drop(stream);
+        assert_eq!(conn.rows("SELECT 1").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn only_queries_run() {
+        let conn = conn();
+        for sql in ["CREATE TABLE t(a INT)", "SELECT 1; SELECT 2", "COPY (SELECT 1) TO 'x.csv'", "SET threads=1"] {
+            assert!(conn.stream(sql, &|_| None).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn lists_bind() {
+        let conn = conn();
+        let list = Bind::List(vec![Bind::Int(1), Bind::Null, Bind::Int(3)]);
+        let batches = {
+            let mut stream = conn.stream("SELECT 3 IN $l, len($l)", &|_| Some(list.clone())).unwrap();
+            stream.next().unwrap().unwrap()
+        };
+        assert_eq!(batches.num_rows(), 1);
+    }
+}

@@ -1,0 +1,90 @@
+//! What can go wrong with a query after the sandbox let it through.
+
+use crate::error::{Coded, ErrorKind};
+
+/// Why a query failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum QueryError {
+    #[error("the parameters do not fit: {message}")]
+    Parameters { message: String },
+    #[error("{message}")]
+    Failed { message: String, code: &'static str },
+    #[error("the query ran longer than {seconds} s and was stopped")]
+    Timeout { seconds: u64 },
+    #[error("the query was cancelled")]
+    Cancelled,
+    #[error("the query needs more memory than it may use")]
+    OutOfMemory,
+    #[error("the query needs more temporary disk space than it may use")]
+    OutOfSpill,
+    #[error("{limit} queries run already")]
+    TooMany { limit: usize, per_user: bool },
+    #[error("table `{table}` is registered but has no data yet")]
+    NotPublished { table: String, materialized: bool },
+    #[error("the data of a table could not be read")]
+    DataMissing,
+    #[error("an engine instance could not be sealed: `{setting}`")]
+    NotSealed { setting: String },
+    #[error("the source of a remote table could not be asked: {message}")]
+    Remote { message: String },
+    #[error("the part of the query that is asked at its source gives more than {limit}")]
+    RemoteTooLarge { limit: String },
+}
+
+impl Coded for QueryError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Parameters { .. } | Self::Failed { .. } => ErrorKind::InvalidInput,
+            Self::Timeout { .. } | Self::OutOfMemory | Self::OutOfSpill | Self::RemoteTooLarge { .. } => {
+                ErrorKind::LimitExceeded
+            }
+            Self::NotPublished { .. } => ErrorKind::QueryRefused,
+            Self::Cancelled | Self::Remote { .. } => ErrorKind::Unavailable,
+            Self::TooMany { .. } => ErrorKind::RateLimited,
+            Self::DataMissing => ErrorKind::DataInvalid,
+            Self::NotSealed { .. } => ErrorKind::Internal,
+        }
+    }
+    fn code(&self) -> &str {
+        match self {
+            Self::Parameters { .. } => "wrong_parameters",
+            Self::Failed { code, .. } => code,
+            Self::Timeout { .. } => "query_timeout",
+            Self::Cancelled => "query_cancelled",
+            Self::OutOfMemory => "query_memory",
+            Self::OutOfSpill => "query_spill",
+            Self::TooMany { .. } => "too_many_queries",
+            Self::NotPublished { materialized: true, .. } => "not_materialized_yet",
+            Self::NotPublished { .. } => "not_published_yet",
+            Self::DataMissing => "data_missing",
+            Self::NotSealed { .. } => "instance_not_sealed",
+            Self::Remote { .. } => "remote_unavailable",
+            Self::RemoteTooLarge { .. } => "remote_too_large",
+        }
+    }
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Parameters { .. } => Some("write parameters as `?`, `$1` or `$name`".to_owned()),
+            Self::Timeout { .. } => Some("filter or aggregate earlier, or ask for a later deadline".to_owned()),
+            Self::OutOfMemory | Self::OutOfSpill => {
+                Some("filter or aggregate earlier, or select fewer columns".to_owned())
+            }
+            Self::TooMany { per_user: true, .. } => Some("wait until one of your queries has ended".to_owned()),
+            Self::TooMany { .. } => Some("try again in a few seconds".to_owned()),
+            Self::NotPublished { table, .. } => Some(format!("`agnes sync --table {table}` brings it up to date")),
+            Self::DataMissing => Some("run `agnes doctor`, or sync the source again".to_owned()),
+            Self::RemoteTooLarge { .. } => Some("filter or aggregate the remote table in a subquery".to_owned()),
+            _ => None,
+        }
+    }
+    fn facts(&self) -> Option<serde_json::Value> {
+        match self {
+            Self::Timeout { seconds } => Some(serde_json::json!({ "reason": "query_timeout", "seconds": seconds })),
+            Self::TooMany { limit, per_user } => {
+                Some(serde_json::json!({ "reason": "too_many_queries", "limit": limit, "per_user": per_user }))
+            }
+            _ => None,
+        }
+    }
+}

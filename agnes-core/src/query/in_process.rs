@@ -1,0 +1,243 @@
+//! Runs queries in this process: a bounded cache of locked instances, one thread a query.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use super::QueryError;
+use super::instance::Instance;
+use super::runtime::{GrantSet, QueryJob, QueryLimits, RunningQuery, Runtime};
+use super::scrub::{engine_words, scrub};
+use crate::duck::{EngineFailure, MemoryConn, StreamInterrupter};
+use crate::error::{Error, Result};
+
+/// Instances kept open.
+const INSTANCES: u64 = 32;
+/// Batches between engine and reader.
+const CHANNEL: usize = 4;
+/// Planning recurses with the nesting of a query.
+const STACK_BYTES: usize = 32 << 20;
+/// An interrupt that meets the engine between two steps is lost, so it is repeated.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// Runs queries in this process.
+///
+/// The walls against files, network and settings stand; what is missing is the ceiling that
+/// only a process has: one function call may use more memory than the limit, and is stopped
+/// only when it returns.
+pub struct InProcess {
+    limits: QueryLimits,
+    scratch: PathBuf,
+    instances: moka::sync::Cache<String, Arc<Instance>>,
+}
+
+impl std::fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InProcess").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl InProcess {
+    /// Spill folders go below `scratch`.
+    #[must_use]
+    pub fn new(limits: QueryLimits, scratch: PathBuf) -> Self {
+        let instances = moka::sync::Cache::builder()
+            .max_capacity(INSTANCES)
+            .time_to_idle(Duration::from_secs(15 * 60))
+            .build();
+        Self { limits, scratch, instances }
+    }
+
+    async fn instance(&self, set: &Arc<GrantSet>) -> Result<Arc<Instance>> {
+        let key = &set.fingerprint;
+        if let Some(instance) = self.instances.get(key) {
+            return Ok(instance);
+        }
+        let (cache, key, set) = (self.instances.clone(), key.clone(), set.clone());
+        let (limits, scratch) = (self.limits, self.scratch.clone());
+        crate::duck::blocking(move || {
+            cache
+                .try_get_with(key, || Instance::open(set, &limits, &scratch, |_, _| Ok(())).map(Arc::new))
+                .map_err(|e: Arc<Error>| e.to_wire().into())
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Runtime for InProcess {
+    async fn start(&self, job: QueryJob) -> Result<RunningQuery> {
+        let instance = self.instance(&job.grant_set).await?;
+        run(instance, job).await
+    }
+}
+
+const RUNS: u8 = 0;
+const STOPPED: u8 = 1;
+const TIMED_OUT: u8 = 2;
+
+/// How a running query is told to end, and why it was.
+#[derive(Debug, Default)]
+struct Control {
+    why: AtomicU8,
+    done: AtomicBool,
+}
+
+impl Control {
+    fn end(&self, why: u8) {
+        let _ = self.why.compare_exchange(RUNS, why, Ordering::SeqCst, Ordering::SeqCst);
+    }
+    fn check(&self, seconds: u64) -> Result<(), QueryError> {
+        match self.why.load(Ordering::SeqCst) {
+            STOPPED => Err(QueryError::Cancelled),
+            TIMED_OUT => Err(QueryError::Timeout { seconds }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ends the query when dropped.
+struct Stop(Arc<Control>, #[expect(dead_code, reason = "wakes the watcher when dropped")] oneshot::Sender<()>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.end(STOPPED);
+    }
+}
+
+/// Runs `job` on `instance`; returns when the columns are known.
+pub(super) async fn run(instance: Arc<Instance>, job: QueryJob) -> Result<RunningQuery> {
+    let control = Arc::new(Control::default());
+    let (batches_in, batches) = mpsc::channel(CHANNEL);
+    let (schema_in, schema_out) = oneshot::channel();
+    let (interrupt_in, interrupt_out) = oneshot::channel();
+    let (stop_in, stopped) = oneshot::channel();
+    let deadline = job.deadline;
+    let seconds = (deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000)) as u64;
+    let watched = control.clone();
+    let work = Work { control: control.clone(), seconds, interrupt_in, schema_in, batches_in };
+    std::thread::Builder::new()
+        .name("agnes-query".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || work.run(&instance, job))
+        .map_err(|e| Error::io("start a query thread", e))?;
+    tokio::spawn(watch(watched, deadline, interrupt_out, stopped));
+    let stop = Box::new(Stop(control, stop_in));
+    let schema: SchemaRef =
+        schema_out.await.map_err(|_| Error::internal("run a query", "its thread is gone"))??;
+    Ok(RunningQuery { schema, batches, stop })
+}
+
+/// Interrupts the engine when the deadline passes or the reader has gone.
+async fn watch(
+    control: Arc<Control>,
+    deadline: Instant,
+    interrupter: oneshot::Receiver<StreamInterrupter>,
+    stopped: oneshot::Receiver<()>,
+) {
+    // Gone without one: the query failed before it began.
+    let Ok(interrupter) = interrupter.await else { return };
+    tokio::select! {
+        () = tokio::time::sleep_until(deadline.into()) => control.end(TIMED_OUT),
+        _ = stopped => {}
+    }
+    while !control.done.load(Ordering::SeqCst) {
+        interrupter.interrupt();
+        tokio::time::sleep(INTERRUPT_AGAIN).await;
+    }
+}
+
+struct Work {
+    control: Arc<Control>,
+    seconds: u64,
+    interrupt_in: oneshot::Sender<StreamInterrupter>,
+    schema_in: oneshot::Sender<Result<SchemaRef>>,
+    batches_in: mpsc::Sender<Result<RecordBatch, QueryError>>,
+}
+
+impl Work {
+    fn run(self, instance: &Instance, job: QueryJob) {
+        let done = Done(self.control.clone());
+        let conn = match instance.connect(&job.query) {
+            Ok(conn) => conn,
+            Err(e) => return drop(self.schema_in.send(Err(e))),
+        };
+        let _ = self.interrupt_in.send(conn.interrupter());
+        let refuse = |failure: EngineFailure| {
+            tracing::debug!(cause = failure.words(), "a query failed");
+            let error = engine_words(failure.words());
+            self.control.check(self.seconds).err().unwrap_or(error)
+        };
+        let mut stream = match start(&conn, &job) {
+            Ok(stream) => stream,
+            Err(failure) => return drop(self.schema_in.send(Err(refuse(failure).into()))),
+        };
+        if self.schema_in.send(Ok(stream.schema())).is_err() {
+            return;
+        }
+        loop {
+            let (next, last) = match self.control.check(self.seconds) {
+                Err(ended) => (Err(ended), true),
+                Ok(()) => match stream.next() {
+                    Ok(Some(batch)) if job.query.is_explain() => (Ok(scrub_plan(&batch)), false),
+                    Ok(Some(batch)) => (Ok(batch), false),
+                    Ok(None) => break,
+                    Err(failure) => (Err(refuse(failure)), true),
+                },
+            };
+            if self.batches_in.blocking_send(next).is_err() || last {
+                break;
+            }
+        }
+        drop(stream);
+        drop(conn);
+        drop(done);
+        drop(job.guard);
+    }
+}
+
+/// Says that nothing is left to interrupt, also when the thread unwinds.
+struct Done(Arc<Control>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.done.store(true, Ordering::SeqCst);
+    }
+}
+
+fn start<'c>(conn: &'c MemoryConn, job: &QueryJob) -> Result<crate::duck::Stream<'c>, EngineFailure> {
+    let sql = job.query.sql();
+    let explained;
+    let text = if job.query.is_explain() {
+        // The query was checked as a whole; a word in front of it changes nothing inside.
+        explained = format!("EXPLAIN {sql}");
+        &explained
+    } else {
+        sql
+    };
+    conn.stream(text, &|name| job.params.get(name).map(super::Value::bind))
+}
+
+/// A plan without file names.
+fn scrub_plan(batch: &RecordBatch) -> RecordBatch {
+    use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+    let columns: Vec<ArrayRef> = batch
+        .columns()
+        .iter()
+        .map(|column| match column.as_string_opt::<i32>() {
+            Some(texts) => {
+                let scrubbed: StringArray =
+                    (0..texts.len()).map(|n| texts.is_valid(n).then(|| scrub(texts.value(n)))).collect();
+                Arc::new(scrubbed) as ArrayRef
+            }
+            None => column.clone(),
+        })
+        .collect();
+    RecordBatch::try_new(batch.schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(batch.schema()))
+}

@@ -1,0 +1,208 @@
+//! A locked engine instance for one grant set: the catalog wall and the engine wall.
+//!
+//! It holds views over the granted blobs and nothing else: what was not granted is not
+//! there to be named. External access is closed but for those files, extensions cannot be
+//! loaded, and the configuration is locked and then read back: an instance that does not
+//! look as it should serves nobody. What this does not close (a granted file is writable to
+//! SQL that writes, `memory_limit` is no ceiling for one function call) is refused by the
+//! parser wall and, for files, by their mode.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tempfile::TempDir;
+
+use super::runtime::{GrantSet, QueryLimits, Relation};
+use super::{QueryError, rows};
+use crate::duck::{EngineFailure, MemoryConn, MemoryDb};
+use crate::error::{Error, Result};
+use crate::ident::{quote_ident, quote_literal};
+use crate::sandbox::{Checked, SystemRelation};
+
+/// A locked instance.
+#[derive(Debug)]
+pub(super) struct Instance {
+    db: Arc<MemoryDb>,
+    set: Arc<GrantSet>,
+    /// Makes views when they are first referenced; with the names that exist.
+    maker: Mutex<(MemoryConn, HashSet<String>)>,
+    /// Private spill folder, deleted with the instance.
+    _spill: TempDir,
+}
+
+fn fault(failure: EngineFailure) -> Error {
+    Error::from(failure)
+}
+
+impl Instance {
+    /// Opens and locks one. `before_lock` runs while everything is still open.
+    pub(super) fn open(
+        set: Arc<GrantSet>,
+        limits: &QueryLimits,
+        scratch: &Path,
+        before_lock: impl FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<()>,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(scratch).map_err(|e| Error::io("make the scratch folder", e))?;
+        let spill = tempfile::Builder::new()
+            .prefix("spill-")
+            .tempdir_in(scratch)
+            .map_err(|e| Error::io("make a spill folder", e))?;
+        let threads = limits.threads.to_string();
+        let db = MemoryDb::open(&[
+            ("threads", threads.as_str()),
+            ("autoinstall_known_extensions", "false"),
+            ("autoload_known_extensions", "false"),
+            ("allow_community_extensions", "false"),
+            ("allow_persistent_secrets", "false"),
+        ])
+        .map_err(fault)?;
+        let conn = db.connect().map_err(fault)?;
+        before_lock(&conn, &db)?;
+        let blobs: Vec<String> = set
+            .relations
+            .values()
+            .flat_map(|relation| &relation.blobs)
+            .map(|path| quote_literal(&path.to_string_lossy()))
+            .collect();
+        let spill_dir = quote_literal(&spill.path().to_string_lossy());
+        let (memory, quota) = (limits.memory_bytes, limits.spill_bytes);
+        conn.execute(&format!(
+            "SET TimeZone='UTC'; SET memory_limit='{memory}B'; SET temp_directory={spill_dir}; \
+             SET max_temp_directory_size='{quota}B'; SET enable_external_file_cache=false; \
+             SET parquet_metadata_cache=true; SET allowed_paths=[{}]; SET enable_external_access=false; \
+             SET lock_configuration=true",
+            blobs.join(", ")
+        ))
+        .map_err(fault)?;
+        check_sealed(&conn, set.relations.values().map(|relation| relation.blobs.len()).sum())?;
+        Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), _spill: spill })
+    }
+
+    /// A connection on which `query` finds all it names.
+    pub(super) fn connect(&self, query: &Checked) -> Result<MemoryConn> {
+        {
+            let mut maker = self.maker.lock().unwrap_or_else(PoisonError::into_inner);
+            let (conn, made) = &mut *maker;
+            for system in query.system() {
+                if made.insert(system.relation().to_owned()) {
+                    self.make_system(conn, *system)?;
+                }
+            }
+            for (name, _) in query.relations() {
+                if made.contains(name) {
+                    continue;
+                }
+                // Made before the lock (loaded rows), or not of this instance.
+                let Some(relation) = self.set.relations.get(name).filter(|r| !r.blobs.is_empty()) else { continue };
+                conn.execute(&view(relation)).map_err(|failure| {
+                    tracing::error!(table = name, cause = failure.words(), "a view could not be made");
+                    Error::from(QueryError::DataMissing)
+                })?;
+                made.insert(name.clone());
+            }
+        }
+        self.db.connect().map_err(fault)
+    }
+
+    /// Tables that answer questions about the catalog from the grant set alone.
+    fn make_system(&self, conn: &MemoryConn, system: SystemRelation) -> Result<()> {
+        let relations = self.set.relations.values();
+        let name = quote_ident(system.relation());
+        let (columns, rows): (&str, Vec<String>) = match system {
+            SystemRelation::ShowTables => {
+                ("name VARCHAR", relations.map(|r| format!("({})", quote_literal(&r.name))).collect())
+            }
+            SystemRelation::Tables => (
+                "table_catalog VARCHAR, table_schema VARCHAR, table_name VARCHAR, table_type VARCHAR, \
+                 self_referencing_column_name VARCHAR, reference_generation VARCHAR, user_defined_type_catalog VARCHAR, \
+                 user_defined_type_schema VARCHAR, user_defined_type_name VARCHAR, is_insertable_into VARCHAR, \
+                 is_typed VARCHAR, commit_action VARCHAR, \"TABLE_COMMENT\" VARCHAR",
+                relations
+                    .map(|r| {
+                        let comment = r.description.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);
+                        let table = quote_literal(&r.name);
+                        format!("('agnes', 'main', {table}, 'VIEW', NULL, NULL, NULL, NULL, NULL, 'NO', 'NO', NULL, {comment})")
+                    })
+                    .collect(),
+            ),
+            SystemRelation::Columns => (
+                "table_catalog VARCHAR, table_schema VARCHAR, table_name VARCHAR, column_name VARCHAR, \
+                 ordinal_position INTEGER, column_default VARCHAR, is_nullable VARCHAR, data_type VARCHAR",
+                relations
+                    .flat_map(|r| {
+                        r.columns.iter().enumerate().map(|(n, (column, kind, nullable))| {
+                            format!(
+                                "('agnes', 'main', {}, {}, {}, NULL, '{}', {})",
+                                quote_literal(&r.name),
+                                quote_literal(column),
+                                n + 1,
+                                if *nullable { "YES" } else { "NO" },
+                                quote_literal(kind)
+                            )
+                        })
+                    })
+                    .collect(),
+            ),
+        };
+        let mut sql = format!("CREATE TABLE {name} ({columns});");
+        for chunk in rows.chunks(1000) {
+            sql.push_str(&format!("INSERT INTO {name} VALUES {};", chunk.join(", ")));
+        }
+        conn.execute(&sql).map_err(fault)
+    }
+}
+
+fn view(relation: &Relation) -> String {
+    let files: Vec<String> = relation.blobs.iter().map(|path| quote_literal(&path.to_string_lossy())).collect();
+    let columns: Vec<String> = relation.columns.iter().map(|(name, _, _)| quote_ident(name)).collect();
+    let columns = if columns.is_empty() { "*".to_owned() } else { columns.join(", ") };
+    let union = if relation.partitioned { ", union_by_name=true" } else { "" };
+    format!(
+        "CREATE VIEW {} AS SELECT {columns} FROM read_parquet([{}], hive_partitioning=false{union})",
+        quote_ident(&relation.name),
+        files.join(", ")
+    )
+}
+
+/// Reads the settings back. `paths`: how many files may be open to it, besides its spill folder.
+fn check_sealed(conn: &MemoryConn, paths: usize) -> Result<()> {
+    let expected = [
+        ("enable_external_access", "false"),
+        ("lock_configuration", "true"),
+        ("autoinstall_known_extensions", "false"),
+        ("autoload_known_extensions", "false"),
+        ("allow_community_extensions", "false"),
+        ("allow_unsigned_extensions", "false"),
+        ("allow_persistent_secrets", "false"),
+        ("TimeZone", "UTC"),
+        ("allowed_directories", "0"),
+        ("allowed_paths", "ok"),
+    ];
+    let columns: Vec<String> = expected
+        .iter()
+        .map(|(name, _)| match *name {
+            // The engine adds the spill folder by itself.
+            "allowed_directories" => "CAST(greatest(len(current_setting('allowed_directories')) - 1, 0) AS VARCHAR)".to_owned(),
+            "allowed_paths" => format!("CASE WHEN len(current_setting('allowed_paths')) <= {paths} THEN 'ok' END"),
+            name => format!("CAST(current_setting('{name}') AS VARCHAR)"),
+        })
+        .collect();
+    let batches = conn.rows(&format!("SELECT {}", columns.join(", "))).map_err(fault)?;
+    for (n, (name, value)) in expected.iter().enumerate() {
+        if rows::text(&batches, n).first().map(Option::as_deref) != Some(Some(*value)) {
+            return Err(QueryError::NotSealed { setting: (*name).to_owned() }.into());
+        }
+    }
+    // The lock holds, and no other file opens.
+    for (statement, what) in [
+        ("SET memory_limit='1GB'", "lock_configuration"),
+        ("SELECT * FROM read_text('/etc/hostname')", "file access"),
+        ("INSTALL httpfs", "extensions"),
+    ] {
+        if conn.execute(statement).is_ok() {
+            return Err(QueryError::NotSealed { setting: what.to_owned() }.into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Internal tables: Agnes's own state, the caller's rows alone.
+//!
+//! A query of them runs in a fresh instance that holds filtered copies and nothing else, so
+//! no table of the state can be named by any trick.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::record_batch::RecordBatch;
+
+use super::in_process::run;
+use super::instance::Instance;
+use super::readable::CallerSet;
+use super::runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::ident::quote_ident;
+use crate::rbac::Principal;
+use crate::store::InternalScope;
+
+/// The DuckDB type of rows that come from the state.
+fn duckdb_type(kind: &DataType) -> &'static str {
+    match kind {
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => "INTEGER",
+        DataType::Int64 => "BIGINT",
+        DataType::Float32 | DataType::Float64 => "DOUBLE",
+        DataType::Date32 => "DATE",
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP",
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMPTZ",
+        _ => "VARCHAR",
+    }
+}
+
+/// The rows as columns whose types [`duckdb_type`] names.
+fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
+    let fields: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            let kind = match field.data_type() {
+                DataType::Int8 | DataType::Int16 => DataType::Int32,
+                DataType::Float32 => DataType::Float64,
+                DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+                kind if duckdb_type(kind) == "VARCHAR" => DataType::Utf8,
+                kind => kind.clone(),
+            };
+            arrow::datatypes::Field::new(field.name(), kind, true)
+        })
+        .collect();
+    let columns = batch.columns().iter().zip(&fields).map(|(column, field)| arrow::compute::cast(column, field.data_type()));
+    columns
+        .collect::<arrow::error::Result<Vec<_>>>()
+        .and_then(|columns| RecordBatch::try_new(Arc::new(Schema::new(fields)), columns))
+        .map_err(|e| Error::internal("prepare internal rows", e))
+}
+
+/// Runs a query that names internal tables alone.
+pub(super) async fn start(
+    engine: &Engine,
+    caller: &CallerSet,
+    principal: &Principal,
+    limits: QueryLimits,
+    scratch: PathBuf,
+    mut job: QueryJob,
+) -> Result<RunningQuery> {
+    let scope = (!caller.admin).then(|| InternalScope {
+        user_id: principal.user_id().to_owned(),
+        email: caller.access.active_users.get(principal.user_id()).cloned(),
+    });
+    let mut relations = BTreeMap::new();
+    let mut loads: Vec<(String, String, Vec<RecordBatch>)> = Vec::new();
+    for (name, _) in job.query.relations() {
+        let batches = engine.store().internal_rows(name, scope.clone()).await?;
+        let batches = batches.iter().map(plain).collect::<Result<Vec<_>>>()?;
+        let Some(schema) = batches.first().map(RecordBatch::schema) else {
+            return Err(Error::internal("read an internal table", "it has no columns"));
+        };
+        let columns: Vec<String> = schema
+            .fields()
+            .iter()
+            .map(|field| format!("{} {}", quote_ident(field.name()), duckdb_type(field.data_type())))
+            .collect();
+        loads.push((name.clone(), format!("CREATE TABLE {} ({})", quote_ident(name), columns.join(", ")), batches));
+        let relation = Relation {
+            name: name.clone(),
+            description: None,
+            columns: Vec::new(),
+            blobs: Vec::new(),
+            partitioned: false,
+        };
+        relations.insert(name.clone(), relation);
+    }
+    let set = Arc::new(GrantSet { fingerprint: String::new(), relations });
+    job.grant_set = set.clone();
+    let instance = crate::duck::blocking(move || {
+        Instance::open(set, &limits, &scratch, |_, db| {
+            for (name, create, batches) in &loads {
+                db.load(create, name, batches)?;
+            }
+            Ok(())
+        })
+    })
+    .await?;
+    run(Arc::new(instance), job).await
+}

@@ -1,0 +1,122 @@
+//! The seam behind which user SQL runs.
+//!
+//! What crosses it is plain data: which relations there are, one checked query, its
+//! parameters and limits; back come a schema and record batches. [`InProcess`](super::InProcess)
+//! runs it in this process; a runtime in confined worker processes fits the same seam.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{Params, QueryError};
+use crate::error::Result;
+use crate::sandbox::Checked;
+
+/// A relation of a grant set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// Its name, as published.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// `(name, type, nullable)` in order.
+    pub columns: Vec<(String, String, bool)>,
+    /// Parquet files it reads; none for remote tables.
+    pub blobs: Vec<PathBuf>,
+    /// Whether the files are united by column name.
+    pub partitioned: bool,
+}
+
+/// All that the members of a set of principals may read, of one state of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantSet {
+    /// Equal for equal content.
+    pub fingerprint: String,
+    /// By name in lower case.
+    pub relations: BTreeMap<String, Relation>,
+}
+
+/// What a query may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryLimits {
+    /// Memory of an instance, bytes.
+    pub memory_bytes: u64,
+    /// Threads of an instance.
+    pub threads: usize,
+    /// Spill of an instance, bytes.
+    pub spill_bytes: u64,
+    /// Wall clock of a query.
+    pub timeout: Duration,
+    /// Queries of one user at a time.
+    pub per_user: usize,
+    /// Queries at a time.
+    pub total: usize,
+    /// How long a query waits for its turn.
+    pub wait: Duration,
+}
+
+impl Default for QueryLimits {
+    /// 2 GiB, 2 threads, 10 GiB of spill, 60 s, 4 queries a user, 16 in all, 5 s of waiting.
+    fn default() -> Self {
+        Self {
+            memory_bytes: 2 << 30,
+            threads: 2,
+            spill_bytes: 10 << 30,
+            timeout: Duration::from_secs(60),
+            per_user: 4,
+            total: 16,
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One query to run.
+pub struct QueryJob {
+    /// What is there to be named.
+    pub grant_set: Arc<GrantSet>,
+    /// What to run.
+    pub query: Checked,
+    /// Values of its parameters.
+    pub params: Params,
+    /// When it is stopped.
+    pub deadline: Instant,
+    /// Kept until the query has ended, whatever that is.
+    pub guard: Box<dyn Send>,
+}
+
+impl fmt::Debug for QueryJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueryJob").field("query", &self.query).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// A query that runs. Dropping it stops the query.
+pub struct RunningQuery {
+    /// Columns of the result.
+    pub schema: SchemaRef,
+    /// Rows as they are made; the channel is short, so that a slow reader slows the engine.
+    pub batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    /// Stops the query when dropped.
+    pub stop: Box<dyn Send + Sync>,
+}
+
+impl fmt::Debug for RunningQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningQuery").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// Runs checked queries over grant sets.
+#[async_trait]
+pub trait Runtime: Send + Sync + fmt::Debug {
+    /// Starts a query; returns when its columns are known.
+    async fn start(&self, job: QueryJob) -> Result<RunningQuery>;
+}

@@ -1,0 +1,182 @@
+//! One query from the question to its first row.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+use super::readable::{CallerSet, CallerSets};
+use super::result::{QueryResult, Report};
+use super::runtime::{QueryJob, QueryLimits, RunningQuery, Runtime};
+use super::{InProcess, Query, QueryError, internal};
+use crate::context::CallContext;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::rbac::ResourceType;
+use crate::sandbox::{Checked, Gate, RelationKind, SandboxError};
+
+/// What an engine keeps to answer queries; started by the first one.
+#[derive(Debug)]
+pub(crate) struct Queries {
+    limits: QueryLimits,
+    scratch: PathBuf,
+    runtime: Option<Arc<dyn Runtime>>,
+    service: OnceCell<Service>,
+}
+
+impl Queries {
+    pub(crate) fn new(limits: QueryLimits, scratch: PathBuf, runtime: Option<Arc<dyn Runtime>>) -> Self {
+        Self { limits, scratch, runtime, service: OnceCell::new() }
+    }
+
+    async fn service(&self) -> Result<&Service> {
+        self.service
+            .get_or_try_init(|| async {
+                let runtime = self.runtime.clone();
+                Ok(Service {
+                    gate: Gate::start().await?,
+                    runtime: runtime.unwrap_or_else(|| Arc::new(InProcess::new(self.limits, self.scratch.clone()))),
+                    limits: self.limits,
+                    scratch: self.scratch.clone(),
+                    sets: CallerSets::new(),
+                    total: Arc::new(Semaphore::new(self.limits.total)),
+                    users: Mutex::new(HashMap::new()),
+                })
+            })
+            .await
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) gate: Gate,
+    pub(super) runtime: Arc<dyn Runtime>,
+    limits: QueryLimits,
+    scratch: PathBuf,
+    sets: CallerSets,
+    total: Arc<Semaphore>,
+    users: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+/// What is known of a query when it is refused or started, for the audit row.
+struct Seen {
+    action: &'static str,
+    relations: Vec<String>,
+    generation: u64,
+}
+
+pub(super) async fn query(engine: &Engine, ctx: &CallContext, query: Query) -> Result<QueryResult> {
+    let asked = Instant::now();
+    let mut seen = Seen { action: "query.local", relations: Vec::new(), generation: engine.generation().number };
+    let started = begin(engine, ctx, &query, asked, &mut seen).await;
+    let report = Report {
+        engine: engine.clone(),
+        ctx: ctx.clone(),
+        action: seen.action,
+        sql: query.sql,
+        relations: seen.relations,
+        generation: seen.generation,
+        asked,
+        runtime: tokio::runtime::Handle::current(),
+    };
+    match started {
+        Ok(running) => Ok(QueryResult::new(running, query.limit, query.max_bytes, report)),
+        Err(error) => {
+            report.write(&Err(error.to_wire().into()), 0, 0, false);
+            Err(error)
+        }
+    }
+}
+
+async fn begin(
+    engine: &Engine,
+    ctx: &CallContext,
+    query: &Query,
+    asked: Instant,
+    seen: &mut Seen,
+) -> Result<RunningQuery> {
+    let service = engine.queries().service().await?;
+    // Who asks comes first: a stranger learns nothing, not even about syntax.
+    let caller = service.sets.of(engine, ctx.principal()).await?;
+    seen.generation = caller.generation.number;
+    let parsed = service.gate.parse(&query.sql).await?;
+    seen.relations = parsed.named().map(|name| crate::ident::printable(name, 128)).take(20).collect();
+    let checked = parsed.resolve(&*caller).map_err(|e| not_yet(e, &caller, ctx))?;
+    if checked.has(RelationKind::Internal) {
+        seen.action = "query.internal";
+    } else if checked.has(RelationKind::Remote) {
+        seen.action = "query.remote";
+    }
+    query.params.check(checked.params())?;
+    let own = asked + service.limits.timeout;
+    let deadline = ctx.deadline().map_or(own, |deadline| deadline.min(own));
+    let permits = service.permits(ctx.principal().user_id(), deadline).await?;
+    let job = |query_checked: Checked, guard: Box<dyn Send>| QueryJob {
+        grant_set: caller.set.clone(),
+        query: query_checked,
+        params: query.params.clone(),
+        deadline,
+        guard,
+    };
+    if checked.has(RelationKind::Internal) {
+        let (limits, scratch) = (service.limits, service.scratch.clone());
+        if !parsed.pivots().is_empty() {
+            let what = "a PIVOT of an internal table without an IN list".to_owned();
+            return Err(SandboxError::Unsupported { what }.into());
+        }
+        let job = job(checked, Box::new(permits));
+        return internal::start(engine, &caller, ctx.principal(), limits, scratch, job).await;
+    }
+    let checked = if parsed.pivots().is_empty() {
+        checked
+    } else {
+        let lookup = |checked: Checked| job(checked, Box::new(()));
+        service.expand_pivots(&parsed, &caller, &lookup).await?.resolve(&*caller)?
+    };
+    service.runtime.start(job(checked, Box::new(permits))).await
+}
+
+/// A table that is registered and granted, but has no data yet, is told apart from one that
+/// does not exist.
+fn not_yet(error: SandboxError, caller: &CallerSet, ctx: &CallContext) -> crate::Error {
+    let (SandboxError::RelationDenied { name, .. } | SandboxError::RelationUnknown { name, .. }) = &error else {
+        return error.into();
+    };
+    let accessible = caller.access.accessible(ctx.principal(), ResourceType::Table);
+    match caller.index.by_name(name) {
+        Some(row) if accessible.contains(&row.id.to_lowercase()) => {
+            QueryError::NotPublished { table: row.name.clone(), materialized: row.query_mode == crate::registry::QueryMode::Materialized }.into()
+        }
+        _ => error.into(),
+    }
+}
+
+impl Service {
+    /// A turn for one query of `user`: of theirs first, so that waiting takes nobody else's.
+    async fn permits(&self, user: &str, deadline: Instant) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let mine = {
+            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            match users.get(user).and_then(Weak::upgrade) {
+                Some(semaphore) => semaphore,
+                None => {
+                    users.retain(|_, semaphore| semaphore.strong_count() > 0);
+                    let semaphore = Arc::new(Semaphore::new(self.limits.per_user));
+                    users.insert(user.to_owned(), Arc::downgrade(&semaphore));
+                    semaphore
+                }
+            }
+        };
+        let until = deadline.min(Instant::now() + self.limits.wait);
+        let turn = |semaphore: Arc<Semaphore>, limit: usize, per_user: bool| async move {
+            match tokio::time::timeout_at(until.into(), semaphore.acquire_owned()).await {
+                Ok(Ok(permit)) => Ok(permit),
+                _ => Err(QueryError::TooMany { limit, per_user }),
+            }
+        };
+        let mine = turn(mine, self.limits.per_user, true).await?;
+        let total = turn(self.total.clone(), self.limits.total, false).await?;
+        Ok((mine, total))
+    }
+}
