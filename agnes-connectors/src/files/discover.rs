@@ -16,7 +16,7 @@ use serde_json::json;
 use super::config::{FilesConfig, Format, TableOptions};
 use super::formats::xlsx;
 use super::infer::names;
-use super::listing::{self, FileEntry, Listing};
+use super::listing::{self, FileEntry};
 
 /// Files of a folder whose columns are compared.
 const COMPARED: usize = 20;
@@ -50,9 +50,7 @@ pub(crate) fn discover(source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
     }
     if config.combine == Some(true) && !listing.single && !known.is_empty() {
         let files: Vec<_> = known.into_iter().cloned().collect();
-        let pattern = if listing.globbed || !used.is_empty() { files.iter().map(|f| f.rel.clone()).collect() } else { vec!["**".to_owned()] };
-        let pattern = if used.is_empty() { vec!["**".to_owned()] } else { pattern };
-        found.add(source.name.as_str(), pattern.join(", "), &defaults, &files, true, json!({ "files": pattern }));
+        found.add(source.name.as_str(), "all files".to_owned(), &defaults, &files, true, json!({ "files": "**" }));
         return Ok(found.tables);
     }
     let mut folders: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
@@ -67,9 +65,8 @@ pub(crate) fn discover(source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
         let format = |file: &FileEntry| defaults.format.or_else(|| Format::of(&file.rel));
         let first = format(&files[0]);
         if files.iter().all(|file| format(file) == first) && alike(source, &files, first, &defaults)? {
-            let pattern = pattern_of(&listing, &folder, &files);
-            let shown = format!("{folder}/");
-            found.add(&folder, shown, &defaults, &files, true, json!({ "files": pattern }));
+            let own = json!({ "files": patterns_of(&folder, &files) });
+            found.add(&folder, format!("{folder}/"), &defaults, &files, true, own);
         } else {
             for file in &files {
                 found.single(file, &defaults);
@@ -79,15 +76,28 @@ pub(crate) fn discover(source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
     Ok(found.tables)
 }
 
-/// A glob for all files of a folder, so that later ones belong to the table too.
-fn pattern_of(listing: &Listing, folder: &str, files: &[FileEntry]) -> Vec<String> {
-    let extension = |rel: &str| rel.rsplit('/').next().and_then(|name| name.split_once('.')).map(|(_, ext)| ext.to_owned());
-    let mut endings: Vec<String> = files.iter().filter_map(|file| extension(&file.rel)).collect();
-    endings.sort();
-    endings.dedup();
-    let pattern = format!("{}/**", globset::escape(folder));
-    let all = listing.files.keys().filter(|rel| rel.starts_with(&format!("{folder}/"))).all(|rel| Format::of(rel).is_some());
-    if all || files.is_empty() { vec![pattern] } else { endings.iter().map(|ending| format!("{pattern}/*.{}", globset::escape(ending))).collect() }
+/// Globs for all files of a folder with the same endings, so that later ones belong to the
+/// table too.
+fn patterns_of(folder: &str, files: &[FileEntry]) -> Vec<String> {
+    let format = files.first().and_then(|file| Format::of(&file.rel));
+    let usual: &[&str] = match format {
+        Some(Format::Csv) => &["csv", "csv.gz", "csv.zst"],
+        Some(Format::Tsv) => &["tsv", "tsv.gz", "tsv.zst"],
+        Some(Format::Json) => &["json", "json.gz", "json.zst"],
+        Some(Format::Ndjson) => &["ndjson", "jsonl", "ndjson.gz", "jsonl.gz", "ndjson.zst", "jsonl.zst"],
+        Some(Format::Parquet) => &["parquet"],
+        Some(Format::Xlsx) => &["xlsx"],
+        None => &[],
+    };
+    let folder = globset::escape(folder);
+    let mut patterns: Vec<String> = usual.iter().map(|ending| format!("{folder}/**/*.{ending}")).collect();
+    for file in files {
+        let covered = patterns.iter().filter_map(|pattern| listing::glob(pattern).ok()).any(|glob| glob.is_match(&file.rel));
+        if !covered {
+            patterns.push(globset::escape(&file.rel));
+        }
+    }
+    patterns
 }
 
 /// Whether the files of a folder have the same columns, or nearly so.
@@ -130,17 +140,16 @@ impl Found {
     /// One table of one file, or of each visible sheet of a workbook.
     fn single(&mut self, file: &FileEntry, options: &TableOptions) {
         let wish = stem(&file.rel);
-        let pattern = json!(globset::escape(&file.rel));
         let is_workbook = options.format.or_else(|| Format::of(&file.rel)) == Some(Format::Xlsx);
         // A workbook that cannot be opened becomes a table whose sync says why.
         let sheets = if is_workbook && options.sheet.is_none() { xlsx::sheets(file).unwrap_or_default() } else { Vec::new() };
         if sheets.len() < 2 {
-            self.add(&wish, file.rel.clone(), options, std::slice::from_ref(file), false, json!({ "files": literal(file, pattern) }));
+            self.add(&wish, file.rel.clone(), options, std::slice::from_ref(file), false, json!({ "files": file.rel }));
             return;
         }
         for sheet in sheets {
             let shown = format!("{}, sheet {}", file.rel, sheet);
-            let own = json!({ "files": literal(file, pattern.clone()), "sheet": sheet });
+            let own = json!({ "files": file.rel, "sheet": sheet });
             self.add(&format!("{wish}_{sheet}"), shown, options, std::slice::from_ref(file), false, own);
         }
     }
@@ -154,11 +163,6 @@ impl Found {
         found.options = own.as_object().is_some_and(|own| !own.is_empty()).then_some(own);
         self.tables.push(found);
     }
-}
-
-/// A file is named literally; `files` understands that before it understands globs.
-fn literal(file: &FileEntry, _escaped: serde_json::Value) -> serde_json::Value {
-    json!(file.rel)
 }
 
 fn table(name: TableName, shown: String, options: &TableOptions, files: &[FileEntry], many: bool, note: Option<String>) -> DiscoveredTable {

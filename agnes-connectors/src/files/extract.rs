@@ -22,7 +22,7 @@ use super::text::{self, Transport};
 use super::{engine_words, inspect, rejects};
 
 /// Attempts at reading one set of files, each after another repair.
-const MAX_REPAIRS: usize = 24;
+const MAX_REPAIRS: usize = 12;
 /// Notes of one run.
 const MAX_NOTES: usize = 30;
 
@@ -179,6 +179,7 @@ impl<'a> Run<'a> {
         if self.read.iter().all(|file| file.found.is_none()) && self.kept.is_empty() {
             return self.nothing(&db, writer, &before);
         }
+        schema.remember(&before);
         let files: Vec<_> = self.read.iter().filter_map(|file| Some(file.found.as_ref()?.columns.as_slice())).collect();
         if self.kept.is_empty() {
             self.notes.extend(schema.missing(self.options, &files));
@@ -263,6 +264,11 @@ impl<'a> Run<'a> {
     /// Writes every file that is read, under the types of `schema`.
     fn write(&mut self, db: &ScratchDb, writer: &mut TableWriter, schema: &Schema) -> Result<Written> {
         rejects::reset(db)?;
+        for index in 0..self.read.len() {
+            if let Some(dialect) = self.dialect(index) {
+                dialect.cut.clear();
+            }
+        }
         let live: Vec<usize> = (0..self.read.len()).filter(|index| self.read[*index].found.is_some()).collect();
         let units: Vec<Vec<usize>> = match self.layout {
             Layout::ByColumn(_) => vec![live],
@@ -401,20 +407,10 @@ impl<'a> Run<'a> {
                 let target = db.folder().join(format!("cut-{index}-{round}.csv"));
                 let lines = csv::cut_lines(&path, &target, &rejected.unclosed, &cancel)?;
                 again |= !lines.is_empty();
-                let mut cut = dialect.cut.clone();
-                let mut bad = Vec::new();
-                for (number, raw) in lines {
-                    // Numbers are those of the text without the lines cut before.
-                    let mut original = number;
-                    for gone in &cut {
-                        original += u64::from(*gone <= original);
-                    }
-                    bad.push((original, "unquoted value: a quote is opened and never closed".to_owned(), raw));
-                }
-                cut.extend(bad.iter().map(|(line, ..)| *line));
-                cut.sort_unstable();
-                dialect.cut = cut;
-                rejects::add(db, &self.read[*index].entry.rel, &bad)?;
+                let gone: Vec<u64> = dialect.cut.iter().map(|(line, _)| *line).collect();
+                let (numbers, texts): (Vec<_>, Vec<_>) = lines.into_iter().unzip();
+                dialect.cut.extend(csv::original_lines(numbers, &gone).into_iter().zip(texts));
+                dialect.cut.sort_unstable();
                 if path.starts_with(db.folder()) {
                     let _ = std::fs::remove_file(&path);
                 }
@@ -440,6 +436,10 @@ impl<'a> Run<'a> {
                 }
                 Reader::Csv { dialect, .. } => {
                     let Some(path) = &file.ready else { continue };
+                    let unclosed = dialect.cut.iter().map(|(line, raw)| {
+                        (*line, "unquoted value: a quote is opened and never closed".to_owned(), raw.clone())
+                    });
+                    rejects::add(db, &file.entry.rel, &unclosed.collect::<Vec<_>>())?;
                     let rejected = rejects::look(db, path)?;
                     for (column, count) in rejected.by_column {
                         let inferred = schema.get(&column).is_some_and(|column| !column.declared);
@@ -448,7 +448,7 @@ impl<'a> Run<'a> {
                         }
                     }
                     if rejected.rows > 0 {
-                        rejects::collect(db, path, &file.entry.rel, rejected.rows, &dialect.cut)?;
+                        rejects::collect(db, path, &file.entry.rel, rejected.rows, dialect)?;
                     }
                 }
             }

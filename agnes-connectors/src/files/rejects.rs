@@ -6,7 +6,7 @@ use agnes_core::duck::ScratchDb;
 use agnes_core::error::Result;
 use agnes_core::ident::quote_literal;
 
-use super::formats::csv::{self, REJECTS, SCANS};
+use super::formats::csv::{self, Dialect, REJECTS, SCANS};
 
 /// Rejected rows whose line number is looked up in the file; beyond, the reader's own count
 /// stands (it counts a row with line breaks in quotes as one line).
@@ -74,19 +74,29 @@ pub(crate) fn look(db: &ScratchDb, path: &Path) -> Result<Rejected> {
 }
 
 /// Adds what the last statement rejected in the file at `path` to the table.
-pub(crate) fn collect(db: &ScratchDb, path: &Path, file: &str, rows: u64, cut: &[u64]) -> Result<()> {
+pub(crate) fn collect(db: &ScratchDb, path: &Path, file: &str, rows: u64, dialect: &Dialect) -> Result<()> {
     let errors = of_file(path);
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
     db.execute("CREATE OR REPLACE TEMP TABLE agnes_lines (start_at UBIGINT, line UBIGINT)")?;
     if rows <= MAX_NUMBERED {
-        let offsets: Vec<u64> = db
-            .rows(&format!("SELECT DISTINCT line_byte_position FROM {errors} ORDER BY line_byte_position"))?
+        let found = db.rows(&format!(
+            "SELECT line_byte_position, min(line) FROM {errors} GROUP BY line_byte_position ORDER BY line_byte_position"
+        ))?;
+        let number = |cell: Option<String>| cell.and_then(|text| text.parse::<u64>().ok()).unwrap_or(1);
+        let (offsets, counted): (Vec<u64>, Vec<u64>) = found
             .into_iter()
-            .filter_map(|row| row.into_iter().next()??.parse().ok())
-            .collect();
-        // The reader counts offsets from 1.
-        let zero_based: Vec<u64> = offsets.iter().map(|offset| offset.saturating_sub(1)).collect();
-        let lines = csv::line_numbers(path, &zero_based, cut)?;
+            .filter_map(|row| <[_; 2]>::try_from(row).ok())
+            .map(|[offset, line]| (number(offset), number(line)))
+            .unzip();
+        let lines = match &dialect.gaps {
+            Some(gaps) => csv::original_lines(counted, gaps),
+            None => {
+                // The reader counts offsets from 1.
+                let zero_based: Vec<u64> = offsets.iter().map(|offset| offset.saturating_sub(1)).collect();
+                let gone: Vec<u64> = dialect.cut.iter().map(|(line, _)| *line).collect();
+                csv::original_lines(csv::line_numbers(path, &zero_based)?, &gone)
+            }
+        };
         for chunk in offsets.iter().zip(lines).collect::<Vec<_>>().chunks(2_000) {
             let values: Vec<_> = chunk.iter().map(|(at, line)| format!("({at},{line})")).collect();
             db.execute(&format!("INSERT INTO agnes_lines VALUES {}", values.join(",")))?;

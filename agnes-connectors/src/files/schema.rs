@@ -80,6 +80,15 @@ impl Schema {
         }
     }
 
+    /// Gives columns that hold nothing but nulls now the types they had.
+    pub(crate) fn remember(&mut self, before: &[(String, String)]) {
+        for (name, data_type) in before {
+            if let Some(index) = self.index(name) {
+                self.columns[index].data_type.get_or_insert_with(|| data_type.clone());
+            }
+        }
+    }
+
     /// The column with this name, case-folded.
     pub(crate) fn get(&self, name: &str) -> Option<&TableColumn> {
         self.index(name).map(|index| &self.columns[index])

@@ -61,6 +61,16 @@ impl Transport {
         Ok(transport)
     }
 
+    /// The same without a byte order mark, which DuckDB's JSON reader stumbles over.
+    pub(crate) fn without_mark(mut self, entry: &FileEntry) -> Result<Self> {
+        let mut head = Vec::new();
+        self.reader(entry)?.take(3).read_to_end(&mut head).map_err(|e| read_error(entry, &e))?;
+        if self.encoding.is_none() && head == b"\xef\xbb\xbf" {
+            self.encoding = Some(encoding_rs::UTF_8);
+        }
+        Ok(self)
+    }
+
     /// Whether DuckDB can read the file as it is.
     pub(crate) fn is_plain(self) -> bool {
         self.compression == Compression::None && self.encoding.is_none()
@@ -76,7 +86,7 @@ impl Transport {
         };
         Ok(match self.encoding {
             None => bytes,
-            Some(encoding) => Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).strip_bom(true).build(bytes)),
+            Some(encoding) => Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).strip_bom(true).build(bytes)),
         })
     }
 

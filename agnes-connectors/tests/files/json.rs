@@ -24,6 +24,9 @@ async fn arrays_lines_and_single_objects() {
         assert_eq!(bench.columns(), ["a BIGINT", "b STRUCT(c BIGINT[])", "d VARCHAR"], "{name}");
         assert_eq!(bench.rows(), ["1|{'c': [1, 2]}|-", "2|-|x"], "{name}");
     }
+    let bench = Bench::with("a.json", "\u{feff}[{\"a\":1},{\"a\":2}]");
+    bench.read("a.json", json!({})).await.unwrap();
+    assert_eq!(bench.rows(), ["1", "2"]);
     let bench = Bench::with("a.json", "{\n \"a\": 1,\n \"b\": null\n}");
     bench.read("a.json", json!({})).await.unwrap();
     assert_eq!(bench.rows(), ["1|-"]);

@@ -68,6 +68,7 @@ async fn each_visible_sheet_is_a_table() {
 async fn declared_types_put_misfits_aside_and_damage_is_told() {
     let bench = Bench::with("a.xlsx", orders().unwrap());
     let report = bench.read("a.xlsx", json!({"columns": {"id": "BIGINT"}})).await.unwrap();
+    assert_eq!(bench.rejected(), ["a.xlsx|6|id"]);
     assert_eq!((report.rejected_rows, bench.query("t", "id")), (1, vec!["1".to_owned(), "2".to_owned(), "3".to_owned()]));
     let whole = orders().unwrap();
     for damaged in [&whole[..whole.len() / 2], b"PK\x03\x04 nothing", b"a,b\n1,2\n"] {

@@ -42,7 +42,10 @@ pub(crate) struct Dialect {
     pub(crate) thousands: Option<String>,
     pub(crate) nulls: Vec<String>,
     /// Lines (counted from 1) that were taken out because a quote is never closed.
-    pub(crate) cut: Vec<u64>,
+    pub(crate) cut: Vec<(u64, String)>,
+    /// Rows of a sheet (counted from 1) that the text leaves out; set for sheets, where a
+    /// row is a line however many line ends its values have.
+    pub(crate) gaps: Option<Vec<u64>>,
 }
 
 /// Finds out how to read a delimited file and which columns it has.
@@ -101,6 +104,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
         thousands: options.thousands.clone().filter(|thousands| !thousands.is_empty()),
         nulls,
         cut: Vec::new(),
+        gaps: None,
         marks,
     };
     let sniffed = sniff(db, &head, rows, usual, &mut dialect)?;
@@ -161,13 +165,14 @@ fn refine(sniffed: &str, rows: &[Record], index: usize, dialect: &Dialect) -> Op
         "DOUBLE" if values().all(is_whole) => {
             if values().all(|text| digits(text) <= 38) { "DECIMAL(38,0)" } else { "VARCHAR" }.to_owned()
         }
+        "TIMESTAMP WITH TIME ZONE" => "TIMESTAMPTZ".to_owned(),
         other => other.to_owned(),
     })
 }
 
 impl Dialect {
-    /// For a file Agnes wrote itself: comma, double quotes, no header, short rows filled.
-    pub(crate) fn own() -> Self {
+    /// For the text made from a sheet: comma, double quotes, no header, short rows filled.
+    pub(crate) fn of_sheet(gaps: Vec<u64>) -> Self {
         Self {
             marks: Marks { delimiter: ",".to_owned(), quote: "\"".to_owned(), escape: "\"".to_owned() },
             header: false,
@@ -181,6 +186,7 @@ impl Dialect {
             thousands: None,
             nulls: Vec::new(),
             cut: Vec::new(),
+            gaps: Some(gaps),
         }
     }
 
@@ -258,9 +264,21 @@ pub(crate) fn cut_lines(from: &Path, to: &Path, offsets: &[u64], cancel: &Cancel
     Ok(cut)
 }
 
-/// The line numbers (counted from 1) of sorted offsets in the text at `path`, as they were
-/// before lines were cut out.
-pub(crate) fn line_numbers(path: &Path, offsets: &[u64], cut: &[u64]) -> Result<Vec<u64>> {
+/// Sorted line numbers of a text from which the lines `gone` (sorted) were taken, as they
+/// were before.
+pub(crate) fn original_lines(mut numbers: Vec<u64>, gone: &[u64]) -> Vec<u64> {
+    let (mut shift, mut next) = (0, gone.iter().peekable());
+    for number in &mut numbers {
+        while next.next_if(|gone| **gone <= *number + shift).is_some() {
+            shift += 1;
+        }
+        *number += shift;
+    }
+    numbers
+}
+
+/// The line numbers (counted from 1) of sorted offsets in the text at `path`.
+pub(crate) fn line_numbers(path: &Path, offsets: &[u64]) -> Result<Vec<u64>> {
     let file = std::fs::File::open(path).map_err(|e| Error::io("read a scratch file", e))?;
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let (mut at, mut line, mut numbers) = (0_u64, 1_u64, Vec::with_capacity(offsets.len()));
@@ -283,10 +301,17 @@ pub(crate) fn line_numbers(path: &Path, offsets: &[u64], cut: &[u64]) -> Result<
         let length = buffer.len();
         reader.consume(length);
     }
-    for number in &mut numbers {
-        for gone in cut {
-            *number += u64::from(gone <= number);
-        }
-    }
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::original_lines;
+
+    #[test]
+    fn lines_are_counted_as_they_were() {
+        assert_eq!(original_lines(vec![1, 2, 3, 7], &[1, 3, 4]), [2, 5, 6, 10]);
+        assert_eq!(original_lines(vec![1, 2], &[]), [1, 2]);
+        assert_eq!(original_lines(vec![1, 1, 2], &[3]), [1, 1, 2]);
+    }
 }

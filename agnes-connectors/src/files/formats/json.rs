@@ -24,7 +24,7 @@ pub(crate) fn inspect(
     index: usize,
     cancel: &Cancel,
 ) -> Result<Inspected> {
-    let transport = Transport::detect(entry, options.encoding.as_deref())?;
+    let transport = Transport::detect(entry, options.encoding.as_deref())?.without_mark(entry)?;
     let mut path = db.folder().join(format!("input-{index}.json"));
     let mut notes = Vec::new();
     if transport.is_plain() {
@@ -115,7 +115,6 @@ fn first_byte(path: &PathBuf) -> Result<Option<u8>> {
         if buffer.is_empty() {
             return Ok(None);
         }
-        let buffer = buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(buffer);
         if let Some(first) = buffer.iter().find(|byte| !byte.is_ascii_whitespace()) {
             return Ok(Some(*first));
         }

@@ -91,7 +91,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
     }
     let mut book = open(entry)?;
     let path = db.folder().join(format!("input-{index}.csv"));
-    let mut sink = Sink { out: BufWriter::new(create(&path)?), kinds: Vec::new(), header: None, wants_header: options.header, errors: 0 };
+    let mut sink = Sink { out: BufWriter::new(create(&path)?), kinds: Vec::new(), header: None, wants_header: options.header, errors: 0, at: 0, gaps: Vec::new() };
     let mut cells = book.worksheet_cells_reader(sheet).map_err(|e| damaged(entry, &e))?;
     let mut skip = options.skip.unwrap_or(0);
     let mut row: (u32, BTreeMap<u32, DataRef<'_>>) = (0, BTreeMap::new());
@@ -103,7 +103,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
         }
         let (at, column) = cell.get_position();
         if at != row.0 {
-            sink.flush(&mut row.1, &mut skip)?;
+            sink.flush(row.0, &mut row.1, &mut skip)?;
             row.0 = at;
         }
         let empty = matches!(cell.get_value(), DataRef::Empty) || matches!(cell.get_value(), DataRef::String(s) if s.is_empty()) || matches!(cell.get_value(), DataRef::SharedString(""));
@@ -111,8 +111,8 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
             row.1.insert(column, cell.get_value().clone());
         }
     }
-    sink.flush(&mut row.1, &mut skip)?;
-    let Sink { mut out, kinds, header, errors, .. } = sink;
+    sink.flush(row.0, &mut row.1, &mut skip)?;
+    let Sink { mut out, kinds, header, errors, gaps, .. } = sink;
     out.flush().map_err(scratch_error)?;
     let width = kinds.len().max(header.as_ref().map_or(0, Vec::len));
     if width == 0 {
@@ -136,7 +136,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
             data_type: kinds.get(index).copied().unwrap_or_default().data_type(),
         })
         .collect();
-    Ok(Inspected { columns, reader: Reader::Csv { dialect: Box::new(Dialect::own()), ready: Some(path) }, notes, rejected: Vec::new() })
+    Ok(Inspected { columns, reader: Reader::Csv { dialect: Box::new(Dialect::of_sheet(gaps)), ready: Some(path) }, notes, rejected: Vec::new() })
 }
 
 struct Sink {
@@ -145,15 +145,23 @@ struct Sink {
     header: Option<Vec<String>>,
     wants_header: Option<bool>,
     errors: u64,
+    /// Rows of the sheet seen so far.
+    at: u64,
+    /// Rows that are not written, counted from 1.
+    gaps: Vec<u64>,
 }
 
 impl Sink {
     /// Writes a row, or takes it for the header.
-    fn flush(&mut self, row: &mut BTreeMap<u32, DataRef<'_>>, skip: &mut u64) -> Result<()> {
+    fn flush(&mut self, number: u32, row: &mut BTreeMap<u32, DataRef<'_>>, skip: &mut u64) -> Result<()> {
         let cells = std::mem::take(row);
         let Some(last) = cells.keys().next_back().copied() else { return Ok(()) };
+        let number = u64::from(number) + 1;
+        self.gaps.extend(self.at + 1..number);
+        self.at = self.at.max(number);
         if *skip > 0 {
             *skip -= 1;
+            self.gaps.push(number);
             return Ok(());
         }
         let width = last as usize + 1;
@@ -165,6 +173,7 @@ impl Sink {
                     names[*column as usize] = self.text(value, &mut Kinds::default()).unwrap_or_default();
                 }
                 self.header = Some(names);
+                self.gaps.push(number);
                 return Ok(());
             }
             self.header = Some(Vec::new());
