@@ -206,3 +206,89 @@ fn check_sealed(conn: &MemoryConn, paths: usize) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The engine wall by itself, as if the parser wall let everything through.
+    #[test]
+    fn a_sealed_instance_reads_its_blobs_and_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let maker = MemoryDb::open(&[]).unwrap().connect().unwrap();
+        for (name, value) in [("granted", "mine"), ("hidden", "secret-value")] {
+            let file = quote_literal(&at(&format!("{name}.parquet")));
+            maker.execute(&format!("COPY (SELECT '{value}' AS a) TO {file} (FORMAT parquet)")).unwrap();
+        }
+        std::fs::write(at("other.csv"), "a\nsecret-value\n").unwrap();
+        let relation = Relation {
+            name: "granted".to_owned(),
+            description: None,
+            columns: vec![("a".to_owned(), "VARCHAR".to_owned(), true)],
+            blobs: vec![at("granted.parquet").into()],
+            partitioned: false,
+        };
+        let set = GrantSet { fingerprint: String::new(), relations: BTreeMap::from([("granted".to_owned(), relation)]) };
+        let instance =
+            Instance::open(Arc::new(set), &QueryLimits::default(), &folder.path().join("tmp"), |_, _| Ok(())).unwrap();
+        let conn = instance.db.connect().unwrap();
+        conn.execute(&view(&instance.set.relations["granted"])).unwrap();
+        assert_eq!(rows::text(&conn.rows("SELECT a FROM granted").unwrap(), 0), [Some("mine".to_owned())]);
+        let [hidden, csv, new, dir] = ["hidden.parquet", "other.csv", "new.csv", ""].map(|name| quote_literal(&at(name)));
+        for sql in [
+            format!("SELECT * FROM {hidden}"),
+            format!("SELECT * FROM read_parquet({hidden})"),
+            format!("SELECT * FROM read_parquet([{hidden}])"),
+            format!("SELECT * FROM parquet_metadata({hidden})"),
+            format!("SELECT * FROM parquet_schema({hidden})"),
+            format!("SELECT * FROM read_csv({csv})"),
+            format!("SELECT * FROM {csv}"),
+            format!("SELECT * FROM read_text({csv})"),
+            format!("SELECT * FROM read_blob({csv})"),
+            format!("SELECT * FROM read_json({csv})"),
+            format!("SELECT * FROM sniff_csv({csv})"),
+            format!("SELECT * FROM glob({})", quote_literal(&at("*"))),
+            "SELECT * FROM read_text('/etc/passwd')".to_owned(),
+            "SELECT * FROM read_text('/proc/self/environ')".to_owned(),
+            "SELECT * FROM read_csv('/dev/stdin')".to_owned(),
+            "SELECT * FROM read_text('https://127.0.0.1/x')".to_owned(),
+            format!("SELECT * FROM read_parquet({})", quote_literal(&at("../*/hidden.parquet"))),
+            format!("COPY (SELECT 1) TO {new}"),
+            format!("COPY granted TO {hidden} (FORMAT parquet)"),
+            format!("EXPORT DATABASE {dir}"),
+            format!("ATTACH {} AS x", quote_literal(&at("x.duckdb"))),
+            format!("ATTACH {hidden} AS x"),
+            "INSTALL httpfs".to_owned(),
+            "LOAD httpfs".to_owned(),
+            format!("LOAD {csv}"),
+            "SET enable_external_access=true".to_owned(),
+            "SET lock_configuration=false".to_owned(),
+            "SET allowed_paths=['/']".to_owned(),
+            "SET allowed_directories=['/']".to_owned(),
+            "SET memory_limit='100GB'".to_owned(),
+            "SET temp_directory='/tmp'".to_owned(),
+            "RESET enable_external_access".to_owned(),
+            "SET SESSION TimeZone='Europe/Prague'".to_owned(),
+            "CREATE PERSISTENT SECRET s (TYPE http)".to_owned(),
+        ] {
+            assert!(conn.execute(&sql).is_err(), "{sql}");
+        }
+        assert!(!std::fs::exists(at("new.csv")).unwrap());
+        let text = std::fs::read(at("hidden.parquet")).unwrap();
+        assert!(text.windows(12).any(|bytes| bytes == b"secret-value"));
+    }
+
+    #[test]
+    fn an_instance_that_is_open_is_found_out() {
+        let conn = MemoryDb::open(&[]).unwrap().connect().unwrap();
+        assert_eq!(check_sealed(&conn, 0).unwrap_err().code(), "instance_not_sealed");
+        let settings = "SET TimeZone='UTC'; SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; \
+                        SET allow_community_extensions=false; SET allow_persistent_secrets=false;";
+        conn.execute(&format!("{settings} SET allowed_paths=['/etc/hostname', '/etc/passwd']; SET enable_external_access=false; SET lock_configuration=true")).unwrap();
+        assert_eq!(check_sealed(&conn, 1).unwrap_err().to_string(), "an engine instance could not be sealed: `allowed_paths`");
+    }
+}

@@ -58,3 +58,94 @@ impl Service {
         Ok(values)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::query::runtime::{GrantSet, Relation};
+    use crate::query::{InProcess, Params, QueryLimits, Value};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn values_are_found_by_governed_queries() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sales.parquet");
+        let oracle = ::duckdb::Connection::open_in_memory().unwrap();
+        oracle.execute_batch(&format!(
+            "CREATE TABLE sales AS SELECT * FROM (VALUES ('a', 'x''y', 1), ('a', 'z', 2), ('b', 'z', 4), ('b', NULL, 8)) \
+             AS t(shop, item, n); COPY sales TO '{}' (FORMAT parquet)",
+            file.display()
+        ))
+        .unwrap();
+        let columns = ["shop", "item", "n"].map(|c| (c.to_owned(), String::new(), true)).to_vec();
+        let sales = Relation {
+            name: "sales".to_owned(),
+            description: None,
+            columns,
+            blobs: vec![file],
+            partitioned: false,
+        };
+        let caller = CallerSet {
+            generation: Arc::new(crate::orchestrator::Generation::empty()),
+            access: Arc::default(),
+            index: Arc::default(),
+            set: Arc::new(GrantSet { fingerprint: "x".to_owned(), relations: BTreeMap::from([("sales".to_owned(), sales)]) }),
+            remote: Arc::default(),
+            admin: false,
+        };
+        let limits = QueryLimits::default();
+        let runtime = Arc::new(InProcess::new(limits, folder.path().join("tmp")));
+        let service = Service::start(limits, folder.path().join("tmp"), runtime).await.unwrap();
+        let params = Params::Named([("least".to_owned(), Value::Int(2))].into());
+        let job = |query: crate::sandbox::Checked| QueryJob {
+            grant_set: caller.set.clone(),
+            query,
+            params: params.clone(),
+            deadline: Instant::now() + Duration::from_secs(30),
+            guard: Box::new(()),
+        };
+        for sql in [
+            "PIVOT sales ON item USING sum(n) GROUP BY shop ORDER BY shop",
+            "PIVOT sales ON item USING sum(n) ORDER BY shop",
+            "PIVOT sales ON upper(item) ORDER BY ALL",
+            "PIVOT sales ON shop, item USING sum(n), count(*) AS c",
+            "PIVOT sales ON shop IN ('b'), item USING sum(n)",
+            "PIVOT sales ON item IN (SELECT item FROM sales WHERE item < 'y') USING sum(n) GROUP BY shop ORDER BY shop",
+            "FROM (PIVOT sales ON item USING max(n) GROUP BY shop) WHERE shop = 'a'",
+            "WITH s AS (SELECT * FROM sales WHERE n < 8), t AS (FROM s) PIVOT t ON item USING sum(n) GROUP BY shop ORDER BY shop",
+            "WITH p AS (PIVOT sales ON item USING sum(n) GROUP BY shop) SELECT * FROM p JOIN (PIVOT sales ON shop USING count(*) GROUP BY item) q ON true ORDER BY ALL",
+            "PIVOT (PIVOT sales ON item USING sum(n) GROUP BY shop) ON shop USING max(z)",
+            "PIVOT sales JOIN (SELECT shop AS other FROM sales) ON shop = other ON item USING count(*) GROUP BY shop ORDER BY shop",
+            "SELECT * FROM sales PIVOT (sum(n) FOR item IN ('z')) ORDER BY shop",
+            "PIVOT (SELECT * FROM sales WHERE shop <> 'ON') ON item USING sum(n) /* ON */ GROUP BY shop ORDER BY shop -- end",
+        ] {
+            let parsed = service.gate.parse(sql).await.unwrap();
+            let query = service.expand_pivots(&parsed, &caller, &job).await.unwrap().resolve(&caller).unwrap();
+            let mut running = service.runtime.start(job(query)).await.unwrap();
+            let mut got = Vec::new();
+            while let Some(batch) = running.batches.recv().await {
+                got.push(batch.unwrap());
+            }
+            // DuckDB's own expansion, which runs several statements.
+            let mut statement = oracle.prepare(sql).unwrap();
+            let expected: Vec<_> = statement.query_arrow([]).unwrap().collect();
+            let names = |batches: &[arrow::record_batch::RecordBatch]| {
+                batches[0].schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(names(&got), names(&expected), "{sql}");
+            let got = arrow::compute::concat_batches(&got[0].schema(), &got).unwrap();
+            assert_eq!(expected.len(), 1);
+            assert_eq!(got.columns(), expected[0].columns(), "{sql}");
+        }
+        // Its own parameters may stand in the source.
+        let parsed = service.gate.parse("PIVOT (FROM sales WHERE n >= $least) ON item USING sum(n)").await.unwrap();
+        let query = service.expand_pivots(&parsed, &caller, &job).await.unwrap().resolve(&caller).unwrap();
+        assert!(query.sql().contains("IN ('z')"), "{}", query.sql());
+        let empty = service.gate.parse("PIVOT (FROM sales WHERE n > 99) ON item USING sum(n)").await.unwrap();
+        assert_eq!(service.expand_pivots(&empty, &caller, &job).await.unwrap_err().code(), "pivot_empty");
+    }
+}

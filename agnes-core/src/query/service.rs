@@ -35,15 +35,8 @@ impl Queries {
         self.service
             .get_or_try_init(|| async {
                 let runtime = self.runtime.clone();
-                Ok(Service {
-                    gate: Gate::start().await?,
-                    runtime: runtime.unwrap_or_else(|| Arc::new(InProcess::new(self.limits, self.scratch.clone()))),
-                    limits: self.limits,
-                    scratch: self.scratch.clone(),
-                    sets: CallerSets::new(),
-                    total: Arc::new(Semaphore::new(self.limits.total)),
-                    users: Mutex::new(HashMap::new()),
-                })
+                let runtime = runtime.unwrap_or_else(|| Arc::new(InProcess::new(self.limits, self.scratch.clone())));
+                Service::start(self.limits, self.scratch.clone(), runtime).await
             })
             .await
     }
@@ -154,6 +147,18 @@ fn not_yet(error: SandboxError, caller: &CallerSet, ctx: &CallContext) -> crate:
 }
 
 impl Service {
+    pub(super) async fn start(limits: QueryLimits, scratch: PathBuf, runtime: Arc<dyn Runtime>) -> Result<Self> {
+        Ok(Self {
+            gate: Gate::start().await?,
+            runtime,
+            limits,
+            scratch,
+            sets: CallerSets::new(),
+            total: Arc::new(Semaphore::new(limits.total)),
+            users: Mutex::new(HashMap::new()),
+        })
+    }
+
     /// A turn for one query of `user`: of theirs first, so that waiting takes nobody else's.
     async fn permits(&self, user: &str, deadline: Instant) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let mine = {
@@ -178,5 +183,33 @@ impl Service {
         let mine = turn(mine, self.limits.per_user, true).await?;
         let total = turn(self.total.clone(), self.limits.total, false).await?;
         Ok((mine, total))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_limited_per_user_and_in_all() {
+        let limits = QueryLimits { per_user: 2, total: 3, wait: Duration::from_millis(30), ..QueryLimits::default() };
+        let scratch = tempfile::tempdir().unwrap();
+        let runtime = Arc::new(InProcess::new(limits, scratch.path().to_owned()));
+        let service = Service::start(limits, scratch.path().to_owned(), runtime).await.unwrap();
+        let later = Instant::now() + Duration::from_secs(60);
+        let first = service.permits("ann", later).await.unwrap();
+        let _second = service.permits("ann", later).await.unwrap();
+        assert_eq!(service.permits("ann", later).await.unwrap_err().code(), "too_many_queries");
+        let _third = service.permits("bob", later).await.unwrap();
+        let full = service.permits("bob", later).await.unwrap_err();
+        assert_eq!(full.facts().unwrap()["per_user"], false);
+        assert!(full.is_retryable());
+        drop(first);
+        // One that waits gets its turn.
+        let _fourth = service.permits("bob", later).await.unwrap();
+        assert!(service.permits("ann", later).await.is_err());
     }
 }

@@ -7,11 +7,13 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::AsArray;
+use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::error::SandboxError;
-use crate::duck::engine_error;
+use crate::duck::{Bind, MemoryConn, MemoryDb};
 use crate::error::{Error, Result};
 
 const THREADS: usize = 2;
@@ -80,7 +82,7 @@ fn serve(parser: &Parser, inbox: &Mutex<Receiver<Job>>) {
 
 /// One sealed connection.
 pub(super) struct Parser {
-    conn: ::duckdb::Connection,
+    conn: MemoryConn,
 }
 
 /// What the parser made of a text.
@@ -93,39 +95,38 @@ pub(super) enum Tree {
 
 impl Parser {
     fn open() -> Result<Self> {
-        let open = || -> ::duckdb::Result<::duckdb::Connection> {
-            let config = ::duckdb::Config::default()
-                .with("autoinstall_known_extensions", "false")?
-                .with("autoload_known_extensions", "false")?
-                .threads(1)?;
-            let conn = ::duckdb::Connection::open_in_memory_with_flags(config)?;
-            conn.execute_batch(
-                "SET memory_limit='256MB'; SET temp_directory=''; SET enable_external_access=false; \
-                 SET lock_configuration=true",
-            )?;
-            Ok(conn)
-        };
-        Ok(Self { conn: open().map_err(|e| engine_error("open the parser", &e))? })
+        let conn = MemoryDb::open(&[
+            ("threads", "1"),
+            ("autoinstall_known_extensions", "false"),
+            ("autoload_known_extensions", "false"),
+        ])?
+        .connect()?;
+        conn.execute(
+            "SET memory_limit='256MB'; SET temp_directory=''; SET enable_external_access=false; \
+             SET lock_configuration=true",
+        )?;
+        Ok(Self { conn })
     }
 
     fn functions(&self) -> Result<Vec<String>> {
-        let read = || -> ::duckdb::Result<Vec<String>> {
-            let mut statement = self.conn.prepare(
-                "SELECT DISTINCT function_name FROM duckdb_functions() \
-                 WHERE function_type NOT IN ('table', 'table_macro', 'pragma')",
-            )?;
-            statement.query_map([], |row| row.get(0))?.collect()
-        };
-        read().map_err(|e| engine_error("list the functions", &e))
+        let batches = self.conn.rows(
+            "SELECT DISTINCT function_name FROM duckdb_functions() \
+             WHERE function_type NOT IN ('table', 'table_macro', 'pragma')",
+        )?;
+        Ok(texts(&batches))
+    }
+
+    /// The answer of a function of text that gives text.
+    fn call(&self, sql: &str, text: &str) -> Result<String> {
+        let mut stream = self.conn.stream(sql, &|_| Some(Bind::Text(text)))?;
+        let batch = stream.next()?;
+        let answer = batch.as_ref().map(std::slice::from_ref).map(texts).and_then(|mut texts| texts.pop());
+        answer.ok_or_else(|| Error::internal("ask the parser", "no answer"))
     }
 
     /// The syntax tree of `text`.
     pub(super) fn parse(&self, text: &str) -> Result<Tree> {
-        let json: String = self
-            .conn
-            .prepare_cached("SELECT json_serialize_sql(CAST(? AS VARCHAR))")
-            .and_then(|mut statement| statement.query_row([text], |row| row.get(0)))
-            .map_err(|e| engine_error("parse the SQL", &e))?;
+        let json = self.call("SELECT json_serialize_sql(CAST(? AS VARCHAR))", text)?;
         let mut tree = read_json(&json)?;
         if tree["error"] == Value::Bool(false)
             && let Value::Array(statements) = tree["statements"].take()
@@ -151,11 +152,14 @@ impl Parser {
     /// SQL of a statement's tree.
     pub(super) fn render(&self, statement: &Value) -> Result<String> {
         let tree = serde_json::json!({ "error": false, "statements": [statement] }).to_string();
-        self.conn
-            .prepare_cached("SELECT json_deserialize_sql(CAST(? AS JSON))")
-            .and_then(|mut prepared| prepared.query_row([tree], |row| row.get(0)))
-            .map_err(|e| engine_error("write the SQL anew", &e))
+        self.call("SELECT json_deserialize_sql(CAST(? AS JSON))", &tree)
     }
+}
+
+/// The first column, which is of type VARCHAR.
+fn texts(batches: &[RecordBatch]) -> Vec<String> {
+    let columns = batches.iter().filter_map(|batch| batch.columns().first()?.as_string_opt::<i32>());
+    columns.flat_map(|column| column.iter().flatten().map(str::to_owned)).collect()
 }
 
 /// A container that is still open.
