@@ -13,12 +13,13 @@ use crate::connector::ConnectorRegistry;
 use crate::error::{Error, Result};
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
-use crate::orchestrator::Generation;
+use crate::orchestrator::{Generation, Rebuilds};
 use crate::query::{Queries, QueryLimits, Runtime};
 use crate::rbac::AccessSnapshot;
 use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
 use crate::store::Store;
+use crate::sync::Runs;
 
 /// How long [`Engine::close`] waits for calls of other processes that are being answered.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -48,6 +49,10 @@ struct Inner {
     tables_revision: AtomicU64,
     audit: AuditLog,
     queries: Queries,
+    runs: Runs,
+    rebuilds: Rebuilds,
+    /// Generations that somebody may still read.
+    held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
     listener: Mutex<Option<Listener>>,
     /// Held as long as the engine lives.
@@ -152,6 +157,14 @@ impl Engine {
         &self.inner.audit
     }
 
+    pub(crate) fn sync_runs(&self) -> &Runs {
+        &self.inner.runs
+    }
+
+    pub(crate) fn rebuilds(&self) -> &Rebuilds {
+        &self.inner.rebuilds
+    }
+
     pub(crate) fn queries(&self) -> &Queries {
         &self.inner.queries
     }
@@ -193,6 +206,7 @@ impl Engine {
         if let Some(listener) = listener {
             listener.finish(LAST_ANSWERS).await;
         }
+        self.sync_runs().stop().await;
         self.audit_log().flush().await;
         self.store().close().await
     }
@@ -205,7 +219,16 @@ impl Engine {
 
     /// Makes `generation` the one that later calls see.
     pub(crate) fn set_generation(&self, generation: Arc<Generation>) {
+        let mut held = self.inner.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|old| old.strong_count() > 0);
+        held.push(Arc::downgrade(&generation));
+        drop(held);
         *self.inner.generation.write().unwrap_or_else(PoisonError::into_inner) = generation;
+    }
+
+    /// Generations that a query or another reader still holds.
+    pub(crate) fn generations_in_use(&self) -> Vec<Arc<Generation>> {
+        self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Users, groups and grants as of the current revision.
@@ -338,8 +361,11 @@ impl EngineBuilder {
                 std::fs::create_dir_all(dir).map_err(|e| Error::io("make the data folder", e))?;
             }
             let lock = HolderLock::acquire(&folder)?;
-            let store: Arc<dyn Store> = given.ok_or_else(|| Error::internal("open the state", "no store was given"))?;
-            let generation = Generation::empty();
+            let store: Arc<dyn Store> = match given {
+                Some(store) => store,
+                None => return Err(Error::internal("open the state", "no store was given")),
+            };
+            let generation = Arc::new(crate::orchestrator::load_current(&folder)?);
             Ok((lock, store, generation))
         })
         .await?;
@@ -358,7 +384,10 @@ impl EngineBuilder {
                 connectors: self.connectors,
                 secrets: self.secrets,
                 clock: self.clock,
-                generation: RwLock::new(Arc::new(generation)),
+                runs: Runs::default(),
+                rebuilds: Rebuilds::default(),
+                held: Mutex::new(vec![Arc::downgrade(&generation)]),
+                generation: RwLock::new(generation),
                 access: RwLock::new(None),
                 tables: RwLock::new(None),
                 tables_revision: AtomicU64::new(0),

@@ -14,6 +14,7 @@ pub mod ident;
 pub mod identity;
 pub mod layout;
 pub mod local;
+pub mod maintenance;
 pub mod orchestrator;
 pub mod profile;
 pub mod query;

@@ -1,6 +1,12 @@
 //! Configuration: `instance.yaml`, its overlay, and the environment.
+//!
+//! Core reads no environment itself: the caller hands in a function that does.
 
-/// The whole configuration, validated.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Config {}
+mod error;
+mod keys;
+mod load;
+mod sections;
+
+pub use error::ConfigError;
+pub use load::{LoadOptions, Loaded};
+pub use sections::*;

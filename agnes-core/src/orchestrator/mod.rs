@@ -1,5 +1,23 @@
 //! From extracts to one published catalog: immutable generations of content-addressed blobs.
 
+mod attach;
+mod blobs;
+mod gc;
 mod generation;
+mod load;
+mod master;
+mod ownership;
+mod plan;
+mod read;
+mod rebuild;
+mod service;
 
+pub use attach::{AttachError, AttachPolicy};
+pub(crate) use attach::attach;
+pub use gc::GcReport;
+pub(crate) use gc::collect_garbage;
 pub use generation::*;
+pub use load::load_current;
+pub(crate) use master::scan;
+pub(crate) use rebuild::{Rebuilds, rebuild_all, rebuild_sources};
+pub use service::Orchestrator;

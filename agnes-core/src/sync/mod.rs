@@ -1,7 +1,11 @@
 //! Runs that bring tables up to date: state, history, durable jobs.
 
+mod execute;
 mod jobs;
+mod runs;
 mod state;
 
+pub(crate) use execute::free_bytes;
 pub use jobs::*;
+pub use runs::*;
 pub use state::*;

@@ -1,0 +1,193 @@
+//! The sections that the engine uses, with their defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration of an engine, validated.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Name of the installation.
+    pub instance_name: Option<String>,
+    /// Limits of queries.
+    pub query: QueryConfig,
+    /// What extracts may ask to attach.
+    pub attach: AttachConfig,
+    /// Sync runs.
+    pub sync: SyncConfig,
+    /// How long published catalogs are kept.
+    pub generations: GenerationsConfig,
+    /// Profiles.
+    pub profiler: ProfilerConfig,
+    /// Queries that ask remote sources.
+    pub remote_query: RemoteQueryConfig,
+    /// Cache lifetimes.
+    pub cache: CacheConfig,
+    /// Days audit rows are kept; 0 keeps them for ever.
+    pub audit_retention_days: u32,
+}
+
+/// Limits of queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryConfig {
+    /// Longest SQL, bytes.
+    pub max_sql_bytes: usize,
+    /// Wall clock of one query.
+    pub timeout: Duration,
+    /// Memory of one instance, bytes.
+    pub memory_bytes: u64,
+    /// Threads of one instance.
+    pub threads: usize,
+    /// Spill of one instance, bytes.
+    pub spill_bytes: u64,
+    /// Queries of one user at a time.
+    pub max_per_user: usize,
+    /// Queries in all at a time.
+    pub max_total: usize,
+    /// How long a query waits for its turn.
+    pub wait: Duration,
+    /// Grant sets whose instances are kept.
+    pub instances: usize,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        Self {
+            max_sql_bytes: 64 << 10,
+            timeout: Duration::from_secs(60),
+            memory_bytes: 2 << 30,
+            threads: 2,
+            spill_bytes: 10 << 30,
+            max_per_user: 4,
+            max_total: 16,
+            wait: Duration::from_secs(5),
+            instances: 32,
+        }
+    }
+}
+
+/// What extracts may ask to attach; a list that is set replaces the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachConfig {
+    /// Extensions.
+    pub extensions: Option<Vec<String>>,
+    /// Environment variables with tokens.
+    pub token_envs: Option<Vec<String>>,
+    /// Hosts of URLs.
+    pub hosts: Vec<String>,
+    /// `host:port` of databases.
+    pub database_hosts: Vec<String>,
+    /// Folders in which SQLite files may lie.
+    pub sqlite_folders: Vec<PathBuf>,
+    /// Folder with extension files.
+    pub extension_folder: Option<PathBuf>,
+    /// Whether extensions may be installed from the network.
+    pub allow_install: bool,
+}
+
+/// Sync runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncConfig {
+    /// Longest time for one table.
+    pub table_timeout: Duration,
+    /// Attempts at one table where an error may pass.
+    pub attempts: u32,
+    /// Sources read at a time.
+    pub parallel_sources: usize,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self { table_timeout: Duration::from_secs(3600), attempts: 3, parallel_sources: 2 }
+    }
+}
+
+/// How long published catalogs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerationsConfig {
+    /// At most this many.
+    pub keep: usize,
+    /// Not longer than this; the published one stays whatever its age.
+    pub max_age: Duration,
+}
+
+impl Default for GenerationsConfig {
+    fn default() -> Self {
+        Self { keep: 3, max_age: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+/// Profiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfilerConfig {
+    /// Rows looked at; larger tables are sampled.
+    pub sample_size: u64,
+    /// Most distinct values of a column whose top values are listed.
+    pub max_categorical_distinct: u64,
+    /// Top values listed.
+    pub top_values_limit: usize,
+    /// Bins of a histogram.
+    pub histogram_bins: usize,
+    /// Sample rows.
+    pub sample_rows_limit: usize,
+    /// Sample values of a column.
+    pub sample_values_limit: usize,
+    /// Alert `high_missing` above this percentage of nulls.
+    pub alert_high_missing_pct: f64,
+    /// Alert `missing` above this percentage of nulls.
+    pub alert_missing_pct: f64,
+    /// Alert `imbalance` above this share of the top value.
+    pub alert_imbalance_pct: f64,
+    /// Alert `high_cardinality` above this many distinct texts.
+    pub alert_high_cardinality: u64,
+    /// Memory, bytes; at most 4 GiB.
+    pub memory_bytes: u64,
+}
+
+impl Default for ProfilerConfig {
+    fn default() -> Self {
+        Self {
+            sample_size: 500_000,
+            max_categorical_distinct: 50,
+            top_values_limit: 10,
+            histogram_bins: 15,
+            sample_rows_limit: 5,
+            sample_values_limit: 5,
+            alert_high_missing_pct: 30.0,
+            alert_missing_pct: 5.0,
+            alert_imbalance_pct: 60.0,
+            alert_high_cardinality: 50,
+            memory_bytes: 2 << 30,
+        }
+    }
+}
+
+/// Queries that ask remote sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteQueryConfig {
+    /// Wall clock.
+    pub timeout: Duration,
+    /// Rows moved from the source for one relation.
+    pub max_rows: u64,
+    /// Bytes moved from the source for one query.
+    pub max_bytes: u64,
+}
+
+impl Default for RemoteQueryConfig {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(300), max_rows: 500_000, max_bytes: 2048 << 20 }
+    }
+}
+
+/// Cache lifetimes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// Samples.
+    pub sample: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { sample: Duration::from_secs(3600) }
+    }
+}

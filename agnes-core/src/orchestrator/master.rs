@@ -1,0 +1,131 @@
+//! `analytics/server.duckdb`: one view for each table, for operators and other tools. Made
+//! by copying the last one, patching the views that changed, and renaming.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{Column, Generation, PublishedTable};
+use crate::duck::engine_error;
+use crate::error::{Error, Result};
+use crate::extract::fsio::{self, Staged, fault_point};
+use crate::ident::quote_literal;
+use crate::layout::DataFolder;
+
+/// A master that is ready but not yet in place.
+#[derive(Debug)]
+pub(super) struct NewMaster {
+    staged: Staged,
+    number: u64,
+    /// Columns of the local tables that were patched, by name.
+    pub(super) columns: HashMap<String, Vec<Column>>,
+    /// Tables whose view could not be made, with the engine's reason in plain words.
+    pub(super) failed: HashMap<String, String>,
+}
+
+/// The scan of a table's blobs.
+pub(crate) fn scan(folder: &DataFolder, table: &PublishedTable) -> String {
+    let blobs: Vec<String> =
+        table.parts.iter().map(|part| quote_literal(&folder.blob(&part.sha256).to_string_lossy())).collect();
+    let union = if table.partitioned { ", union_by_name=true" } else { "" };
+    format!("read_parquet([{}]{union}, hive_partitioning=false)", blobs.join(", "))
+}
+
+/// Which master file is in place.
+fn generation_file(folder: &DataFolder) -> std::path::PathBuf {
+    folder.analytics().join("server.generation")
+}
+
+fn in_place(folder: &DataFolder) -> Option<u64> {
+    std::fs::read_to_string(generation_file(folder)).ok()?.trim().parse().ok()
+}
+
+/// Prepares the master of generation `number`: views of `changed` made anew, views in
+/// `gone` dropped. Starts from nothing, with all of `tables`, when the one in place is not
+/// that of `last`.
+pub(super) fn prepare<'a>(
+    folder: &DataFolder,
+    last: &Generation,
+    number: u64,
+    changed: &[&'a PublishedTable],
+    unchanged: &[&'a PublishedTable],
+    gone: &[String],
+) -> Result<NewMaster> {
+    let staged = Staged::beside(&folder.master())?;
+    let continues = last.number > 0 && in_place(folder) == Some(last.number) && folder.master().is_file();
+    let made = match continues {
+        true => {
+            fault_point()
+                .and_then(|()| std::fs::copy(folder.master(), staged.path()).map(drop))
+                .map_err(|e| Error::io("copy the master", e))?;
+            write(staged.path(), folder, changed, &[], gone)
+        }
+        false => write(staged.path(), folder, changed, unchanged, &[]),
+    };
+    let mut wal = staged.path().as_os_str().to_owned();
+    wal.push(".wal");
+    drop(std::fs::remove_file(wal));
+    let (columns, failed) = made.map_err(|e| engine_error("write the master", &e))?;
+    staged.sync()?;
+    Ok(NewMaster { staged, number, columns, failed })
+}
+
+type Made = (HashMap<String, Vec<Column>>, HashMap<String, String>);
+
+fn write(
+    path: &Path,
+    folder: &DataFolder,
+    changed: &[&PublishedTable],
+    also: &[&PublishedTable],
+    gone: &[String],
+) -> ::duckdb::Result<Made> {
+    let config = ::duckdb::Config::default()
+        .with("autoinstall_known_extensions", "false")?
+        .with("autoload_known_extensions", "false")?
+        .threads(2)?;
+    let conn = ::duckdb::Connection::open_with_flags(path, config)?;
+    let mut failed = HashMap::new();
+    conn.execute_batch("BEGIN")?;
+    for name in gone {
+        conn.execute_batch(&format!("DROP VIEW IF EXISTS {}", crate::ident::quote_ident(name)))?;
+    }
+    conn.execute_batch("COMMIT")?;
+    for table in changed.iter().chain(also).filter(|table| table.remote.is_none()) {
+        // Each its own transaction: a view that fails must not take the others with it.
+        let view = format!("CREATE OR REPLACE VIEW {} AS SELECT * FROM {}", table.name.quoted(), scan(folder, table));
+        if let Err(error) = conn.execute_batch(&view) {
+            tracing::warn!(table = %table.name, "a view cannot be made: {error}");
+            drop(conn.execute_batch(&format!("DROP VIEW IF EXISTS {}", table.name.quoted())));
+            failed.insert(table.name.to_string(), "its Parquet files cannot be read together".to_owned());
+        }
+    }
+    let mut columns: HashMap<String, Vec<Column>> = HashMap::new();
+    {
+        let mut statement = conn.prepare(
+            "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() \
+             WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal ORDER BY table_name, column_index",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            columns.entry(name).or_default().push(Column {
+                name: row.get(1)?,
+                data_type: row.get(2)?,
+                nullable: row.get::<_, Option<bool>>(3)?.unwrap_or(true),
+            });
+        }
+    }
+    conn.execute_batch("CHECKPOINT")?;
+    conn.close().map_err(|(_, e)| e)?;
+    Ok((columns, failed))
+}
+
+impl NewMaster {
+    /// Puts it in place. Readers of the last one keep what they have open.
+    pub(super) fn publish(self, folder: &DataFolder) -> Result<()> {
+        drop(std::fs::remove_file(folder.analytics().join("server.duckdb.wal")));
+        // Until the number is written, nobody continues from this file.
+        drop(std::fs::remove_file(generation_file(folder)));
+        self.staged.publish(&folder.master())?;
+        fsio::write_atomically(&generation_file(folder), self.number.to_string().as_bytes())
+    }
+}

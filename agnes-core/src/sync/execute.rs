@@ -1,0 +1,504 @@
+//! One run from its first table to the published generation. Failures stay where they
+//! happen: a table's failure never stops another table, nor the publication.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+
+use super::runs::{LEASE, Reservation, SyncOutcome, SyncRequest, TableOutcome, TableStatus};
+use super::{Job, SyncState, SyncUpdate};
+use crate::connector::{Cancel, Cancelled, Connector, ExtractReport, ExtractRequest, Progress, ProgressEvent};
+use crate::engine::Engine;
+use crate::error::{Coded, Error, ErrorKind, Result};
+use crate::extract::{self, TableChange, TableWriter};
+use crate::ident::TableName;
+use crate::orchestrator::{self, Generation};
+use crate::registry::{self, QueryMode, RegisteredSource, RegisteredTable};
+use crate::schedule::{Due, due};
+
+/// How long a connector may take to end once it was told to.
+const GRACE: Duration = Duration::from_secs(10);
+/// Below this much free space nothing is started.
+const MIN_FREE_BYTES: u64 = 16 << 20;
+/// Longest wait before another attempt at a table.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// What can keep a table from being brought up to date, beside its source.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("reading it took longer than {seconds} s")]
+    Deadline { seconds: u64 },
+    #[error("only {free} MiB are free on the disk of the data folder")]
+    DiskNearlyFull { free: u64 },
+    #[error("`{mode}` tables are not supported by a source of kind `{kind}`")]
+    Unsupported { mode: &'static str, kind: String },
+    #[error("it was read but not published: {detail}")]
+    NotPublished { reason: String, detail: String },
+}
+
+impl Coded for RunError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Deadline { .. } | Self::DiskNearlyFull { .. } => ErrorKind::Unavailable,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::NotPublished { .. } => ErrorKind::DataInvalid,
+        }
+    }
+    fn code(&self) -> &str {
+        match self {
+            Self::Deadline { .. } => "extract_timeout",
+            Self::DiskNearlyFull { .. } => "disk_full",
+            Self::Unsupported { .. } => "unsupported_query_mode",
+            Self::NotPublished { reason, .. } => reason,
+        }
+    }
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Deadline { .. } => Some("raise `sync.table_timeout_seconds`, or split the table into parts".to_owned()),
+            Self::DiskNearlyFull { .. } => Some("free some space, or run `agnes gc`".to_owned()),
+            Self::Unsupported { .. } => None,
+            Self::NotPublished { .. } => Some("`agnes rebuild` shows what each source published".to_owned()),
+        }
+    }
+}
+
+/// A table of a run with what its last run left.
+struct Target {
+    row: Arc<RegisteredTable>,
+    name: TableName,
+    state: Option<SyncState>,
+}
+
+/// What came of one table before publication.
+struct Extracted {
+    outcome: TableOutcome,
+    name: TableName,
+    change: Option<TableChange>,
+    cursor: Option<serde_json::Value>,
+}
+
+impl Engine {
+    /// Claims and runs one job, keeps its lease alive, and records how it ended.
+    pub(super) async fn execute_sync(&self, id: &str, reserved: Reservation, progress: Progress) -> Result<()> {
+        let worker = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        let jobs = self.store().jobs();
+        // Cancelled meanwhile, or taken by another worker: nothing to do.
+        let Some(job) = jobs.claim_one(id, &worker, LEASE, self.clock().now()).await? else { return Ok(()) };
+        let cancel = self.sync_runs().begin(id);
+        let heart = tokio::spawn({
+            let (jobs, clock, cancel) = (jobs.clone(), self.clock().clone(), cancel.clone());
+            let (id, worker) = (id.to_owned(), worker.clone());
+            async move {
+                loop {
+                    tokio::time::sleep(LEASE / 3).await;
+                    if !jobs.extend(&id, &worker, LEASE, clock.now()).await.unwrap_or(true) {
+                        cancel.cancel();
+                        return;
+                    }
+                }
+            }
+        });
+        let result = self.run_job(&job, &cancel, &progress).await;
+        heart.abort();
+        self.sync_runs().end(id);
+        drop(reserved);
+        let now = self.clock().now();
+        if cancel.is_cancelled() && jobs.get(id).await?.is_some_and(|job| job.state.is_final()) {
+            return Ok(());
+        }
+        match result {
+            Ok(outcome) => {
+                let failed = outcome.tables.iter().filter(|t| t.status == TableStatus::Error).count();
+                let all_failed = failed > 0 && failed == outcome.tables.len();
+                let value = serde_json::to_value(&outcome).map_err(|e| Error::internal("write a sync outcome", e))?;
+                if all_failed {
+                    let words = if failed == 1 { "the table failed".to_owned() } else { format!("all {failed} tables failed") };
+                    jobs.fail(id, &worker, &words, Some(&value), None, now).await
+                } else {
+                    jobs.succeed(id, &worker, &value, now).await
+                }
+            }
+            Err(error) => {
+                tracing::error!(run = id, code = error.code(), "sync run failed: {error}");
+                jobs.fail(id, &worker, &error.to_string(), None, None, now).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_job(&self, job: &Job, cancel: &Cancel, progress: &Progress) -> Result<SyncOutcome> {
+        let request: SyncRequest = serde_json::from_value(job.payload.clone()).unwrap_or_default();
+        let by = job.created_by.clone().unwrap_or_default();
+        let mut outcome = SyncOutcome::default();
+        progress.report(ProgressEvent::Stage { name: "extract".to_owned() });
+        let plan = self.targets(&request, &by, &mut outcome).await?;
+        let touched: Vec<String> = plan.iter().map(|(source, _)| source.name.to_string()).collect();
+
+        let parallel = self.config().sync.parallel_sources.max(1);
+        let full = request.full;
+        let mut done = futures::stream::iter(plan)
+            .map(|(source, targets)| self.sync_source(source, targets, full, cancel.clone(), progress.clone()))
+            .buffer_unordered(parallel);
+        let mut extracted = Vec::new();
+        while let Some(tables) = done.next().await {
+            extracted.extend(tables);
+        }
+        drop(done);
+
+        progress.report(ProgressEvent::Stage { name: "publish".to_owned() });
+        let everything = request.sources.is_empty() && request.tables.is_empty();
+        let rebuilt = match everything {
+            true => orchestrator::rebuild_all(self).await,
+            false => orchestrator::rebuild_sources(self, &touched).await,
+        };
+        if let Err(error) = &rebuilt {
+            outcome.notes.push(format!("nothing new was published: {error}"));
+        }
+        let generation = self.generation();
+        outcome.generation = generation.number;
+        self.settle(&mut extracted, &generation, rebuilt.as_ref().err()).await?;
+        outcome.tables.extend(extracted.into_iter().map(|e| e.outcome));
+        outcome.tables.sort_by(|a, b| (&a.source, &a.table).cmp(&(&b.source, &b.table)));
+        let failed = outcome.tables.iter().any(|t| t.status == TableStatus::Error);
+        outcome.partial = failed && outcome.tables.iter().any(|t| t.status != TableStatus::Error);
+        Ok(outcome)
+    }
+
+    /// Which tables of which source, with what is left out recorded in `outcome`.
+    async fn targets(
+        &self,
+        request: &SyncRequest,
+        by: &str,
+        outcome: &mut SyncOutcome,
+    ) -> Result<Vec<(RegisteredSource, Vec<Target>)>> {
+        let named = |name: &str| {
+            request.sources.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+                || request.sources.is_empty() && request.tables.is_empty()
+        };
+        let by_schedule = request.sources.is_empty() && request.tables.is_empty() && !request.full;
+        let mut plan = Vec::new();
+        for source in self.store().sources().list().await? {
+            if named(source.name.as_str()) {
+                self.discover_new(&source, by, outcome).await;
+            }
+            let index = self.table_index().await?;
+            let mut rows: Vec<_> = index
+                .iter()
+                .filter(|row| row.source.as_deref() == Some(source.name.as_str()))
+                .filter(|row| {
+                    let listed = |wanted: &String| {
+                        wanted.eq_ignore_ascii_case(&row.id) || wanted.eq_ignore_ascii_case(&row.name)
+                    };
+                    named(source.name.as_str()) || request.tables.iter().any(listed)
+                })
+                .cloned()
+                .collect();
+            rows.sort_by(|a, b| a.name.cmp(&b.name));
+            let mut targets = Vec::new();
+            for row in rows {
+                let state = self.store().sync().get(&row.name).await?;
+                let schedule = row.sync_schedule.as_deref().or(source.schedule.as_deref());
+                let last = state.as_ref().and_then(|s| s.last_sync);
+                if by_schedule && due(schedule, last, self.clock().now()) == Due::No {
+                    self.store().sync().set_skipped(&row.name, "due_check").await?;
+                    outcome.tables.push(blank(&row, source.name.as_str(), TableStatus::Skipped, Some("due_check")));
+                    continue;
+                }
+                match TableName::parse(&row.name) {
+                    Ok(name) => targets.push(Target { row, name, state }),
+                    Err(error) => {
+                        let mut failed = blank(&row, source.name.as_str(), TableStatus::Error, Some(error.code()));
+                        failed.error = Some(error.to_string());
+                        outcome.tables.push(failed);
+                    }
+                }
+            }
+            if !targets.is_empty() {
+                plan.push((source, targets));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Registers tables that appeared at the source since the last run.
+    async fn discover_new(&self, source: &RegisteredSource, by: &str, outcome: &mut SyncOutcome) {
+        let found = async {
+            let connector = registry::connector(self, &source.kind)?;
+            if !connector.capability().discover {
+                return Ok((Vec::new(), Vec::new()));
+            }
+            let context = registry::context(self, source, Cancel::default(), Progress::default());
+            self.register_discovered(source, connector.discover(&context).await?, by).await
+        };
+        match found.await {
+            Ok((added, skipped)) => {
+                outcome.notes.extend(added.iter().map(|t| format!("`{}` is new in `{}`", t.name, source.name)));
+                outcome.notes.extend(skipped);
+            }
+            Err(error) => outcome.notes.push(format!("`{}` could not list its tables: {error}", source.name)),
+        }
+    }
+
+    /// Reads the tables of one source and publishes its extract.
+    async fn sync_source(
+        &self,
+        source: RegisteredSource,
+        targets: Vec<Target>,
+        full: bool,
+        cancel: Cancel,
+        progress: Progress,
+    ) -> Vec<Extracted> {
+        let mut extracted = Vec::with_capacity(targets.len());
+        let connector = registry::connector(self, &source.kind);
+        for target in targets {
+            let started = Instant::now();
+            let result = match &connector {
+                Ok(connector) => self.sync_table(connector, &source, &target, full, &cancel, &progress).await,
+                Err(error) => Err(error.to_wire().into()),
+            };
+            let mut outcome = blank(&target.row, source.name.as_str(), TableStatus::Ok, None);
+            outcome.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let mut one = Extracted { outcome, name: target.name.clone(), change: None, cursor: None };
+            match result {
+                Ok((writer, report)) => {
+                    one.outcome.rejected_rows = report.rejected_rows;
+                    one.outcome.notes = report.notes;
+                    one.cursor = report.cursor;
+                    if report.unchanged {
+                        one.outcome.status = TableStatus::Unchanged;
+                    } else {
+                        one.change = Some(TableChange {
+                            name: target.name,
+                            description: target.row.description.clone(),
+                            mode: target.row.query_mode,
+                            writer,
+                        });
+                    }
+                }
+                Err(error) => fail(&mut one.outcome, &error),
+            }
+            progress.report(ProgressEvent::TableFinished {
+                source: source.name.to_string(),
+                table: one.outcome.table.clone(),
+                status: one.outcome.status.as_str().to_owned(),
+                rows: one.outcome.rows,
+                bytes: one.outcome.bytes,
+            });
+            extracted.push(one);
+        }
+        self.publish_source(&source, &mut extracted).await;
+        extracted
+    }
+
+    /// Publishes what was read of one source; a table that cannot be published fails alone
+    /// where the publisher can tell it apart.
+    async fn publish_source(&self, source: &RegisteredSource, extracted: &mut [Extracted]) {
+        let changes: Vec<TableChange> = extracted.iter_mut().filter_map(|one| one.change.take()).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let names: Vec<TableName> = changes.iter().map(|change| change.name.clone()).collect();
+        let published = async {
+            let index = self.table_index().await?;
+            let (folder, now) = (self.folder().extract(&source.name), self.clock().now());
+            let keep = move |table: &TableName| {
+                // Rejected rows live and die with their table.
+                let name = table.as_str().strip_suffix(extract::REJECTED_SUFFIX).unwrap_or(table.as_str());
+                index.by_name(name).is_some() || index.by_name(table.as_str()).is_some()
+            };
+            crate::duck::blocking(move || extract::publish(&folder, changes, &keep, now)).await
+        };
+        match published.await {
+            Ok(tables) => {
+                for table in tables {
+                    let Some(one) = extracted.iter_mut().find(|one| one.name == table.name) else { continue };
+                    one.outcome.rows = table.rows;
+                    one.outcome.bytes = table.size_bytes;
+                    if let Some(drift) = &table.drift {
+                        one.outcome.notes.push(drift.to_string());
+                        if let Ok(value) = serde_json::to_value(drift)
+                            && let Err(error) = self.store().sync().set_drift(one.name.as_str(), &value).await
+                        {
+                            tracing::warn!(code = error.code(), "schema drift was not recorded: {error}");
+                        }
+                    }
+                    if let Some(error) = &table.error {
+                        fail(&mut one.outcome, error);
+                    }
+                }
+            }
+            Err(error) => {
+                for one in extracted.iter_mut().filter(|one| names.contains(&one.name)) {
+                    fail(&mut one.outcome, &error);
+                }
+            }
+        }
+    }
+
+    /// One table, with deadline and further attempts where the error says they may help.
+    async fn sync_table(
+        &self,
+        connector: &Arc<dyn Connector>,
+        source: &RegisteredSource,
+        target: &Target,
+        full: bool,
+        cancel: &Cancel,
+        progress: &Progress,
+    ) -> Result<(TableWriter, ExtractReport)> {
+        let supported = match target.row.query_mode {
+            QueryMode::Local => true,
+            QueryMode::Remote => connector.capability().remote,
+            QueryMode::Materialized => connector.capability().materialize,
+            QueryMode::Internal => false,
+        };
+        if !supported {
+            return Err(RunError::Unsupported { mode: target.row.query_mode.as_str(), kind: source.kind.clone() }.into());
+        }
+        let attempts = self.config().sync.attempts.max(1);
+        let mut wait = Duration::from_secs(1);
+        let mut attempt = 1;
+        loop {
+            cancel.check()?;
+            self.check_free_space()?;
+            let result = self.attempt(connector, source, target, full, cancel, progress).await;
+            match result {
+                Err(error) if attempt < attempts && error.is_retryable() && error.code() != "disk_full" && !cancel.is_cancelled() => {
+                    tracing::warn!(table = %target.name, attempt, code = error.code(), "reading a table failed, trying again: {error}");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 4).min(MAX_BACKOFF);
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        connector: &Arc<dyn Connector>,
+        source: &RegisteredSource,
+        target: &Target,
+        full: bool,
+        cancel: &Cancel,
+        progress: &Progress,
+    ) -> Result<(TableWriter, ExtractReport)> {
+        let own = cancel.child();
+        let context = registry::context(self, source, own.clone(), progress.clone());
+        let request = ExtractRequest {
+            table: (*target.row).clone(),
+            name: target.name.clone(),
+            cursor: target.state.as_ref().and_then(|s| s.cursor.clone()),
+            last_sync: target.state.as_ref().and_then(|s| s.last_sync),
+            full,
+        };
+        let writer = TableWriter::new(&self.folder().extract(&source.name), target.name.clone());
+        let connector = connector.clone();
+        // A task of its own: a panic in a connector stays in its table.
+        let mut task = tokio::spawn(async move { connector.extract(&context, &request, writer).await });
+        let deadline = self.config().sync.table_timeout;
+        let joined = tokio::select! {
+            joined = &mut task => joined,
+            () = tokio::time::sleep(deadline) => {
+                own.cancel();
+                if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                    task.abort();
+                }
+                return Err(RunError::Deadline { seconds: deadline.as_secs() }.into());
+            }
+        };
+        let result = joined.map_err(|panic| Error::internal("run a connector", panic))?;
+        if cancel.is_cancelled() { Err(Cancelled.into()) } else { result }
+    }
+
+    fn check_free_space(&self) -> Result<()> {
+        let free = free_bytes(self.folder().root())?;
+        if free < MIN_FREE_BYTES { Err(RunError::DiskNearlyFull { free: free >> 20 }.into()) } else { Ok(()) }
+    }
+
+    /// Records how each table ended, now that the generation says what is really there.
+    async fn settle(&self, extracted: &mut [Extracted], generation: &Generation, failed: Option<&Error>) -> Result<()> {
+        let published: BTreeMap<&str, _> = generation.tables().map(|t| (t.name.as_str(), t)).collect();
+        let sync = self.store().sync();
+        let now: DateTime<Utc> = self.clock().now();
+        let mut updates = Vec::new();
+        for one in extracted.iter_mut() {
+            let name = one.name.as_str().to_owned();
+            if one.outcome.status != TableStatus::Error {
+                match (published.get(name.as_str()), failed) {
+                    (_, Some(error)) if one.outcome.status == TableStatus::Ok => fail(&mut one.outcome, error),
+                    (Some(table), _) if table.source.as_str() == one.outcome.source => {
+                        one.outcome.rows = table.rows;
+                        one.outcome.bytes = table.size_bytes;
+                        updates.push(SyncUpdate {
+                            table_id: name.clone(),
+                            rows: i64::try_from(table.rows).unwrap_or(i64::MAX),
+                            file_size_bytes: i64::try_from(table.size_bytes).unwrap_or(i64::MAX),
+                            columns: i32::try_from(table.columns.len()).ok(),
+                            hash: table.manifest_hash.clone(),
+                            parts: table.partitioned.then(|| table.parts.clone()),
+                            duration_ms: i64::try_from(one.outcome.duration_ms).ok(),
+                            bump_last_sync: true,
+                            history: one.outcome.status == TableStatus::Ok,
+                        });
+                    }
+                    _ => {
+                        let (reason, detail) = why_not_published(generation, &one.outcome);
+                        fail(&mut one.outcome, &RunError::NotPublished { reason, detail }.into());
+                    }
+                }
+            }
+            if one.outcome.status == TableStatus::Error {
+                sync.set_error(&name, one.outcome.error.as_deref().unwrap_or("failed"), now).await?;
+            }
+        }
+        sync.update(&updates, now).await?;
+        for one in extracted.iter().filter(|one| one.outcome.status != TableStatus::Error) {
+            if let Some(cursor) = &one.cursor {
+                sync.set_cursor(one.name.as_str(), cursor).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that this process may still write on the disk of `folder`.
+pub(crate) fn free_bytes(folder: &std::path::Path) -> Result<u64> {
+    let disk = rustix::fs::statvfs(folder).map_err(|e| Error::io("ask for the free space", e.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+fn why_not_published(generation: &Generation, outcome: &TableOutcome) -> (String, String) {
+    let source = generation.outcome.sources.iter().find(|s| s.source == outcome.source);
+    let row = source.and_then(|s| s.skipped.iter().find(|row| row.table.eq_ignore_ascii_case(&outcome.table)));
+    match (row, source.and_then(|s| s.error.as_ref())) {
+        (Some(row), _) => (row.reason.clone(), row.detail.clone()),
+        (None, Some(error)) => ("unreadable_source".to_owned(), error.clone()),
+        (None, None) => ("not_published".to_owned(), "the last rebuild did not publish it".to_owned()),
+    }
+}
+
+fn blank(row: &RegisteredTable, source: &str, status: TableStatus, reason: Option<&str>) -> TableOutcome {
+    TableOutcome {
+        table: row.name.clone(),
+        source: source.to_owned(),
+        status,
+        reason: reason.map(str::to_owned),
+        error: None,
+        hint: None,
+        rows: 0,
+        bytes: 0,
+        rejected_rows: 0,
+        duration_ms: 0,
+        notes: Vec::new(),
+    }
+}
+
+fn fail(outcome: &mut TableOutcome, error: &Error) {
+    outcome.status = TableStatus::Error;
+    outcome.reason = Some(error.code().to_owned());
+    outcome.error = Some(error.to_string());
+    outcome.hint = error.hint();
+}

@@ -1,0 +1,399 @@
+//! What people ask of a sync: run it, follow it, stop it, read what happened.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Job, JobError, JobState, NewJob, SyncHistory, SyncState};
+use crate::connector::{Cancel, Progress};
+use crate::context::CallContext;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::registry::{QueryMode, RegistryError};
+
+/// Kind of the jobs that are sync runs.
+pub const SYNC_JOB: &str = "sync";
+
+/// How long a worker may be silent before another takes its job over.
+pub(super) const LEASE: Duration = Duration::from_secs(60);
+
+/// Which tables to bring up to date.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// All tables of these sources. Schedules are not asked.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    /// These tables, by id or name. Schedules are not asked.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Read everything, whatever changed.
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncRun {
+    /// Its id.
+    pub id: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// What was asked for.
+    pub request: SyncRequest,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What happened, per table; set when it ended.
+    pub outcome: Option<SyncOutcome>,
+    /// Why it failed as a whole.
+    pub error: Option<String>,
+    /// Who asked for it.
+    pub created_by: Option<String>,
+}
+
+impl From<Job> for SyncRun {
+    fn from(job: Job) -> Self {
+        Self {
+            id: job.id,
+            state: job.state,
+            request: serde_json::from_value(job.payload).unwrap_or_default(),
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            outcome: job.outcome.and_then(|outcome| serde_json::from_value(outcome).ok()),
+            error: job.error,
+            created_by: job.created_by,
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncOutcome {
+    /// By source and table.
+    pub tables: Vec<TableOutcome>,
+    /// Number of the generation that was published last.
+    pub generation: u64,
+    /// Whether some tables failed and others did not.
+    pub partial: bool,
+    /// Asked for but unknown, and other things the caller should know.
+    pub notes: Vec<String>,
+}
+
+/// How one table fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableStatus {
+    /// New data is published.
+    Ok,
+    /// The source has nothing new.
+    Unchanged,
+    /// Left out; see the reason.
+    Skipped,
+    /// Failed; the last good data stays.
+    Error,
+}
+
+impl TableStatus {
+    /// The text on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unchanged => "unchanged",
+            Self::Skipped => "skipped",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One table of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableOutcome {
+    /// Its name.
+    pub table: String,
+    /// Its source.
+    pub source: String,
+    /// How it fared.
+    pub status: TableStatus,
+    /// Code of the error, or why it was skipped: `due_check`, `in_flight`, ...
+    pub reason: Option<String>,
+    /// The error in words.
+    pub error: Option<String>,
+    /// One thing to try.
+    pub hint: Option<String>,
+    /// Rows now.
+    pub rows: u64,
+    /// Bytes of Parquet now.
+    pub bytes: u64,
+    /// Rows put aside because they do not fit.
+    pub rejected_rows: u64,
+    /// Milliseconds.
+    pub duration_ms: u64,
+    /// One sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The runs that are going on in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    busy: Arc<Mutex<BTreeSet<String>>>,
+    cancels: Mutex<HashMap<String, Cancel>>,
+    background: tokio::sync::Mutex<tokio::task::JoinSet<()>>,
+}
+
+/// Sources that nobody else may touch until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    busy: Arc<Mutex<BTreeSet<String>>>,
+    sources: Vec<String>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in &self.sources {
+            busy.remove(source);
+        }
+    }
+}
+
+impl Runs {
+    /// Takes all of `sources` or none: one run at a time per source.
+    pub(crate) fn reserve(&self, sources: &[String]) -> Result<Reservation> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = sources.iter().find(|source| busy.contains(*source)) {
+            return Err(JobError::InProgress { source_name: taken.clone() }.into());
+        }
+        busy.extend(sources.iter().cloned());
+        Ok(Reservation { busy: self.busy.clone(), sources: sources.to_vec() })
+    }
+
+    /// Ends every run and waits for it.
+    pub(crate) async fn stop(&self) {
+        for cancel in self.cancels.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            cancel.cancel();
+        }
+        let mut background = self.background.lock().await;
+        while background.join_next().await.is_some() {}
+    }
+
+    pub(super) fn begin(&self, id: &str) -> Cancel {
+        let cancel = Cancel::default();
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), cancel.clone());
+        cancel
+    }
+
+    pub(super) fn end(&self, id: &str) {
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// The sync runs of an engine. Everything here is for admins.
+#[derive(Debug, Clone, Copy)]
+pub struct Sync<'a> {
+    engine: &'a Engine,
+}
+
+impl Engine {
+    /// Sync runs.
+    #[must_use]
+    pub fn sync(&self) -> Sync<'_> {
+        Sync { engine: self }
+    }
+}
+
+impl Sync<'_> {
+    async fn admin(&self, ctx: &CallContext) -> Result<()> {
+        self.engine.access().await?.require_admin(ctx.principal())
+    }
+
+    /// Runs a sync and waits for its end. Runs that an earlier process left unfinished are
+    /// finished first.
+    ///
+    /// # Errors
+    /// `sync_already_in_progress`, `table_not_found`, `source_not_found`, `admin_required`.
+    /// Tables that fail are in the outcome.
+    pub async fn run(&self, ctx: &CallContext, request: SyncRequest, progress: Progress) -> Result<SyncRun> {
+        self.finish_leftovers(progress.clone()).await?;
+        let (job, reserved) = self.enqueue(ctx, request).await?;
+        self.engine.execute_sync(&job.id, reserved, progress).await?;
+        self.find(&job.id).await
+    }
+
+    /// Starts a sync in the background and returns at once.
+    ///
+    /// # Errors
+    /// As [`Sync::run`].
+    pub async fn trigger(&self, ctx: &CallContext, request: SyncRequest) -> Result<SyncRun> {
+        let (job, reserved) = self.enqueue(ctx, request).await?;
+        let (engine, id) = (self.engine.clone(), job.id.clone());
+        self.engine.sync_runs().background.lock().await.spawn(async move {
+            if let Err(error) = engine.execute_sync(&id, reserved, Progress::default()).await {
+                tracing::error!(run = id, code = error.code(), "sync run failed: {error}");
+            }
+        });
+        Ok(job.into())
+    }
+
+    /// Runs the oldest run that waits or was left unfinished, if there is one: what a
+    /// scheduler's worker does. Returns its id.
+    ///
+    /// # Errors
+    /// What the state said; tables that fail are in the run's outcome.
+    pub(crate) async fn work_once(&self, progress: Progress) -> Result<Option<String>> {
+        let waiting = self.engine.store().jobs().list(Some(SYNC_JOB), &[JobState::Queued], 100).await?;
+        for job in waiting.into_iter().rev() {
+            let request: SyncRequest = serde_json::from_value(job.payload.clone()).unwrap_or_default();
+            let Ok(sources) = self.sources_of(&request).await else {
+                // What it asked for is gone: let the attempt say so.
+                self.engine.execute_sync(&job.id, self.engine.sync_runs().reserve(&[])?, progress.clone()).await?;
+                return Ok(Some(job.id));
+            };
+            if let Ok(reserved) = self.engine.sync_runs().reserve(&sources) {
+                self.engine.execute_sync(&job.id, reserved, progress).await?;
+                return Ok(Some(job.id));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn finish_leftovers(&self, progress: Progress) -> Result<()> {
+        while let Some(id) = self.work_once(progress.clone()).await? {
+            tracing::info!(run = id, "finished a sync run that an earlier process left");
+        }
+        Ok(())
+    }
+
+    async fn enqueue(&self, ctx: &CallContext, request: SyncRequest) -> Result<(Job, super::Reservation)> {
+        self.admin(ctx).await?;
+        let now = self.engine.clock().now();
+        let accepted = async {
+            let sources = self.sources_of(&request).await?;
+            let reserved = self.engine.sync_runs().reserve(&sources)?;
+            let job = NewJob {
+                kind: SYNC_JOB.to_owned(),
+                payload: serde_json::to_value(&request).map_err(|e| Error::internal("write a sync request", e))?,
+                max_attempts: 3,
+                idempotency_key: None,
+                concurrency_key: None,
+                run_after: now,
+                created_by: Some(ctx.principal().user_id().to_owned()),
+            };
+            Ok((self.engine.store().jobs().enqueue(job, now).await?.0, reserved))
+        }
+        .await;
+        let resource = match (request.tables.as_slice(), request.sources.as_slice()) {
+            ([table], []) => format!("table:{}", crate::ident::printable(table, 80)),
+            ([], [source]) => format!("source:{}", crate::ident::printable(source, 80)),
+            ([], []) => "all_tables".to_owned(),
+            (tables, sources) => format!("{} tables, {} sources", tables.len(), sources.len()),
+        };
+        self.engine
+            .audit()
+            .event(ctx, "sync.trigger")
+            .resource(resource)
+            .params(json!({"tables": request.tables, "sources": request.sources, "full": request.full, "requested_at": now}))
+            .outcome(&accepted)
+            .record()
+            .await;
+        accepted
+    }
+
+    /// The sources a request touches; unknown names are refused here.
+    async fn sources_of(&self, request: &SyncRequest) -> Result<Vec<String>> {
+        let configured = self.engine.store().sources().list().await?;
+        let mut names = BTreeSet::new();
+        for wanted in &request.sources {
+            let found = configured.iter().find(|s| s.name.as_str().eq_ignore_ascii_case(wanted));
+            names.insert(found.map(|s| s.name.to_string()).ok_or_else(|| {
+                let known = configured.iter().map(|s| s.name.as_str());
+                RegistryError::SourceNotFound {
+                    source_name: crate::ident::printable(wanted, 64),
+                    suggestion: crate::ident::nearest(wanted, known).map(str::to_owned),
+                }
+            })?);
+        }
+        let index = self.engine.table_index().await?;
+        for wanted in &request.tables {
+            let table = index.find(wanted).ok_or_else(|| RegistryError::TableNotFound {
+                table: crate::ident::printable(wanted, 80),
+                suggestion: crate::ident::nearest(wanted, index.iter().map(|t| t.name.as_str())).map(str::to_owned),
+            })?;
+            names.extend(table.source_name().map(str::to_owned));
+        }
+        if request.sources.is_empty() && request.tables.is_empty() {
+            names.extend(configured.into_iter().map(|s| s.name.to_string()));
+            let local = index.iter().filter(|t| t.query_mode != QueryMode::Internal);
+            names.extend(local.filter_map(|t| t.source_name().map(str::to_owned)));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// `admin_required`.
+    pub async fn runs(&self, ctx: &CallContext, limit: usize) -> Result<Vec<SyncRun>> {
+        self.admin(ctx).await?;
+        let jobs = self.engine.store().jobs().list(Some(SYNC_JOB), &[], limit.clamp(1, 1000)).await?;
+        Ok(jobs.into_iter().map(SyncRun::from).collect())
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// `run_not_found`, `admin_required`.
+    pub async fn get(&self, ctx: &CallContext, id: &str) -> Result<SyncRun> {
+        self.admin(ctx).await?;
+        self.find(id).await
+    }
+
+    async fn find(&self, id: &str) -> Result<SyncRun> {
+        let job = self.engine.store().jobs().get(id).await?.filter(|job| job.kind == SYNC_JOB);
+        job.map(SyncRun::from).ok_or_else(|| JobError::NotFound { id: crate::ident::printable(id, 64) }.into())
+    }
+
+    /// Cancels a run that did not end; `false` when it had.
+    ///
+    /// # Errors
+    /// `run_not_found`, `admin_required`.
+    pub async fn cancel(&self, ctx: &CallContext, id: &str) -> Result<bool> {
+        self.admin(ctx).await?;
+        self.find(id).await?;
+        let running = self.engine.sync_runs().cancels.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let cancelled = self.engine.store().jobs().cancel(id, self.engine.clock().now()).await?;
+        if let Some(cancel) = running {
+            cancel.cancel();
+        }
+        self.engine.audit().event(ctx, "sync.cancel").resource(format!("run:{id}")).record().await;
+        Ok(cancelled)
+    }
+
+    /// State of all tables by name.
+    ///
+    /// # Errors
+    /// `admin_required`.
+    pub async fn state(&self, ctx: &CallContext) -> Result<Vec<SyncState>> {
+        self.admin(ctx).await?;
+        self.engine.store().sync().all().await
+    }
+
+    /// Past runs of one table, newest first.
+    ///
+    /// # Errors
+    /// `admin_required`.
+    pub async fn history(&self, ctx: &CallContext, table: &str, limit: usize) -> Result<Vec<SyncHistory>> {
+        self.admin(ctx).await?;
+        let index = self.engine.table_index().await?;
+        let name = index.find(table).map_or_else(|| table.to_owned(), |row| row.name.clone());
+        self.engine.store().sync().history(&name, limit.clamp(1, 1000)).await
+    }
+}
