@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// Instances kept open.
 const INSTANCES: u64 = 32;
 /// Batches between engine and reader.
-const CHANNEL: usize = 4;
+const CHANNEL: usize = 16;
 /// Planning recurses with the nesting of a query.
 const STACK_BYTES: usize = 32 << 20;
 /// An interrupt that meets the engine between two steps is lost, so it is repeated.
