@@ -74,15 +74,16 @@ impl Door {
         }
     }
 
-    /// Lets go of the folder, once the calls of other processes are answered.
+    /// Lets go of the folder, once the calls of other processes are answered. Later calls fail.
     ///
     /// # Errors
     /// Those of [`Engine::close`].
-    pub async fn close(self) -> Result<()> {
-        match self.side.into_inner() {
-            Side::Holding(engine) => engine.close().await,
-            Side::Served(_) => Ok(()),
-        }
+    pub async fn close(&self) -> Result<()> {
+        let engine = match &*self.side.lock().await {
+            Side::Holding(engine) => engine.clone(),
+            Side::Served(_) => return Ok(()),
+        };
+        engine.close().await
     }
 
     pub(super) async fn way(&self) -> Result<Way> {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::frame::{self, Call, Kind, PROTOCOL};
-use super::{LocalError, socket, verbs};
+use super::{LocalError, rows, socket, verbs};
 use crate::connector::{Progress, ProgressEvent};
 use crate::engine::{Engine, WeakEngine};
 use crate::error::{Error, Result};
@@ -100,6 +100,9 @@ async fn serve(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, engine: &Engin
     let call: Call = frame::decode(&body)?;
     let answer = async {
         let ctx = call.caller.context(engine).await?;
+        if call.verb == rows::QUERY {
+            return rows::send(to, engine, &ctx, call.args).await;
+        }
         let (events, waiting) = mpsc::channel(WAITING_EVENTS);
         let progress = Progress::to(move |event| {
             let _ = events.try_send(event);

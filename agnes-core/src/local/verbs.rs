@@ -1,16 +1,22 @@
 //! The verbs: each is the engine method it names, as a value.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{LocalError, Verb};
 use crate::audit::{AuditEvent, AuditFilter};
-use crate::connector::Progress;
+use crate::connector::{CheckItem, DiscoveredTable, Progress};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User};
+use crate::maintenance::{BackupIndex, DoctorReport};
+use crate::orchestrator::{GcReport, RebuildOutcome, SourceOutcome};
 use crate::rbac::{Grant, Group, Member, ResourceType};
+use crate::registry::{NewSource, RegisteredTable, SourceAdded, SourceRow};
+use crate::sync::{SyncHistory, SyncRequest, SyncRun, SyncState};
 
 /// Makes a struct and a [`Verb`] of each line, and one table that finds them by name.
 macro_rules! verbs {
@@ -156,6 +162,127 @@ verbs! {
         /// The grant's id or a unique prefix of it.
         grant: String,
     } -> Grant = |engine, ctx, _progress| engine.identity().revoke(ctx, &grant);
+
+    /// Adds a source, finds its tables and registers them.
+    AddSource("sources.add") {
+        /// The source.
+        new: NewSource,
+    } -> SourceAdded = |engine, ctx, _progress| engine.sources().add(ctx, new);
+
+    /// Lists the sources.
+    Sources("sources.list") {} -> Vec<SourceRow> = |engine, ctx, _progress| engine.sources().list(ctx);
+
+    /// Removes a source.
+    RemoveSource("sources.remove") {
+        /// Its name.
+        name: String,
+        /// Delete what was read from it as well.
+        drop_data: bool,
+    } -> () = |engine, ctx, _progress| engine.sources().remove(ctx, &name, drop_data);
+
+    /// Checks that a source answers.
+    CheckSource("sources.check") {
+        /// Its name.
+        name: String,
+    } -> Vec<CheckItem> = |engine, ctx, _progress| engine.sources().check(ctx, &name);
+
+    /// Lists what a source offers.
+    DiscoverSource("sources.discover") {
+        /// Its name.
+        name: String,
+    } -> Vec<DiscoveredTable> = |engine, ctx, _progress| engine.sources().discover(ctx, &name);
+
+    /// Lists the registered tables.
+    Tables("registry.list") {} -> Vec<RegisteredTable> = |engine, ctx, _progress| engine.registry().list(ctx);
+
+    /// One registered table.
+    GetTable("registry.get") {
+        /// Id or name.
+        table: String,
+    } -> RegisteredTable = |engine, ctx, _progress| engine.registry().get(ctx, &table);
+
+    /// Registers a table.
+    RegisterTable("registry.register") {
+        /// The row.
+        table: RegisteredTable,
+    } -> RegisteredTable = |engine, ctx, _progress| engine.registry().register(ctx, table);
+
+    /// Changes a registered table.
+    UpdateTable("registry.update") {
+        /// The row, whole.
+        table: RegisteredTable,
+    } -> RegisteredTable = |engine, ctx, _progress| engine.registry().update(ctx, table);
+
+    /// Takes a table out of the registry.
+    UnregisterTable("registry.unregister") {
+        /// Id or name.
+        table: String,
+    } -> RegisteredTable = |engine, ctx, _progress| engine.registry().unregister(ctx, &table);
+
+    /// Runs a sync and waits for its end; reports progress.
+    RunSync("sync.run") {
+        /// Which tables.
+        request: SyncRequest,
+    } -> SyncRun = |engine, ctx, progress| engine.sync().run(ctx, request, progress.clone());
+
+    /// Starts a sync in the background of the holder.
+    TriggerSync("sync.trigger") {
+        /// Which tables.
+        request: SyncRequest,
+    } -> SyncRun = |engine, ctx, _progress| engine.sync().trigger(ctx, request);
+
+    /// Lists sync runs, newest first.
+    Runs("sync.runs") {
+        /// At most this many.
+        limit: usize,
+    } -> Vec<SyncRun> = |engine, ctx, _progress| engine.sync().runs(ctx, limit);
+
+    /// One sync run.
+    GetRun("sync.get") {
+        /// Its id.
+        id: String,
+    } -> SyncRun = |engine, ctx, _progress| engine.sync().get(ctx, &id);
+
+    /// Stops a sync run; `false` when it had ended.
+    CancelRun("sync.cancel") {
+        /// Its id.
+        id: String,
+    } -> bool = |engine, ctx, _progress| engine.sync().cancel(ctx, &id);
+
+    /// State of every table's sync.
+    SyncStates("sync.state") {} -> Vec<SyncState> = |engine, ctx, _progress| engine.sync().state(ctx);
+
+    /// Past syncs of one table, newest first.
+    SyncHistoryOf("sync.history") {
+        /// Its name.
+        table: String,
+        /// At most this many.
+        limit: usize,
+    } -> Vec<SyncHistory> = |engine, ctx, _progress| engine.sync().history(ctx, &table, limit);
+
+    /// Publishes what is in the extracts folder.
+    Rebuild("orchestrator.rebuild") {} -> RebuildOutcome = |engine, ctx, _progress| engine.orchestrator().rebuild(ctx);
+
+    /// Publishes one source.
+    RebuildSource("orchestrator.rebuild_source") {
+        /// Its name.
+        source: String,
+    } -> SourceOutcome = |engine, ctx, _progress| engine.orchestrator().rebuild_source(ctx, &source);
+
+    /// Copies the folder's state and data.
+    Backup("maintenance.backup") {
+        /// The folder to make; absolute, since the holder may run elsewhere.
+        target: PathBuf,
+    } -> BackupIndex = |engine, ctx, _progress| engine.maintenance().backup(ctx, &target);
+
+    /// Deletes what nothing refers to.
+    CollectGarbage("maintenance.gc") {
+        /// Only say what would go.
+        dry_run: bool,
+    } -> GcReport = |engine, ctx, _progress| engine.maintenance().gc(ctx, dry_run);
+
+    /// Says what is wrong.
+    Doctor("maintenance.doctor") {} -> DoctorReport = |engine, ctx, _progress| engine.maintenance().doctor(ctx);
 
     /// Reads the audit log.
     ListAudit("audit.list") {
