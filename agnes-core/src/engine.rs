@@ -255,7 +255,7 @@ pub struct EngineBuilder {
     clock: Arc<dyn Clock>,
     store: Option<Arc<dyn Store>>,
     scratch: Option<PathBuf>,
-    query_limits: QueryLimits,
+    query_limits: Option<QueryLimits>,
     runtime: Option<Arc<dyn Runtime>>,
 }
 
@@ -271,7 +271,7 @@ impl EngineBuilder {
             clock: Arc::new(SystemClock),
             store: None,
             scratch: None,
-            query_limits: QueryLimits::default(),
+            query_limits: None,
             runtime: None,
         }
     }
@@ -324,10 +324,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Limits of queries.
+    /// Limits of queries instead of the configuration's.
     #[must_use]
     pub fn query_limits(mut self, limits: QueryLimits) -> Self {
-        self.query_limits = limits;
+        self.query_limits = Some(limits);
         self
     }
 
@@ -376,7 +376,7 @@ impl EngineBuilder {
         let engine = Engine {
             inner: Arc::new(Inner {
                 audit: AuditLog::start(store.audit()),
-                queries: Queries::new(self.query_limits, scratch.clone(), self.runtime),
+                queries: Queries::new(self.query_limits.unwrap_or_else(|| QueryLimits::of(&self.config)), scratch.clone(), self.runtime),
                 folder: self.folder,
                 scratch,
                 config: self.config,

@@ -78,11 +78,16 @@ impl MemoryDb {
         Ok(MemoryConn { interrupt: StreamInterrupter(Arc::new(Mutex::new(Raw(raw)))), raw, db: self.clone() })
     }
 
+    /// Runs `work` on a connection of the `duckdb` crate.
+    pub(crate) fn with_connection<T>(&self, work: impl FnOnce(&::duckdb::Connection) -> T) -> Result<T> {
+        // SAFETY: `self` keeps the database open meanwhile; the connection does not close it.
+        let conn = unsafe { ::duckdb::Connection::open_from_raw(self.0) };
+        Ok(work(&conn.map_err(|e| super::engine_failure("connect to an instance", &e))?))
+    }
+
     /// Makes the rows of `batches` a table; `create` is its `CREATE TABLE`.
-    pub(crate) fn load(self: &Arc<Self>, create: &str, table: &str, batches: &[RecordBatch]) -> Result<()> {
-        let run = || -> ::duckdb::Result<()> {
-            // SAFETY: `self` keeps the database open; the connection does not close it.
-            let conn = unsafe { ::duckdb::Connection::open_from_raw(self.0) }?;
+    pub(crate) fn load(&self, create: &str, table: &str, batches: &[RecordBatch]) -> Result<()> {
+        let run = |conn: &::duckdb::Connection| -> ::duckdb::Result<()> {
             conn.execute_batch(create)?;
             let mut appender = conn.appender(table)?;
             for batch in batches {
@@ -90,7 +95,7 @@ impl MemoryDb {
             }
             appender.flush()
         };
-        run().map_err(|e| super::engine_failure("load rows", &e))
+        self.with_connection(run)?.map_err(|e| super::engine_failure("load rows", &e))
     }
 }
 

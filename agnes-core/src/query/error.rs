@@ -26,8 +26,8 @@ pub enum QueryError {
     DataMissing,
     #[error("an engine instance could not be sealed: `{setting}`")]
     NotSealed { setting: String },
-    #[error("the source of a remote table could not be asked: {message}")]
-    Remote { message: String },
+    #[error("the source of `{table}` could not be asked")]
+    Remote { table: String },
     #[error("the part of the query that is asked at its source gives more than {limit}")]
     RemoteTooLarge { limit: String },
 }
@@ -74,6 +74,7 @@ impl Coded for QueryError {
             Self::TooMany { .. } => Some("try again in a few seconds".to_owned()),
             Self::NotPublished { table, .. } => Some(format!("`agnes sync --table {table}` brings it up to date")),
             Self::DataMissing => Some("run `agnes doctor`, or sync the source again".to_owned()),
+            Self::Remote { .. } => Some("check that the source answers; the log has its words".to_owned()),
             Self::RemoteTooLarge { .. } => Some("filter or aggregate the remote table in a subquery".to_owned()),
             _ => None,
         }

@@ -16,9 +16,8 @@ use super::runtime::{GrantSet, QueryJob, QueryLimits, RunningQuery, Runtime};
 use super::scrub::{engine_words, scrub};
 use crate::duck::{EngineFailure, MemoryConn, StreamInterrupter};
 use crate::error::{Error, Result};
+use crate::sandbox::RelationKind;
 
-/// Instances kept open.
-const INSTANCES: u64 = 32;
 /// Batches between engine and reader.
 const CHANNEL: usize = 16;
 /// Planning recurses with the nesting of a query.
@@ -48,7 +47,7 @@ impl InProcess {
     #[must_use]
     pub fn new(limits: QueryLimits, scratch: PathBuf) -> Self {
         let instances = moka::sync::Cache::builder()
-            .max_capacity(INSTANCES)
+            .max_capacity(limits.instances as u64)
             .time_to_idle(Duration::from_secs(15 * 60))
             .build();
         Self { limits, scratch, instances }
@@ -171,7 +170,15 @@ impl Work {
         let _ = self.interrupt_in.send(conn.interrupter());
         let refuse = |failure: EngineFailure| {
             tracing::debug!(cause = failure.words(), "a query failed");
-            let error = engine_words(failure.words());
+            let remote = job.query.relations().iter().find(|(_, kind)| *kind == RelationKind::Remote);
+            let error = match (engine_words(failure.words()), remote) {
+                // What a source says may hold its address and names that are nobody's business.
+                (QueryError::DataMissing | QueryError::Failed { code: "query_failed", .. }, Some((table, _))) => {
+                    tracing::warn!(table, cause = %scrub(failure.words()), "a source refused a query");
+                    QueryError::Remote { table: table.clone() }
+                }
+                (error, _) => error,
+            };
             self.control.check(self.seconds).err().unwrap_or(error)
         };
         let mut stream = match start(&conn, &job) {

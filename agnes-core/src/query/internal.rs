@@ -13,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 use super::in_process::run;
 use super::instance::Instance;
 use super::readable::CallerSet;
+use super::remote::duckdb_type;
 use super::runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -20,21 +21,7 @@ use crate::ident::quote_ident;
 use crate::rbac::Principal;
 use crate::store::InternalScope;
 
-/// The DuckDB type of rows that come from the state.
-fn duckdb_type(kind: &DataType) -> &'static str {
-    match kind {
-        DataType::Boolean => "BOOLEAN",
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => "INTEGER",
-        DataType::Int64 => "BIGINT",
-        DataType::Float32 | DataType::Float64 => "DOUBLE",
-        DataType::Date32 => "DATE",
-        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP",
-        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMPTZ",
-        _ => "VARCHAR",
-    }
-}
-
-/// The rows as columns whose types [`duckdb_type`] names.
+/// The rows with plain types only: what is none of them becomes text.
 fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
     let fields: Vec<_> = batch
         .schema()
@@ -42,12 +29,10 @@ fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
         .iter()
         .map(|field| {
             let kind = match field.data_type() {
-                DataType::Int8 | DataType::Int16 => DataType::Int32,
-                DataType::Float32 => DataType::Float64,
-                DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
                 DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
-                kind if duckdb_type(kind) == "VARCHAR" => DataType::Utf8,
-                kind => kind.clone(),
+                kind if kind.is_integer() || matches!(kind, DataType::Boolean | DataType::Float64 | DataType::Date32) => kind.clone(),
+                _ => DataType::Utf8,
             };
             arrow::datatypes::Field::new(field.name(), kind, true)
         })

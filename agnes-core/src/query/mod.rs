@@ -12,6 +12,7 @@ mod internal;
 mod params;
 mod pivot;
 mod readable;
+mod remote;
 mod result;
 mod rows;
 mod runtime;

@@ -90,7 +90,7 @@ mod tests {
             partitioned: false,
         };
         let caller = CallerSet {
-            generation: Arc::new(crate::orchestrator::Generation::empty()),
+            generation: std::sync::Weak::new(),
             access: Arc::default(),
             index: Arc::default(),
             set: Arc::new(GrantSet { fingerprint: "x".to_owned(), relations: BTreeMap::from([("sales".to_owned(), sales)]) }),

@@ -1,7 +1,7 @@
 //! What one caller may read of one generation, and the cache of such sets.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
 
@@ -18,7 +18,8 @@ const SETS: u64 = 512;
 /// What one caller may read.
 #[derive(Debug, Clone)]
 pub(super) struct CallerSet {
-    pub(super) generation: Arc<Generation>,
+    /// Not held: a caller that never comes back must not keep old data alive.
+    pub(super) generation: Weak<Generation>,
     pub(super) access: Arc<AccessSnapshot>,
     pub(super) index: Arc<TableIndex>,
     pub(super) set: Arc<GrantSet>,
@@ -57,7 +58,7 @@ impl CallerSets {
     }
 
     /// What `principal` may read, as of now.
-    pub(super) async fn of(&self, engine: &Engine, principal: &Principal) -> Result<Arc<CallerSet>> {
+    pub(super) async fn of(&self, engine: &Engine, principal: &Principal) -> Result<(Arc<CallerSet>, Arc<Generation>)> {
         let access = engine.access().await?;
         access.require_active(principal)?;
         let index = engine.table_index().await?;
@@ -67,9 +68,9 @@ impl CallerSets {
         if let Some(known) = self.0.get(&key)
             && Arc::ptr_eq(&known.access, &access)
             && Arc::ptr_eq(&known.index, &index)
-            && Arc::ptr_eq(&known.generation, &generation)
+            && std::ptr::eq(known.generation.as_ptr(), Arc::as_ptr(&generation))
         {
-            return Ok(known);
+            return Ok((known, generation));
         }
         let accessible = access.accessible(principal, ResourceType::Table);
         let mut relations = BTreeMap::new();
@@ -103,9 +104,9 @@ impl CallerSets {
         }
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let set = Arc::new(GrantSet { fingerprint, relations });
-        let made = Arc::new(CallerSet { generation, access, index, set, remote: Arc::new(remote), admin });
+        let made = Arc::new(CallerSet { generation: Arc::downgrade(&generation), access, index, set, remote: Arc::new(remote), admin });
         self.0.insert(key, made.clone());
-        Ok(made)
+        Ok((made, generation))
     }
 }
 

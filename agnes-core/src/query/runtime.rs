@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Params, QueryError};
+use crate::config::Config;
 use crate::error::Result;
 use crate::sandbox::Checked;
 
@@ -53,8 +54,14 @@ pub struct QueryLimits {
     pub threads: usize,
     /// Spill of an instance, bytes.
     pub spill_bytes: u64,
+    /// Grant sets whose instances are kept open.
+    pub instances: usize,
+    /// Longest SQL, bytes; never more than the sandbox reads.
+    pub max_sql_bytes: usize,
     /// Wall clock of a query.
     pub timeout: Duration,
+    /// Wall clock of a query that asks a source.
+    pub remote_timeout: Duration,
     /// Queries of one user at a time.
     pub per_user: usize,
     /// Queries at a time.
@@ -64,16 +71,28 @@ pub struct QueryLimits {
 }
 
 impl Default for QueryLimits {
-    /// 2 GiB, 2 threads, 10 GiB of spill, 60 s, 4 queries a user, 16 in all, 5 s of waiting.
+    /// Those of an empty configuration.
     fn default() -> Self {
+        Self::of(&Config::default())
+    }
+}
+
+impl QueryLimits {
+    /// The limits that a configuration describes.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let query = &config.query;
         Self {
-            memory_bytes: 2 << 30,
-            threads: 2,
-            spill_bytes: 10 << 30,
-            timeout: Duration::from_secs(60),
-            per_user: 4,
-            total: 16,
-            wait: Duration::from_secs(5),
+            memory_bytes: query.memory_bytes,
+            threads: query.threads,
+            spill_bytes: query.spill_bytes,
+            instances: query.instances,
+            max_sql_bytes: query.max_sql_bytes,
+            timeout: query.timeout,
+            remote_timeout: config.remote_query.timeout,
+            per_user: query.max_per_user,
+            total: query.max_total,
+            wait: query.wait,
         }
     }
 }

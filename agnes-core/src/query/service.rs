@@ -10,7 +10,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use super::readable::{CallerSet, CallerSets};
 use super::result::{QueryResult, Report};
 use super::runtime::{QueryJob, QueryLimits, RunningQuery, Runtime};
-use super::{InProcess, Query, QueryError, internal};
+use super::{InProcess, Query, QueryError, internal, remote};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -92,8 +92,11 @@ async fn begin(
 ) -> Result<RunningQuery> {
     let service = engine.queries().service().await?;
     // Who asks comes first: a stranger learns nothing, not even about syntax.
-    let caller = service.sets.of(engine, ctx.principal()).await?;
-    seen.generation = caller.generation.number;
+    let (caller, generation) = service.sets.of(engine, ctx.principal()).await?;
+    seen.generation = generation.number;
+    if query.sql.len() > service.limits.max_sql_bytes {
+        return Err(SandboxError::TooLong { bytes: query.sql.len(), limit: service.limits.max_sql_bytes }.into());
+    }
     let parsed = service.gate.parse(&query.sql).await?;
     seen.relations = parsed.named().map(|name| crate::ident::printable(name, 128)).take(20).collect();
     let checked = parsed.resolve(&*caller).map_err(|e| not_yet(e, &caller, ctx))?;
@@ -103,9 +106,12 @@ async fn begin(
         seen.action = "query.remote";
     }
     query.params.check(checked.params())?;
-    let own = asked + service.limits.timeout;
+    let asks_source = checked.has(RelationKind::Remote);
+    let own = asked + if asks_source { service.limits.remote_timeout } else { service.limits.timeout };
     let deadline = ctx.deadline().map_or(own, |deadline| deadline.min(own));
     let permits = service.permits(ctx.principal().user_id(), deadline).await?;
+    // With the turn goes the generation: its blobs stay as long as the query reads them.
+    let guard = Box::new((permits, generation.clone()));
     let job = |query_checked: Checked, guard: Box<dyn Send>| QueryJob {
         grant_set: caller.set.clone(),
         query: query_checked,
@@ -119,8 +125,22 @@ async fn begin(
             let what = "a PIVOT of an internal table without an IN list".to_owned();
             return Err(SandboxError::Unsupported { what }.into());
         }
-        let job = job(checked, Box::new(permits));
+        let job = job(checked, guard);
         return internal::start(engine, &caller, ctx.principal(), limits, scratch, job).await;
+    }
+    if asks_source && !parsed.pivots().is_empty() {
+        let what = "a PIVOT of a remote table without an IN list".to_owned();
+        return Err(SandboxError::Unsupported { what }.into());
+    }
+    if asks_source {
+        let sources = remote::Sources {
+            policy: crate::orchestrator::AttachPolicy::of(engine.config()),
+            secrets: engine.secrets().clone(),
+            caps: engine.config().remote_query.clone(),
+            limits: service.limits,
+            scratch: service.scratch.clone(),
+        };
+        return remote::start(sources, &generation, &caller, job(checked, guard)).await;
     }
     let checked = if parsed.pivots().is_empty() {
         checked
@@ -128,7 +148,7 @@ async fn begin(
         let lookup = |checked: Checked| job(checked, Box::new(()));
         service.expand_pivots(&parsed, &caller, &lookup).await?.resolve(&*caller)?
     };
-    service.runtime.start(job(checked, Box::new(permits))).await
+    service.runtime.start(job(checked, guard)).await
 }
 
 /// A table that is registered and granted, but has no data yet, is told apart from one that
