@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use crate::audit::AuditLog;
+use crate::catalog::SampleCache;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::connector::ConnectorRegistry;
@@ -51,6 +52,7 @@ struct Inner {
     queries: Queries,
     runs: Runs,
     rebuilds: Rebuilds,
+    samples: SampleCache,
     /// Generations that somebody may still read.
     held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
@@ -159,6 +161,10 @@ impl Engine {
 
     pub(crate) fn sync_runs(&self) -> &Runs {
         &self.inner.runs
+    }
+
+    pub(crate) fn samples(&self) -> &SampleCache {
+        &self.inner.samples
     }
 
     pub(crate) fn rebuilds(&self) -> &Rebuilds {
@@ -373,6 +379,7 @@ impl EngineBuilder {
         store.access().seed_system_groups(now).await?;
         // Nobody else runs jobs of this folder while its lock is ours.
         store.jobs().release_all("", now).await?;
+        let samples = SampleCache::new(self.config.cache.sample);
         let engine = Engine {
             inner: Arc::new(Inner {
                 audit: AuditLog::start(store.audit()),
@@ -386,6 +393,7 @@ impl EngineBuilder {
                 clock: self.clock,
                 runs: Runs::default(),
                 rebuilds: Rebuilds::default(),
+                samples,
                 held: Mutex::new(vec![Arc::downgrade(&generation)]),
                 generation: RwLock::new(generation),
                 access: RwLock::new(None),

@@ -1,1 +1,12 @@
-//! catalog
+//! What a caller may know of the tables they may read: list, columns, sample, profile, and
+//! the manifest that laptops pull by.
+
+mod manifest;
+mod model;
+mod sample;
+mod tables;
+
+pub use manifest::*;
+pub use model::*;
+pub(crate) use sample::SampleCache;
+pub use tables::Catalog;

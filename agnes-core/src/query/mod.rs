@@ -9,6 +9,7 @@ mod error;
 mod in_process;
 mod instance;
 mod internal;
+mod json;
 mod params;
 mod pivot;
 mod readable;
@@ -21,6 +22,7 @@ mod service;
 
 pub use error::QueryError;
 pub use in_process::InProcess;
+pub use json::{json_column, json_rows};
 pub use params::{Params, Value};
 pub use result::{QueryResult, QueryStats};
 pub use runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};

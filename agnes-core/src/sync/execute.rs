@@ -164,6 +164,9 @@ impl Engine {
         outcome.tables.sort_by(|a, b| (&a.source, &a.table).cmp(&(&b.source, &b.table)));
         let failed = outcome.tables.iter().any(|t| t.status == TableStatus::Error);
         outcome.partial = failed && outcome.tables.iter().any(|t| t.status != TableStatus::Error);
+
+        progress.report(ProgressEvent::Stage { name: "profile".to_owned() });
+        crate::profile::profile_changed(self, &generation, cancel).await;
         Ok(outcome)
     }
 

@@ -1,0 +1,141 @@
+//! The manifest: which files a caller may pull, and their hashes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Catalog;
+use crate::context::CallContext;
+use crate::error::Result;
+use crate::orchestrator::Part;
+use crate::registry::QueryMode;
+use crate::sync::SyncStatus;
+
+/// What a caller may pull.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// By published name.
+    pub tables: BTreeMap<String, ManifestTable>,
+    /// Other things to pull, by kind.
+    pub assets: BTreeMap<String, serde_json::Value>,
+    /// When this was made.
+    pub server_time: DateTime<Utc>,
+    /// Number of the published generation.
+    pub generation: u64,
+    /// SHA-256 over everything above but the time: equal when nothing changed.
+    pub etag: String,
+}
+
+/// One table of a manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestTable {
+    /// What grants name.
+    pub id: String,
+    /// MD5 of the file's bytes; of a partitioned table a rollup over its parts; empty for
+    /// remote tables.
+    pub hash: String,
+    /// SHA-256 of the file's bytes; none for partitioned and remote tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// When the table was last brought up to date.
+    pub updated: Option<DateTime<Utc>>,
+    /// Bytes of Parquet.
+    pub size_bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// `local`, `materialized` or `remote` (no file).
+    pub query_mode: QueryMode,
+    /// Kind of the source; empty for a table that nobody registered.
+    pub source_type: String,
+    /// Parts of a partitioned table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<ManifestPart>>,
+    /// `error` when the last sync failed; the data is that of the last good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+}
+
+/// One file of a partitioned table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestPart {
+    /// Path below the tables' folder, `/`-separated.
+    pub path: String,
+    /// MD5 of its bytes.
+    pub hash: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+impl From<&Part> for ManifestPart {
+    fn from(part: &Part) -> Self {
+        Self { path: part.path.clone(), hash: part.md5.clone(), sha256: part.sha256.clone(), size_bytes: part.size_bytes }
+    }
+}
+
+impl Catalog<'_> {
+    /// The tables that the caller may pull: those they may read, but internal tables and
+    /// tables that stay on the server.
+    ///
+    /// # Errors
+    /// `inactive_user`.
+    pub async fn manifest(&self, ctx: &CallContext) -> Result<Manifest> {
+        let view = self.view(ctx).await?;
+        let states: HashMap<String, _> =
+            self.engine.store().sync().all().await?.into_iter().map(|s| (s.table_id.to_lowercase(), s)).collect();
+        let mut tables = BTreeMap::new();
+        for found in view.all() {
+            let Some(published) = found.published else { continue };
+            if found.row.is_some_and(|row| row.server_only || row.query_mode == QueryMode::Internal) {
+                continue;
+            }
+            let state = states.get(&found.name().to_lowercase());
+            let failed = state.is_some_and(|s| s.status == SyncStatus::Error);
+            tables.insert(
+                found.name().to_owned(),
+                ManifestTable {
+                    hash: published.manifest_hash.clone(),
+                    sha256: match published.parts.as_slice() {
+                        [only] if !published.partitioned => Some(only.sha256.clone()),
+                        _ => None,
+                    },
+                    updated: state.and_then(|s| s.last_sync).or(published.extracted_at),
+                    size_bytes: published.size_bytes,
+                    rows: published.rows,
+                    query_mode: published.mode,
+                    source_type: found.row.and_then(|row| row.source_type.clone()).unwrap_or_default(),
+                    parts: published.partitioned.then(|| published.parts.iter().map(ManifestPart::from).collect()),
+                    status: failed.then(|| "error".to_owned()),
+                    id: found.id,
+                },
+            );
+        }
+        let mut etag = Sha256::new();
+        for (name, table) in &tables {
+            etag.update(format!("{name}\n{}\n{}\n{:?}\n", table.id, table.hash, table.status));
+            for part in table.parts.iter().flatten() {
+                etag.update(&part.sha256);
+            }
+        }
+        let now = self.engine.clock().now();
+        if !ctx.principal().is_trusted_owner() {
+            // Never in the way of the answer.
+            if let Err(error) = self.engine.store().users().touch_last_pull(ctx.principal().user_id(), now).await {
+                tracing::warn!(code = error.code(), "the time of a pull was not recorded: {error}");
+            }
+        }
+        let admin = view.is_admin(ctx);
+        self.engine.audit().event(ctx, "manifest.fetch").params(json!({"tables": tables.len(), "admin": admin})).later();
+        Ok(Manifest {
+            assets: BTreeMap::new(),
+            server_time: now,
+            generation: view.generation.number,
+            etag: crate::orchestrator::hex(&etag.finalize()),
+            tables,
+        })
+    }
+}

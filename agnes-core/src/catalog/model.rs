@@ -1,0 +1,134 @@
+//! Rows of the catalog, as frontends show them.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Coded, ErrorKind};
+use crate::registry::QueryMode;
+
+/// One table that the caller may read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CatalogTable {
+    /// What grants name.
+    pub id: String,
+    /// What SQL names.
+    pub name: String,
+    /// For people and their assistants.
+    pub description: Option<String>,
+    /// The source it belongs to.
+    pub source: Option<String>,
+    /// Kind of the source.
+    pub source_type: Option<String>,
+    /// How it is brought up to date.
+    pub sync_strategy: String,
+    /// Where its rows are.
+    pub query_mode: QueryMode,
+    /// SQL dialect of predicates on it: `duckdb` or `bigquery`.
+    pub sql_flavor: String,
+    /// `small` (up to 100 MiB), `medium` (1 GiB), `large` (10 GiB), `very_large`; none when
+    /// unknown.
+    pub rough_size_hint: Option<String>,
+    /// Rows; none when unknown.
+    pub rows: Option<u64>,
+    /// Bytes of Parquet; none when unknown.
+    pub size_bytes: Option<u64>,
+    /// How many columns; none when unknown.
+    pub columns: Option<usize>,
+    /// Column that names the part a row belongs to.
+    pub partition_by: Option<String>,
+    /// When it was last brought up to date.
+    pub last_sync: Option<DateTime<Utc>>,
+    /// Whether it can be queried now; a registered table may wait for its first sync.
+    pub published: bool,
+}
+
+/// Columns of one table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// What grants name.
+    pub table_id: String,
+    /// What SQL names.
+    pub name: String,
+    /// Kind of the source.
+    pub source_type: Option<String>,
+    /// SQL dialect of predicates on it.
+    pub sql_flavor: String,
+    /// In order.
+    pub columns: Vec<ColumnSchema>,
+    /// Column that names the part a row belongs to.
+    pub partition_by: Option<String>,
+    /// Columns the source clusters by.
+    pub clustered_by: Vec<String>,
+    /// Hints for predicates in a warehouse's dialect.
+    pub where_dialect_hints: BTreeMap<String, String>,
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnSchema {
+    /// As in the data.
+    pub name: String,
+    /// DuckDB type.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Whether it may hold nulls.
+    pub nullable: bool,
+    /// For people and their assistants; empty when nobody wrote any.
+    pub description: String,
+}
+
+/// The first rows of a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What grants name.
+    pub table_id: String,
+    /// Column to value, in column order; NaN and infinities are null.
+    pub rows: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// Kind of the source.
+    pub source: Option<String>,
+}
+
+/// What can go wrong with the catalog.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CatalogError {
+    /// The same answer for a table that does not exist and for one that the caller may not
+    /// know of.
+    #[error("there is no table `{table}` that you may read")]
+    NotFound { table: String, suggestion: Option<String> },
+    #[error("table `{table}` has no data yet")]
+    NoData { table: String, last_error: Option<String> },
+    #[error("table `{table}` has no profile yet")]
+    NoProfile { table: String },
+    #[error("a sample has 1 to 100 rows, not {n}")]
+    BadSampleSize { n: usize },
+}
+
+impl Coded for CatalogError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BadSampleSize { .. } => ErrorKind::InvalidInput,
+            _ => ErrorKind::NotFound,
+        }
+    }
+    fn code(&self) -> &str {
+        match self {
+            Self::NotFound { .. } => "table_not_found",
+            Self::NoData { .. } => "no_data",
+            Self::NoProfile { .. } => "no_profile",
+            Self::BadSampleSize { .. } => "bad_sample_size",
+        }
+    }
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { suggestion: Some(near), .. } => Some(format!("did you mean `{near}`?")),
+            Self::NotFound { .. } => Some("`agnes catalog` shows the tables you may read".to_owned()),
+            Self::NoData { last_error: Some(error), .. } => Some(format!("its last sync failed: {error}")),
+            Self::NoData { .. } => Some("`agnes sync` brings it".to_owned()),
+            Self::NoProfile { .. } => Some("profiles are made after a sync; a remote table has none".to_owned()),
+            Self::BadSampleSize { .. } => None,
+        }
+    }
+}

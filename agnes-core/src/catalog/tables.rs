@@ -1,0 +1,288 @@
+//! Lists, columns, profiles: each call decides first, then answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{CatalogError, CatalogTable, ColumnSchema, TableSchema};
+use crate::context::CallContext;
+use crate::engine::{Engine, TableIndex};
+use crate::error::Result;
+use crate::ident::{nearest, printable};
+use crate::orchestrator::{Generation, PublishedTable};
+use crate::rbac::{AccessSnapshot, Accessible, INTERNAL_TABLES, ResourceType};
+use crate::registry::{QueryMode, RegisteredTable};
+
+/// The catalog of an engine, as one caller may see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Catalog<'a> {
+    pub(super) engine: &'a Engine,
+}
+
+impl Engine {
+    /// What callers may know of the tables they may read.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog<'_> {
+        Catalog { engine: self }
+    }
+}
+
+/// What one caller may see, decided once per call.
+pub(super) struct View {
+    pub(super) generation: Arc<Generation>,
+    pub(super) index: Arc<TableIndex>,
+    access: Arc<AccessSnapshot>,
+    accessible: Accessible,
+}
+
+/// A table that the caller may read.
+pub(super) struct Found<'v> {
+    pub(super) id: String,
+    pub(super) row: Option<&'v Arc<RegisteredTable>>,
+    pub(super) published: Option<&'v PublishedTable>,
+}
+
+impl Found<'_> {
+    pub(super) fn name(&self) -> &str {
+        match (self.published, self.row) {
+            (Some(published), _) => published.name.as_str(),
+            (None, Some(row)) => &row.name,
+            (None, None) => &self.id,
+        }
+    }
+    fn source_type(&self) -> Option<String> {
+        match (self.row, self.published) {
+            (Some(row), _) => row.source_type.clone(),
+            (None, Some(_)) => Some("local".to_owned()),
+            (None, None) => None,
+        }
+    }
+    pub(super) fn mode(&self) -> QueryMode {
+        self.published.map(|p| p.mode).or(self.row.map(|r| r.query_mode)).unwrap_or(QueryMode::Local)
+    }
+}
+
+impl View {
+    /// The table that `reference` means, by id or name, if the caller may read it.
+    pub(super) fn find(&self, reference: &str) -> Result<Found<'_>> {
+        let row = self.index.find(reference);
+        let name = row.map_or(reference, |row| row.name.as_str());
+        let published = self.generation.table(name);
+        let id = row.map_or_else(|| name.to_lowercase(), |row| row.id.clone());
+        let exists = row.is_some() || published.is_some();
+        if exists && self.may_read(&id) {
+            return Ok(Found { id, row, published });
+        }
+        let mine: Vec<&str> = self
+            .generation
+            .tables()
+            .map(|t| t.name.as_str())
+            .filter(|name| self.accessible.contains(&self.index.id_of(name)))
+            .collect();
+        let suggestion = nearest(reference, mine).map(str::to_owned);
+        Err(CatalogError::NotFound { table: printable(reference, 80), suggestion }.into())
+    }
+
+    fn may_read(&self, id: &str) -> bool {
+        let id = id.to_lowercase();
+        self.accessible.contains(&id) || INTERNAL_TABLES.contains(&id.as_str())
+    }
+
+    /// Every table that the caller may read, by name.
+    pub(super) fn all(&self) -> Vec<Found<'_>> {
+        let published: HashMap<String, &PublishedTable> =
+            self.generation.tables().map(|t| (t.name.as_str().to_lowercase(), t)).collect();
+        let mut found: Vec<Found<'_>> = self
+            .index
+            .iter()
+            .filter(|row| self.may_read(&row.id))
+            .map(|row| Found {
+                id: row.id.clone(),
+                row: Some(row),
+                published: published.get(&row.name.to_lowercase()).copied(),
+            })
+            .collect();
+        for (name, table) in &published {
+            if self.index.by_name(name).is_none() && self.accessible.contains(name) {
+                found.push(Found { id: name.clone(), row: None, published: Some(table) });
+            }
+        }
+        found.sort_by(|a, b| a.name().cmp(b.name()));
+        found
+    }
+
+    pub(super) fn is_admin(&self, ctx: &CallContext) -> bool {
+        self.access.is_admin(ctx.principal())
+    }
+}
+
+impl Catalog<'_> {
+    pub(super) async fn view(&self, ctx: &CallContext) -> Result<View> {
+        let access = self.engine.access().await?;
+        access.require_active(ctx.principal())?;
+        let accessible = access.accessible(ctx.principal(), ResourceType::Table);
+        let index = self.engine.table_index().await?;
+        Ok(View { generation: self.engine.generation(), index, access, accessible })
+    }
+
+    /// The tables that the caller may read, by name.
+    ///
+    /// # Errors
+    /// `inactive_user`.
+    pub async fn tables(&self, ctx: &CallContext) -> Result<Vec<CatalogTable>> {
+        let view = self.view(ctx).await?;
+        let synced: HashMap<String, _> =
+            self.engine.store().sync().all().await?.into_iter().map(|s| (s.table_id.to_lowercase(), s.last_sync)).collect();
+        let tables: Vec<CatalogTable> = view
+            .all()
+            .into_iter()
+            .map(|found| {
+                let (row, published) = (found.row, found.published);
+                let local = published.filter(|p| p.remote.is_none());
+                let size = local.map(|p| p.size_bytes);
+                CatalogTable {
+                    name: found.name().to_owned(),
+                    description: row.and_then(|r| r.description.clone()).or(published.and_then(|p| p.description.clone())),
+                    source: published.map(|p| p.source.to_string()).or(row.and_then(|r| r.source_name().map(str::to_owned))),
+                    source_type: found.source_type(),
+                    sync_strategy: row.map_or("full_refresh", |r| r.sync_strategy.as_str()).to_owned(),
+                    query_mode: found.mode(),
+                    sql_flavor: flavor(found.source_type().as_deref()),
+                    rough_size_hint: size.map(|bytes| size_hint(bytes).to_owned()),
+                    rows: local.map(|p| p.rows),
+                    size_bytes: size,
+                    columns: published.map(|p| p.columns.len()),
+                    partition_by: row.and_then(|r| r.partition_by.clone()),
+                    last_sync: synced.get(&found.name().to_lowercase()).copied().flatten(),
+                    published: published.is_some() || found.mode() == QueryMode::Internal,
+                    id: found.id,
+                }
+            })
+            .collect();
+        self.engine.audit().event(ctx, "catalog.list").params(json!({"tables": tables.len()})).later();
+        Ok(tables)
+    }
+
+    /// Columns of a table, by id or name.
+    ///
+    /// # Errors
+    /// `table_not_found` (also for a table that the caller may not know of), `no_data`.
+    pub async fn schema(&self, ctx: &CallContext, table: &str) -> Result<TableSchema> {
+        let view = self.view(ctx).await?;
+        let done = self.schema_of(&view, table).await;
+        self.engine.audit().event(ctx, "catalog.schema").resource(format!("table:{}", printable(table, 80))).outcome(&done).later();
+        done
+    }
+
+    async fn schema_of(&self, view: &View, table: &str) -> Result<TableSchema> {
+        let found = view.find(table)?;
+        let described: HashMap<String, String> = self
+            .engine
+            .store()
+            .tables()
+            .column_metadata(&found.id)
+            .await?
+            .into_iter()
+            .filter_map(|c| Some((c.column_name.to_lowercase(), c.description?)))
+            .collect();
+        let columns = match found.published {
+            Some(published) => published.columns.clone(),
+            None if found.mode() == QueryMode::Internal => self.internal_columns(&found.id).await?,
+            None => return Err(self.no_data(&found).await),
+        };
+        Ok(TableSchema {
+            name: found.name().to_owned(),
+            source_type: found.source_type(),
+            sql_flavor: flavor(found.source_type().as_deref()),
+            columns: columns
+                .into_iter()
+                .map(|c| ColumnSchema {
+                    description: described.get(&c.name.to_lowercase()).cloned().unwrap_or_default(),
+                    name: c.name,
+                    data_type: c.data_type,
+                    nullable: c.nullable,
+                })
+                .collect(),
+            partition_by: found.row.and_then(|r| r.partition_by.clone()),
+            clustered_by: Vec::new(),
+            where_dialect_hints: std::collections::BTreeMap::new(),
+            table_id: found.id,
+        })
+    }
+
+    /// Columns of an internal table, from an answer without rows.
+    async fn internal_columns(&self, id: &str) -> Result<Vec<crate::orchestrator::Column>> {
+        let nobody = crate::store::InternalScope { user_id: String::new(), email: None };
+        let batches = self.engine.store().internal_rows(id, Some(nobody)).await?;
+        let Some(batch) = batches.first() else { return Ok(Vec::new()) };
+        Ok(batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| crate::orchestrator::Column {
+                name: field.name().clone(),
+                data_type: match field.data_type() {
+                    arrow::datatypes::DataType::Timestamp(..) => "TIMESTAMP".to_owned(),
+                    arrow::datatypes::DataType::Boolean => "BOOLEAN".to_owned(),
+                    t if t.is_integer() => "BIGINT".to_owned(),
+                    t if t.is_numeric() => "DOUBLE".to_owned(),
+                    _ => "VARCHAR".to_owned(),
+                },
+                nullable: field.is_nullable(),
+            })
+            .collect())
+    }
+
+    pub(super) async fn no_data(&self, found: &Found<'_>) -> crate::Error {
+        let last_error = self.engine.store().sync().get(found.name()).await.ok().flatten().and_then(|s| s.error);
+        CatalogError::NoData { table: found.name().to_owned(), last_error: last_error.filter(|e| !e.is_empty()) }.into()
+    }
+
+    /// The profile of a table, with `profiled_at`. It holds values of rows: whoever may
+    /// read the table may read it.
+    ///
+    /// # Errors
+    /// `table_not_found`, `no_profile`.
+    pub async fn profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
+        let view = self.view(ctx).await?;
+        let found = view.find(table)?;
+        let stored = self.engine.store().profiles().get(found.name()).await?;
+        let Some(stored) = stored else {
+            return Err(CatalogError::NoProfile { table: found.name().to_owned() }.into());
+        };
+        let mut profile = stored.profile;
+        if let Value::Object(map) = &mut profile {
+            map.insert("profiled_at".to_owned(), json!(stored.profiled_at));
+        }
+        Ok(profile)
+    }
+
+    /// Makes the profile of a table anew. For admins.
+    ///
+    /// # Errors
+    /// `admin_required`, `table_not_found`, `no_data`.
+    pub async fn refresh_profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
+        let view = self.view(ctx).await?;
+        view.access.require_admin(ctx.principal())?;
+        let found = view.find(table)?;
+        let Some(published) = found.published.filter(|p| p.remote.is_none()) else {
+            return Err(self.no_data(&found).await);
+        };
+        crate::profile::make(self.engine, published, found.row.map(Arc::as_ref), &crate::connector::Cancel::default()).await?;
+        self.profile(ctx, table).await
+    }
+}
+
+fn flavor(source_type: Option<&str>) -> String {
+    if source_type == Some("bigquery") { "bigquery" } else { "duckdb" }.to_owned()
+}
+
+fn size_hint(bytes: u64) -> &'static str {
+    match bytes {
+        b if b <= 100 << 20 => "small",
+        b if b <= 1 << 30 => "medium",
+        b if b <= 10 << 30 => "large",
+        _ => "very_large",
+    }
+}
