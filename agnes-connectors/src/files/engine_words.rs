@@ -25,7 +25,8 @@ pub(crate) fn damaged_error(entry: &FileEntry, path: &Path, error: Error) -> Err
 }
 
 fn about(words: &str, entry: &FileEntry, path: &Path) -> FilesError {
-    let shown = words.replace(&*path.to_string_lossy(), &entry.rel);
+    let path = path.to_string_lossy();
+    let shown = if path.is_empty() { words.to_owned() } else { words.replace(&*path, &entry.rel) };
     let first = shown.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it cannot be read");
     let first = first.split_once("Error: ").map_or(first, |(_, rest)| rest);
     // Whatever path is left is not for users.

@@ -19,7 +19,7 @@ use super::formats::{Inspected, Reader};
 use super::listing::{self, FileEntry};
 use super::schema::Schema;
 use super::text::{self, Transport};
-use super::{engine_words, inspect, rejects};
+use super::{engine_words, formats, inspect, rejects};
 
 /// Attempts at reading one set of files, each after another repair.
 const MAX_REPAIRS: usize = 12;
@@ -339,6 +339,7 @@ impl<'a> Run<'a> {
             let rows = match written {
                 Ok(rows) => rows,
                 Err(error) if may_repair && self.loosen(unit, &error) => continue,
+                Err(error) if may_repair && self.take_out_bad_lines(db, unit, &error)? => continue,
                 Err(error) => return Err(self.blame(unit, error)),
             };
             if may_repair && self.repair(db, unit)? {
@@ -390,6 +391,24 @@ impl<'a> Run<'a> {
         loosened
     }
 
+    /// Reads files of JSON lines again without lines that cannot be read, such as those with a
+    /// key twice; whether there are any.
+    fn take_out_bad_lines(&mut self, db: &ScratchDb, unit: &[usize], error: &Error) -> Result<bool> {
+        if !engine_words::is_plain(error.code()) {
+            return Ok(false);
+        }
+        let mut again = false;
+        for index in unit {
+            let file = &mut self.read[*index];
+            let Some(Inspected { reader: Reader::Structured { path, lines: true, .. }, .. }) = &file.found else { continue };
+            if let Some(found) = formats::json::repair(db, &file.entry, path, *index, &self.source.cancel)? {
+                file.found = Some(found);
+                again = true;
+            }
+        }
+        Ok(again)
+    }
+
     /// Takes lines out whose quote is never closed, and allows long lines; whether to read again.
     fn repair(&mut self, db: &ScratchDb, unit: &[usize]) -> Result<bool> {
         let mut again = false;
@@ -428,7 +447,7 @@ impl<'a> Run<'a> {
             let Some(found) = &file.found else { continue };
             rejects::add(db, &file.entry.rel, &found.rejected)?;
             match &found.reader {
-                Reader::Structured { relation, row_number } => {
+                Reader::Structured { relation, row_number, .. } => {
                     let wanted = wanted(found, schema);
                     if let Some(misfits) = structured::misfits(relation, *row_number, &file.entry.rel, &wanted) {
                         db.execute(&format!("INSERT INTO agnes_rejected {misfits}"))?;
@@ -467,7 +486,11 @@ impl<'a> Run<'a> {
     fn blame(&self, unit: &[usize], error: Error) -> Error {
         let [index] = unit else { return error };
         let file = &self.read[*index];
-        engine_words::damaged_error(&file.entry, &file.ready.clone().unwrap_or_default(), error)
+        let path = match &file.found {
+            Some(Inspected { reader: Reader::Structured { path, .. }, .. }) => Some(path),
+            _ => file.ready.as_ref(),
+        };
+        engine_words::damaged_error(&file.entry, path.map_or_else(|| std::path::Path::new(""), PathBuf::as_path), error)
     }
 
     fn check_rejected(&self, db: &ScratchDb, good: u64, rejected: u64) -> Result<()> {

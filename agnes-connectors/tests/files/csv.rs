@@ -284,3 +284,23 @@ async fn a_file_that_may_not_be_read_fails_its_table_alone() {
     assert_eq!(bench.read("a.csv", json!({})).await.unwrap_err().code(), "file_unreadable");
     bench.read("b.csv", json!({})).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_other_programs_write() {
+    for (text, rows) in [
+        // Excel's own first line, a comment or title above, backslashes before quotes.
+        ("sep=;\nid;name\n1;a\n", vec!["1|a"]),
+        ("Report of today\nid,name\n1,a\n2,b\n", vec!["1|a", "2|b"]),
+        ("id,name\n1,\"x\\\"y, z\"\n", vec!["1|x\"y, z"]),
+        ("id,name\n1,\"x\"\"y, z\"\n", vec!["1|x\"y, z"]),
+        // No table below: the first line is the header.
+        ("value\n1,5\n2,5\n", vec!["1|5", "2|5"]),
+        // `1 2 3` is not the third of February of the year 1.
+        ("a b c\n1 2 3\n", vec!["1 2 3"]),
+        ("phone,n\n+420123456789,+2\n", vec!["+420123456789|2"]),
+    ] {
+        let bench = Bench::with("a.csv", text);
+        bench.read("a.csv", json!({})).await.unwrap();
+        assert_eq!(bench.rows(), rows, "{text:?}");
+    }
+}

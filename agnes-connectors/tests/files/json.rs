@@ -113,3 +113,30 @@ impl Bench {
         db.execute(&format!("COPY ({select}) TO '{}' (FORMAT parquet)", path.display())).unwrap();
     }
 }
+
+#[tokio::test]
+async fn nesting_without_end_costs_a_line_or_the_file_not_the_process() {
+    let deep = format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000));
+    let bench = Bench::with("a.json", &deep);
+    assert_eq!(bench.read("a.json", json!({})).await.unwrap_err().code(), "file_damaged");
+    bench.put("a.json", format!("{}{}", "[".repeat(5_000), "]".repeat(5_000)));
+    assert_eq!(bench.read("a.json", json!({})).await.unwrap_err().code(), "file_damaged");
+    bench.put("a.ndjson", format!("{{\"a\":1}}\n{deep}\n"));
+    bench.read("a.ndjson", json!({})).await.unwrap();
+    assert_eq!((bench.rows(), bench.rejected()), (vec!["1".to_owned()], vec!["a.ndjson|2|-".to_owned()]));
+    bench.put("a.json", format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100)));
+    bench.read("a.json", json!({})).await.unwrap();
+    assert_eq!(bench.rows().len(), 1);
+}
+
+#[tokio::test]
+async fn lines_with_a_key_twice_or_without_an_object_are_put_aside() {
+    let bench = Bench::with("a.ndjson", "{\"a\":1}\n{\"a\":2,\"a\":3}\n5\n{\"a\":4}\n");
+    let report = bench.read("a.ndjson", json!({})).await.unwrap();
+    assert_eq!((bench.rows(), report.rejected_rows), (vec!["1".to_owned(), "4".to_owned()], 2));
+    let bench = Bench::with("a.ndjson", "{\"a\":1}\n{\"a\":2,\"a\":3}\n");
+    assert_eq!(bench.read("a.ndjson", json!({})).await.unwrap().rejected_rows, 1);
+    let bench = Bench::with("a.json", r#"[{"a":1},5]"#);
+    bench.read("a.json", json!({})).await.unwrap();
+    assert_eq!(bench.rows(), ["5", "{\"a\":1}"]);
+}

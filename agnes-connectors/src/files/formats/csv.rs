@@ -57,15 +57,22 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
         return Err(FilesError::NoColumns { file: entry.rel.clone() }.into());
     }
     let quote = options.quote.clone().unwrap_or_else(|| "\"".to_owned());
-    let escape = options.escape.clone().unwrap_or_else(|| quote.clone());
-    let skip = options.skip.unwrap_or(0);
+    let escape = options.escape.clone().unwrap_or_else(|| if head.escapes_with_backslash(&quote) { "\\".to_owned() } else { quote.clone() });
+    let mut skip = options.skip.unwrap_or(0);
+    let declared = if skip == 0 { head.declared_delimiter() } else { None };
+    skip += u64::from(declared.is_some());
     let delimiter = match (&options.delimiter, format) {
         (Some(delimiter), _) => delimiter.replace("\\t", "\t"),
+        (None, _) if declared.is_some() => declared.unwrap_or_default(),
         (None, Format::Tsv) => "\t".to_owned(),
         _ => head.delimiter(&quote, &escape, skip, options.decimal.as_deref() == Some(",")),
     };
     let marks = Marks { delimiter, quote, escape };
-    let records = head.records(&marks, skip);
+    let mut records = head.records(&marks, skip);
+    let title_lines = head::title_lines(&records);
+    if title_lines > 0 && options.skip.is_none() && options.header != Some(false) {
+        records.drain(..title_lines);
+    }
     let header = options.header.unwrap_or_else(|| head::has_header(&records));
     let (first, rows) = match records.split_first() {
         Some((first, rest)) if header => (Some(first), rest),
@@ -79,6 +86,9 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
     let (published, mut notes) = names::columns(&raw);
     if first.is_none() {
         notes = vec!["the file has no header; columns are named `column_1`, ...".to_owned()];
+    }
+    if title_lines > 0 && options.skip.is_none() && options.header != Some(false) {
+        notes.push(format!("{title_lines} lines above the header were left out"));
     }
     if first.is_some() && usual > named {
         notes.push(format!("the header names {named} columns, rows have {usual}"));
@@ -159,12 +169,14 @@ fn refine(sniffed: &str, rows: &[Record], index: usize, dialect: &Dialect) -> Op
     values().next()?;
     let digits = |text: &str| text.trim_start_matches(['-', '+']).len();
     let is_whole = |text: &str| digits(text) > 0 && text.trim_start_matches(['-', '+']).bytes().all(|b| b.is_ascii_digit());
-    let is_code = |text: &str| text.starts_with('+') || (digits(text) > 1 && is_whole(text) && text.trim_start_matches('-').starts_with('0'));
+    let is_code = |text: &str| (text.starts_with('+') && digits(text) > 6) || (digits(text) > 1 && is_whole(text) && text.trim_start_matches('-').starts_with('0'));
     Some(match sniffed {
         "BIGINT" | "DOUBLE" if values().any(is_code) => "VARCHAR".to_owned(),
         "DOUBLE" if values().all(is_whole) => {
             if values().all(|text| digits(text) <= 38) { "DECIMAL(38,0)" } else { "VARCHAR" }.to_owned()
         }
+        // `1 2 3` is no day, whatever the reader says.
+        "DATE" | "TIMESTAMP" if values().any(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b' ')) => "VARCHAR".to_owned(),
         "TIMESTAMP WITH TIME ZONE" => "TIMESTAMPTZ".to_owned(),
         other => other.to_owned(),
     })

@@ -95,6 +95,24 @@ impl Head {
         }
     }
 
+    /// The delimiter of a first line `sep=;`, as Excel writes and reads it.
+    pub(crate) fn declared_delimiter(&self) -> Option<String> {
+        let body = &self.bytes[self.body(0)..];
+        let line = &body[..body.iter().position(|byte| *byte == b'\n' || *byte == b'\r')?];
+        match line.strip_prefix(b"sep=")? {
+            [delimiter] if delimiter.is_ascii() => Some(char::from(*delimiter).to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether quotes inside quoted fields have a backslash before them, none a second quote.
+    pub(crate) fn escapes_with_backslash(&self, quote: &str) -> bool {
+        let &[quote] = quote.as_bytes() else { return false };
+        let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || byte == b' ';
+        let has = |before: u8| self.bytes.windows(4).any(|w| w[1] == before && w[2] == quote && is_inside(w[0]) && is_inside(w[3]));
+        has(b'\\') && !has(quote)
+    }
+
     /// The bytes of a record.
     pub(crate) fn slice(&self, record: &Record) -> &[u8] {
         &self.bytes[record.start..record.end]
@@ -141,6 +159,17 @@ pub(crate) fn usual_width(records: &[Record]) -> (usize, f64) {
     }
     let (width, count) = counts.into_iter().max_by_key(|(_, count)| *count).unwrap_or((0, 0));
     (width, f64::from(count) / records.len().max(1) as f64)
+}
+
+/// Lines of one field above a table of several: a title, a comment.
+pub(crate) fn title_lines(records: &[Record]) -> usize {
+    let (width, share) = usual_width(records);
+    let titles = records.iter().take_while(|record| record.fields.len() == 1).count();
+    // What follows must be a header: a lone name above numbers is one itself.
+    let is_table = records
+        .get(titles)
+        .is_some_and(|record| record.fields.len() == width && !record.fields.iter().any(|field| is_value(field)));
+    if width > 1 && share > 0.5 && titles <= 20 && is_table && titles + 1 < records.len() { titles } else { 0 }
 }
 
 /// Whether the first record names the columns: it does unless a column of numbers, dates or

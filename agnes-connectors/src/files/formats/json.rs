@@ -15,6 +15,11 @@ use crate::files::error::FilesError;
 use crate::files::listing::FileEntry;
 use crate::files::text::{self, Transport, create, scratch_error};
 
+/// Levels of nesting that become types; what is deeper stays JSON text.
+const MAX_DEPTH: usize = 32;
+/// Levels of nesting that are read at all: the engine's stack does not survive thousands.
+const MAX_NESTING: u32 = 120;
+
 /// Reads a JSON file through once: a key that first appears in the last object is a column.
 pub(crate) fn inspect(
     db: &ScratchDb,
@@ -38,34 +43,73 @@ pub(crate) fn inspect(
     let first = first_byte(&path)?;
     let Some(first) = first else { return Err(FilesError::NoColumns { file: entry.rel.clone() }.into()) };
     let lines = format == Format::Ndjson || first != b'[';
-    let mut rejected = Vec::new();
-    let described = match structured::describe(db, &relation(&path)) {
-        Ok(described) => described,
-        Err(error) if engine_words::is_plain(agnes_core::error::Coded::code(&error)) && lines => {
-            let repaired = db.folder().join(format!("repaired-{index}.json"));
-            let (good, bad) = keep_valid_lines(&path, &repaired, cancel)?;
-            if good == 0 || bad.is_empty() {
-                return Err(engine_words::damaged(entry, &path, error));
-            }
-            path = repaired;
-            rejected = bad;
-            structured::describe(db, &relation(&path)).map_err(|e| engine_words::damaged(entry, &path, e))?
-        }
-        Err(error) => return Err(engine_words::damaged(entry, &path, error)),
+    let first_try = if is_too_deep(&path, cancel)? {
+        Err(FilesError::damaged(&entry.rel, format!("values are nested deeper than {MAX_NESTING} levels")).into())
+    } else {
+        read(db, entry, path.clone(), lines)
     };
-    let (mut columns, renamed) = described;
-    // What the reader calls an array without objects.
-    if matches!(&columns[..], [only] if only.source == "json" && only.source_type == "JSON") {
-        return Err(FilesError::NoColumns { file: entry.rel.clone() }.into());
+    match first_try {
+        Ok(found) if !(lines && is_mixed(&found)) => Ok(with_notes(found, notes)),
+        first_try => {
+            if let Err(error) = &first_try
+                && !(lines && error.code() == "file_damaged")
+            {
+                return first_try;
+            }
+            match repair(db, entry, &path, index, cancel)? {
+                Some(found) => Ok(with_notes(found, notes)),
+                None => first_try.map(|found| with_notes(found, notes)),
+            }
+        }
     }
-    notes.extend(renamed);
+}
+
+fn with_notes(mut found: Inspected, notes: Vec<String>) -> Inspected {
+    found.notes.extend(notes);
+    found
+}
+
+/// Whether the reader found values that are no objects, and gives each as it is.
+fn is_mixed(found: &Inspected) -> bool {
+    matches!(&found.columns[..], [only] if only.source == "json" && only.source_type == "JSON")
+}
+
+/// Reads a file of lines again without those that are no JSON objects; none when that does
+/// not help.
+pub(crate) fn repair(db: &ScratchDb, entry: &FileEntry, path: &Path, index: usize, cancel: &Cancel) -> Result<Option<Inspected>> {
+    let repaired = db.folder().join(format!("repaired-{index}.json"));
+    let (good, bad) = keep_valid_lines(path, &repaired, cancel)?;
+    if good == 0 || bad.is_empty() {
+        return Ok(None);
+    }
+    let mut found = read(db, entry, repaired, false)?;
+    found.rejected = bad;
+    Ok(Some(found))
+}
+
+fn read(db: &ScratchDb, entry: &FileEntry, path: PathBuf, lines: bool) -> Result<Inspected> {
+    let (mut columns, notes) = structured::describe(db, &relation(&path)).map_err(|e| engine_words::damaged(entry, &path, e))?;
     let relation = widen_whole_numbers(db, &path, &mut columns);
-    Ok(Inspected { columns, reader: Reader::Structured { relation, row_number: None }, notes, rejected })
+    let found = Inspected {
+        columns,
+        reader: Reader::Structured { path: path.clone(), relation: relation.clone(), row_number: None, lines },
+        notes,
+        rejected: Vec::new(),
+    };
+    // The reader says so for an empty array, and for nothing but nulls, too.
+    if is_mixed(&found) {
+        let any = db.rows(&format!("SELECT count(*) FROM {relation} WHERE json::VARCHAR NOT IN ('null', '{{}}')"));
+        let any = any.map_err(|e| engine_words::damaged(entry, &path, e))?;
+        if any == [[Some("0".to_owned())]] {
+            return Err(FilesError::NoColumns { file: entry.rel.clone() }.into());
+        }
+    }
+    Ok(found)
 }
 
 fn relation(path: &Path) -> String {
     format!(
-        "read_json({}, sample_size=-1, map_inference_threshold=-1, maximum_object_size={}, hive_partitioning=false)",
+        "read_json({}, sample_size=-1, map_inference_threshold=-1, maximum_depth={MAX_DEPTH}, maximum_object_size={}, hive_partitioning=false)",
         quote_literal(&path.to_string_lossy()),
         head::MAX_LINE
     )
@@ -108,6 +152,37 @@ fn widen_whole_numbers(db: &ScratchDb, path: &Path, columns: &mut [FileColumn]) 
     )
 }
 
+/// Whether any value in the text is nested too deep.
+fn is_too_deep(path: &Path, cancel: &Cancel) -> Result<bool> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io("read a scratch file", e))?;
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut depth, mut quoted, mut escaped) = (0_u32, false, false);
+    loop {
+        cancel.check()?;
+        let buffer = reader.fill_buf().map_err(|e| Error::io("read a scratch file", e))?;
+        if buffer.is_empty() {
+            return Ok(false);
+        }
+        for byte in buffer {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                // A line ends whatever a broken one before it left open.
+                b'\n' => quoted = false,
+                b'{' | b'[' if !quoted => depth += 1,
+                b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_NESTING {
+                return Ok(true);
+            }
+        }
+        let length = buffer.len();
+        reader.consume(length);
+    }
+}
+
 fn first_byte(path: &PathBuf) -> Result<Option<u8>> {
     let mut reader = BufReader::new(std::fs::File::open(path).map_err(|e| Error::io("read a scratch file", e))?);
     loop {
@@ -145,7 +220,7 @@ fn keep_valid_lines(from: &Path, to: &Path, cancel: &Cancel) -> Result<(u64, Vec
         if text.is_empty() {
             continue;
         }
-        match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+        match serde_json::from_slice::<Strict<true>>(text) {
             Ok(_) if text.len() <= head::MAX_LINE && std::str::from_utf8(text).is_ok() => {
                 writer.write_all(text).and_then(|()| writer.write_all(b"\n")).map_err(scratch_error)?;
                 good += 1;
@@ -156,6 +231,66 @@ fn keep_valid_lines(from: &Path, to: &Path, cancel: &Cancel) -> Result<(u64, Vec
     }
     writer.flush().map_err(scratch_error)?;
     Ok((good, bad))
+}
+
+/// JSON as the engine takes it: an object at the top, no key twice.
+struct Strict<const TOP: bool>;
+
+impl<'de, const TOP: bool> serde::Deserialize<'de> for Strict<TOP> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de, const TOP: bool> serde::de::Visitor<'de> for Strict<TOP> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if TOP { "an object" } else { "a value" })
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut keys = std::collections::HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            map.next_value::<Strict<false>>()?;
+            if !keys.insert(key) {
+                return Err(serde::de::Error::custom("a key is there twice"));
+            }
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self, A::Error> {
+        if TOP {
+            return Err(serde::de::Error::invalid_type(serde::de::Unexpected::Seq, &self));
+        }
+        while seq.next_element::<Strict<false>>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self, E> {
+        if TOP { Err(E::invalid_type(serde::de::Unexpected::Bool(value), &self)) } else { Ok(self) }
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self, E> {
+        if TOP { Err(E::invalid_type(serde::de::Unexpected::Signed(value), &self)) } else { Ok(self) }
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Self, E> {
+        if TOP { Err(E::invalid_type(serde::de::Unexpected::Unsigned(value), &self)) } else { Ok(self) }
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self, E> {
+        if TOP { Err(E::invalid_type(serde::de::Unexpected::Float(value), &self)) } else { Ok(self) }
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self, E> {
+        if TOP { Err(E::invalid_type(serde::de::Unexpected::Str(value), &self)) } else { Ok(self) }
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Self, E> {
+        if TOP { Err(E::invalid_type(serde::de::Unexpected::Unit, &self)) } else { Ok(self) }
+    }
 }
 
 fn raw(text: &[u8]) -> String {

@@ -29,7 +29,16 @@ pub(crate) enum Reader {
     /// DuckDB's CSV reader on the file, or on its unpacked copy.
     Csv { dialect: Box<csv::Dialect>, ready: Option<PathBuf> },
     /// A relation with the file's own names and types.
-    Structured { relation: String, row_number: Option<&'static str> },
+    Structured {
+        /// Where the engine finds it.
+        path: PathBuf,
+        /// SQL of the relation.
+        relation: String,
+        /// SQL of a row's number, where the format has one.
+        row_number: Option<&'static str>,
+        /// Whether each line is a value of its own, so that bad ones can be taken out.
+        lines: bool,
+    },
 }
 
 /// What was found out about one file.
