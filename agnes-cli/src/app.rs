@@ -1,6 +1,6 @@
 //! What every command has at hand: the data folder's door, who calls, where output goes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use agnes_core::connector::Progress;
 use agnes_core::local::{Caller, Door, Rows, Verb};
@@ -27,24 +27,29 @@ impl App {
         Self { global, out, caller: Caller::owner(ClientKind::Cli), door: OnceCell::new() }
     }
 
-    /// How this command line opens the data folder at `root`.
-    pub(crate) fn builder_at(global: &Global, root: &Path) -> agnes_core::Result<EngineBuilder> {
-        let mut builder = Engine::builder(root).connectors(agnes_connectors::builtin());
+    /// How this command line opens the data folder, apart from its configuration.
+    fn builder(global: &Global) -> EngineBuilder {
+        let mut builder = Engine::builder(&global.data_dir).connectors(agnes_connectors::builtin());
         if let Some(state) = folder_variable("STATE_DIR") {
             builder = builder.state_dir(state);
         }
         if let Some(scratch) = folder_variable("AGNES_TEMP_DIR") {
             builder = builder.scratch(scratch);
         }
-        let config = crate::config::load(global, builder.folder())?;
-        Ok(builder.config(config))
+        builder
     }
 
     /// The data folder, opened when first asked for.
     pub(crate) async fn door(&self) -> Outcome<&Door> {
+        if let Some(file) = self.global.config.as_ref().filter(|file| !file.exists()) {
+            return Err(Failure::usage(format!("there is no configuration file `{}`", file.display())));
+        }
         let opened = self.door.get_or_try_init(|| async {
+            // Read once: a warning is told once, however often the folder is tried.
+            let folder = Self::builder(&self.global).folder().clone();
+            let config = crate::config::load(&self.global, &folder)?;
             let global = self.global.clone();
-            Door::open(move || Self::builder_at(&global, &global.data_dir)).await
+            Door::open(move || Ok(Self::builder(&global).config(config.clone()))).await
         });
         Ok(opened.await?)
     }
@@ -83,8 +88,8 @@ impl App {
     }
 
     /// Lets go of the data folder.
-    pub(crate) async fn close(self) -> Outcome {
-        match self.door.into_inner() {
+    pub(crate) async fn close(&self) -> Outcome {
+        match self.door.get() {
             Some(door) => Ok(door.close().await?),
             None => Ok(()),
         }

@@ -162,12 +162,12 @@ impl Output {
     pub(crate) fn table(self) -> Table {
         let mut table = Table::new();
         if self.terminal {
-            table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+            table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
             if let Some(width) = self.width() {
                 table.set_width(width);
             }
         } else {
-            table.load_preset(presets::NOTHING);
+            table.load_style(presets::NOTHING);
         }
         // Colour is decided here, not by the table.
         if self.color { table.enforce_styling() } else { table.force_no_tty() };

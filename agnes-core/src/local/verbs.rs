@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{LocalError, Verb};
 use crate::audit::{AuditEvent, AuditFilter};
+use crate::catalog::{CatalogTable, Manifest, Sample, TableSchema};
 use crate::connector::{CheckItem, DiscoveredTable, Progress};
 use crate::context::CallContext;
 use crate::engine::Engine;
@@ -268,6 +269,38 @@ verbs! {
         /// Its name.
         source: String,
     } -> SourceOutcome = |engine, ctx, _progress| engine.orchestrator().rebuild_source(ctx, &source);
+
+    /// The tables the caller may read.
+    CatalogTables("catalog.tables") {} -> Vec<CatalogTable> = |engine, ctx, _progress| engine.catalog().tables(ctx);
+
+    /// Columns of a table.
+    GetSchema("catalog.schema") {
+        /// Id or name.
+        table: String,
+    } -> TableSchema = |engine, ctx, _progress| engine.catalog().schema(ctx, &table);
+
+    /// Some rows of a table.
+    GetSample("catalog.sample") {
+        /// Id or name.
+        table: String,
+        /// How many.
+        rows: usize,
+    } -> Sample = |engine, ctx, _progress| engine.catalog().sample(ctx, &table, rows);
+
+    /// A table's statistics.
+    GetProfile("catalog.profile") {
+        /// Id or name.
+        table: String,
+    } -> Value = |engine, ctx, _progress| engine.catalog().profile(ctx, &table);
+
+    /// A table's statistics, made again.
+    RefreshProfile("catalog.refresh_profile") {
+        /// Id or name.
+        table: String,
+    } -> Value = |engine, ctx, _progress| engine.catalog().refresh_profile(ctx, &table);
+
+    /// What the caller may pull.
+    CatalogManifest("catalog.manifest") {} -> Manifest = |engine, ctx, _progress| engine.catalog().manifest(ctx);
 
     /// Copies the folder's state and data.
     Backup("maintenance.backup") {

@@ -196,6 +196,20 @@ impl Runs {
     }
 }
 
+/// Cancels a run nobody waits for any more; a run that ended is not touched.
+struct CancelOnDrop<'a> {
+    runs: &'a Runs,
+    id: &'a str,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(cancel) = self.runs.cancels.lock().unwrap_or_else(PoisonError::into_inner).get(self.id) {
+            cancel.cancel();
+        }
+    }
+}
+
 /// The sync runs of an engine. Everything here is for admins.
 #[derive(Debug, Clone, Copy)]
 pub struct Sync<'a> {
@@ -216,7 +230,7 @@ impl Sync<'_> {
     }
 
     /// Runs a sync and waits for its end. Runs that an earlier process left unfinished are
-    /// finished first.
+    /// finished first. Dropping the future cancels the run, which still ends in good order.
     ///
     /// # Errors
     /// `sync_already_in_progress`, `table_not_found`, `source_not_found`, `admin_required`.
@@ -224,7 +238,14 @@ impl Sync<'_> {
     pub async fn run(&self, ctx: &CallContext, request: SyncRequest, progress: Progress) -> Result<SyncRun> {
         self.finish_leftovers(progress.clone()).await?;
         let (job, reserved) = self.enqueue(ctx, request).await?;
-        self.engine.execute_sync(&job.id, reserved, progress).await?;
+        let (engine, id) = (self.engine.clone(), job.id.clone());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.engine.sync_runs().background.lock().await.spawn(async move {
+            let _ = tell.send(engine.execute_sync(&id, reserved, progress).await);
+        });
+        let watched = CancelOnDrop { runs: self.engine.sync_runs(), id: &job.id };
+        told.await.map_err(|e| Error::internal("wait for a sync run", e))??;
+        drop(watched);
         self.find(&job.id).await
     }
 

@@ -1,0 +1,75 @@
+//! `agnes backup`, `restore`, `gc`, `doctor`, `completions`.
+
+use std::io::Write;
+
+use agnes_core::local::{Backup, CollectGarbage, Doctor};
+use agnes_core::maintenance::CheckStatus;
+use anstyle::AnsiColor;
+use clap::CommandFactory;
+
+use crate::app::App;
+use crate::args::{BackupArgs, Cli, GcArgs, RestoreArgs};
+use crate::failure::{Failure, Outcome};
+use crate::output::text::{bytes, plural, safe};
+
+pub(super) async fn backup(app: &App, args: &BackupArgs) -> Outcome {
+    // The holder of the folder may run elsewhere: it gets the whole path.
+    let target = std::path::absolute(&args.to).map_err(|e| Failure::file("find the folder", &e))?;
+    let index = app.call(Backup { target: target.clone() }).await?;
+    let size = index.files.iter().map(|file| file.size_bytes).sum();
+    app.out.done(&index, &format!("backed up {} ({}) to {}", plural(index.files.len(), "file"), bytes(size), target.display()))?;
+    app.out.hint(&format!("`agnes restore {} --data-dir <new folder>` brings it back", args.to.display()));
+    Ok(())
+}
+
+pub(super) async fn restore(app: &App, args: &RestoreArgs) -> Outcome {
+    let target = app.global.data_dir.clone();
+    app.confirm(&args.yes, &format!("restore into {}", target.display()))?;
+    let from = args.from.clone();
+    let index = agnes_core::duck::blocking(move || agnes_core::maintenance::restore(&from, &target)).await?;
+    app.out.done(&index, &format!("restored {} into {}", plural(index.files.len(), "file"), app.global.data_dir.display()))
+}
+
+pub(super) async fn gc(app: &App, args: &GcArgs) -> Outcome {
+    let report = app.call(CollectGarbage { dry_run: args.dry_run }).await?;
+    app.out.show(&report, |out| {
+        let verb = if args.dry_run { "would delete" } else { "deleted" };
+        let serde_json::Value::Object(fields) = serde_json::json!(report) else { return Ok(()) };
+        for (name, value) in fields {
+            let value = match (name.as_str(), &value) {
+                (name, serde_json::Value::Number(n)) if name.contains("bytes") => bytes(n.as_u64().unwrap_or(0)),
+                (_, serde_json::Value::Array(items)) => items.len().to_string(),
+                _ => value.to_string(),
+            };
+            writeln!(out, "{verb}: {} {value}", name.replace('_', " "))?;
+        }
+        Ok(())
+    })
+}
+
+pub(super) async fn doctor(app: &App) -> Outcome {
+    let report = app.call(Doctor {}).await?;
+    app.out.show(&report, |out| {
+        for check in &report.checks {
+            let (mark, color) = match check.status {
+                CheckStatus::Ok => ("ok     ", AnsiColor::Green),
+                CheckStatus::Warning => ("warning", AnsiColor::Yellow),
+                CheckStatus::Error => ("error  ", AnsiColor::Red),
+            };
+            writeln!(out, "{}  {}: {}", app.out.style(color.on_default(), mark), safe(&check.name), safe(&check.detail))?;
+            if let Some(hint) = &check.hint {
+                writeln!(out, "         hint: {}", safe(hint))?;
+            }
+        }
+        writeln!(out, "{}", app.out.bold(&safe(&report.overall)))?;
+        Ok(())
+    })?;
+    if report.checks.iter().any(|check| check.status == CheckStatus::Error) { Err(Failure::Partial) } else { Ok(()) }
+}
+
+pub(super) fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "agnes", &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(())
+}

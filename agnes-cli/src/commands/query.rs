@@ -1,0 +1,195 @@
+//! `agnes query`: SQL in, rows out, in the format that was asked for.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use agnes_core::query::{Params, Query};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::args::{Format, QueryArgs};
+use crate::failure::{Failure, Outcome};
+use crate::output::batches::{self, Written};
+use crate::output::text::{count, safe};
+
+/// Rows on a screen, unless `--limit` says otherwise.
+const DEFAULT_LIMIT: u64 = 1000;
+
+pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
+    let (sql, given) = text(&args)?;
+    let format = format(app, &args)?;
+    let limit = args.limit.or(args.output.is_none().then_some(DEFAULT_LIMIT)).filter(|limit| *limit > 0);
+    let params = if args.param.is_empty() { given } else { params(&args.param)? };
+    let params = Params::try_from(params).map_err(agnes_core::Error::from)?;
+    let mut query = Query::new(sql).params(params);
+    if let Some(limit) = limit {
+        query = query.limit(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let mut rows = app.query_as(query, &args.who).await?;
+    let written = match &args.output {
+        Some(file) => to_file(app, format, &mut rows, file).await?,
+        None => {
+            let mut out = BufWriter::new(io::stdout());
+            let written = batches::write(app.out, format, &mut rows, &mut out).await?;
+            out.flush()?;
+            written
+        }
+    };
+    if let Some(file) = &args.output {
+        app.out.note(&format!("{} rows in {}", count(written.rows), file.display()));
+    }
+    if written.truncated {
+        app.out.note(&format!("there is more: these are the first {} rows", count(written.rows)));
+        app.out.hint("`--limit N` gives more, `--limit 0` all");
+    } else if format == Format::Table && app.out.terminal {
+        app.out.note(&format!("{} rows", count(written.rows)));
+    }
+    Ok(())
+}
+
+/// The file appears under its name only when it is complete.
+async fn to_file(app: &App, format: Format, rows: &mut agnes_core::local::Rows, file: &Path) -> Outcome<Written> {
+    let told = |e: &io::Error| Failure::file(&format!("write `{}`", file.display()), e);
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::Builder::new().prefix(".agnes-").tempfile_in(folder).map_err(|e| told(&e))?;
+    let mut out = BufWriter::new(temporary);
+    let mut plain = app.out;
+    plain.terminal = false;
+    plain.color = false;
+    let written = batches::write(plain, format, rows, &mut out).await?;
+    let temporary = out.into_inner().map_err(|e| told(e.error()))?;
+    temporary.as_file().sync_all().map_err(|e| told(&e))?;
+    let kept = temporary.persist(file).map_err(|e| told(&e.error))?;
+    readable(&kept);
+    Ok(written)
+}
+
+/// Temporary files are private; a result is as readable as any new file would be.
+fn readable(file: &std::fs::File) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+}
+
+/// The format: `-f`, else `--json`, else what the file is named like, else a table.
+fn format(app: &App, args: &QueryArgs) -> Outcome<Format> {
+    let named = args.output.as_deref().and_then(Path::extension).and_then(|e| e.to_str()).and_then(by_ending);
+    let format = match (args.format, app.out.json) {
+        (Some(format), false) => format,
+        (None | Some(Format::Json), true) => Format::Json,
+        (Some(_), true) => return Err(Failure::usage("`--json` and `--format` say different things")),
+        (None, false) => named.unwrap_or(Format::Table),
+    };
+    if matches!(format, Format::Parquet | Format::Arrow) && args.output.is_none() && app.out.terminal {
+        return Err(Failure::usage_hint("this format is not for a terminal", "add `--output FILE`, or pipe it"));
+    }
+    Ok(format)
+}
+
+fn by_ending(ending: &str) -> Option<Format> {
+    Some(match ending.to_ascii_lowercase().as_str() {
+        "csv" => Format::Csv,
+        "json" => Format::Json,
+        "ndjson" | "jsonl" => Format::Ndjson,
+        "parquet" | "pq" => Format::Parquet,
+        "arrow" | "arrows" | "ipc" => Format::Arrow,
+        _ => return None,
+    })
+}
+
+/// The SQL, and the parameters that came with it.
+fn text(args: &QueryArgs) -> Outcome<(String, Value)> {
+    if let Some(sql) = args.positional.as_ref().or(args.sql.as_ref()) {
+        return Ok((sql.clone(), Value::Null));
+    }
+    if let Some(file) = &args.file {
+        let sql = std::fs::read_to_string(file).map_err(|e| Failure::file(&format!("read `{}`", file.display()), &e))?;
+        return Ok((sql, Value::Null));
+    }
+    let mut sql = String::new();
+    io::stdin().read_to_string(&mut sql).map_err(|e| Failure::file("read standard input", &e))?;
+    from_stdin(&sql)
+}
+
+/// Standard input holds SQL, or a JSON object with `sql` and, if wanted, `params`.
+fn from_stdin(text: &str) -> Outcome<(String, Value)> {
+    if !text.trim_start().starts_with('{') {
+        return Ok((text.to_owned(), Value::Null));
+    }
+    let wrong = || Failure::usage_hint("standard input is not what `--stdin` reads", "send SQL, or JSON such as {\"sql\": \"select 1\"}");
+    let Ok(Value::Object(mut object)) = serde_json::from_str(text) else { return Err(wrong()) };
+    let Some(Value::String(sql)) = object.remove("sql") else { return Err(wrong()) };
+    let params = object.remove("params").unwrap_or_default();
+    if object.is_empty() { Ok((sql, params)) } else { Err(wrong()) }
+}
+
+/// `--param` values: all by position, or all by name.
+fn params(texts: &[String]) -> Outcome<Value> {
+    let mut positional = Vec::new();
+    let mut named = Map::new();
+    for text in texts {
+        match text.split_once('=').filter(|(name, _)| is_name(name)) {
+            Some((name, value)) => {
+                if named.insert(name.to_owned(), value_of(value)?).is_some() {
+                    return Err(Failure::usage(format!("the parameter `{}` is given twice", safe(name))));
+                }
+            }
+            None => positional.push(value_of(text)?),
+        }
+    }
+    match (positional.is_empty(), named.is_empty()) {
+        (false, false) => Err(Failure::usage_hint(
+            "some parameters have a name and others do not",
+            "name all of them or none; quote a value that holds `=`: --param '\"a=b\"'",
+        )),
+        (true, false) => Ok(Value::Object(named)),
+        _ => Ok(Value::Array(positional)),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// A JSON scalar, or the text itself.
+fn value_of(text: &str) -> Outcome<Value> {
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Array(_) | Value::Object(_)) | Err(_) => Ok(Value::String(text.to_owned())),
+        Ok(scalar) => Ok(scalar),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn given(texts: &[&str]) -> Outcome<Value> {
+        params(&texts.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn parameters_are_by_position_or_by_name() {
+        assert_eq!(given(&["1", "x", "1.5", "true", "null", "\"42\"", "[1"]).unwrap(), json!([1, "x", 1.5, true, null, "42", "[1"]));
+        assert_eq!(given(&["a=1", "b=x=y"]).unwrap(), json!({"a": 1, "b": "x=y"}));
+        assert_eq!(given(&["2 = 2", "\"a=b\""]).unwrap(), json!(["2 = 2", "a=b"]));
+        assert!(given(&["a=1", "2"]).is_err());
+        assert!(given(&["a=1", "a=2"]).is_err());
+    }
+
+    #[test]
+    fn standard_input_is_sql_or_json() {
+        assert_eq!(from_stdin("select 1").unwrap(), ("select 1".to_owned(), Value::Null));
+        assert_eq!(from_stdin(r#" {"sql": "select ?", "params": [1]}"#).unwrap(), ("select ?".to_owned(), json!([1])));
+        for wrong in ["{", "{}", r#"{"sql": 1}"#, r#"{"sql": "select 1", "sqll": 2}"#] {
+            assert!(from_stdin(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `agnes sync` and `agnes rebuild`.
+
+use std::io::Write;
+
+use agnes_core::local::{Rebuild, RebuildSource, RunSync};
+use agnes_core::orchestrator::{RebuildOutcome, SourceOutcome};
+use agnes_core::sync::{JobState, SyncRequest, SyncRun, TableStatus};
+use anstyle::{AnsiColor, Style};
+
+use crate::app::App;
+use crate::args::{RebuildArgs, SyncArgs};
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::output::progress::Bars;
+use crate::output::text::{bytes, count, duration, plural, safe};
+
+pub(super) async fn run(app: &App, args: SyncArgs) -> Outcome {
+    let request = SyncRequest { sources: args.source, tables: args.tables, full: args.full };
+    let bars = Bars::new(app.out);
+    let run = app.call_with(RunSync { request }, bars.progress()).await;
+    bars.finish();
+    let run = run?;
+    if !app.out.quiet || app.out.json {
+        app.out.show(&run, |out| show_run(app.out, out, &run))?;
+    }
+    if run.outcome.as_ref().is_some_and(|outcome| outcome.tables.is_empty()) {
+        app.out.hint("`agnes source add` says where data comes from");
+    }
+    let failed = run.outcome.as_ref().is_none_or(|o| o.tables.iter().any(|table| table.status == TableStatus::Error));
+    if failed || run.state != JobState::Succeeded { Err(Failure::Partial) } else { Ok(()) }
+}
+
+/// Prints what a run did.
+pub(crate) fn show_run(output: Output, out: &mut dyn Write, run: &SyncRun) -> Outcome {
+    if let Some(outcome) = &run.outcome {
+        let rows = outcome.tables.iter().map(|table| {
+            let color = match table.status {
+                TableStatus::Ok => AnsiColor::Green.on_default(),
+                TableStatus::Error => AnsiColor::Red.on_default(),
+                TableStatus::Unchanged | TableStatus::Skipped => Style::new().dimmed(),
+            };
+            let mut what = table.error.as_deref().or(table.reason.as_deref()).map(safe).unwrap_or_default();
+            if table.rejected_rows > 0 {
+                what = format!("{} put aside {what}", plural(usize::try_from(table.rejected_rows).unwrap_or(usize::MAX), "row"));
+            }
+            vec![
+                safe(&table.source),
+                safe(&table.table),
+                output.style(color, table.status.as_str()),
+                count(table.rows),
+                bytes(table.bytes),
+                duration(table.duration_ms),
+                what,
+            ]
+        });
+        let header = ["SOURCE", "TABLE", "STATUS", "ROWS", "SIZE", "TOOK", ""];
+        output.grid(out, &header, &["ROWS", "SIZE", "TOOK"], rows.collect())?;
+        for table in &outcome.tables {
+            for note in &table.notes {
+                writeln!(out, "{}: {}", safe(&table.table), safe(note))?;
+            }
+            if let Some(hint) = &table.hint {
+                writeln!(out, "hint: {}: {}", safe(&table.table), safe(hint))?;
+            }
+        }
+        for note in &outcome.notes {
+            writeln!(out, "{}", safe(note))?;
+        }
+    }
+    if let Some(error) = &run.error {
+        writeln!(out, "the run failed: {}", safe(error))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn rebuild(app: &App, args: RebuildArgs) -> Outcome {
+    let degraded = if let Some(source) = args.source {
+        let outcome = app.call(RebuildSource { source }).await?;
+        app.out.show(&outcome, |out| show_sources(app.out, out, std::slice::from_ref(&outcome)))?;
+        outcome.error.is_some()
+    } else {
+        let outcome: RebuildOutcome = app.call(Rebuild {}).await?;
+        app.out.show(&outcome, |out| {
+            show_sources(app.out, out, &outcome.sources)?;
+            for reason in &outcome.reasons {
+                writeln!(out, "{}", safe(reason))?;
+            }
+            Ok(())
+        })?;
+        outcome.degraded
+    };
+    if degraded { Err(Failure::Partial) } else { Ok(()) }
+}
+
+fn show_sources(output: Output, out: &mut dyn Write, sources: &[SourceOutcome]) -> Outcome {
+    let rows = sources.iter().map(|source| {
+        let status = serde_json::to_value(source.status).ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default();
+        vec![
+            safe(&source.source),
+            status,
+            count(source.views.len() as u64),
+            duration(source.duration_ms),
+            safe(source.error.as_deref().unwrap_or_default()),
+        ]
+    });
+    output.grid(out, &["SOURCE", "STATUS", "TABLES", "TOOK", ""], &["TABLES", "TOOK"], rows.collect())?;
+    for source in sources {
+        for row in source.skipped.iter().chain(&source.alerts) {
+            writeln!(out, "{}.{}: {} ({})", safe(&source.source), safe(&row.table), safe(&row.detail), safe(&row.reason))?;
+        }
+    }
+    Ok(())
+}
