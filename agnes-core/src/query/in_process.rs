@@ -62,7 +62,7 @@ impl InProcess {
         let (limits, scratch) = (self.limits, self.scratch.clone());
         crate::duck::blocking(move || {
             cache
-                .try_get_with(key, || Instance::open(set, &limits, &scratch, |_, _| Ok(())).map(Arc::new))
+                .try_get_with(key, || Instance::open(set, &limits, &scratch, |_, _| Ok(Vec::new())).map(Arc::new))
                 .map_err(|e: Arc<Error>| e.to_wire().into())
         })
         .await

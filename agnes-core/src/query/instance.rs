@@ -8,7 +8,7 @@
 //! parser wall and, for files, by their mode.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
@@ -36,12 +36,13 @@ fn fault(failure: EngineFailure) -> Error {
 }
 
 impl Instance {
-    /// Opens and locks one. `before_lock` runs while everything is still open.
+    /// Opens and locks one. `before_lock` runs while everything is still open; it returns
+    /// the addresses it attached, which the engine keeps open by itself.
     pub(super) fn open(
         set: Arc<GrantSet>,
         limits: &QueryLimits,
         scratch: &Path,
-        before_lock: impl FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<()>,
+        before_lock: impl FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<Vec<String>>,
     ) -> Result<Self> {
         std::fs::create_dir_all(scratch).map_err(|e| Error::io("make the scratch folder", e))?;
         let spill = tempfile::Builder::new()
@@ -58,13 +59,14 @@ impl Instance {
         ])
         .map_err(fault)?;
         let conn = db.connect().map_err(fault)?;
-        before_lock(&conn, &db)?;
+        let attached = before_lock(&conn, &db)?;
         let blobs: Vec<String> = set
             .relations
             .values()
             .flat_map(|relation| &relation.blobs)
-            .map(|path| quote_literal(&path.to_string_lossy()))
+            .map(|path| path.to_string_lossy().into_owned())
             .collect();
+        let paths: Vec<String> = blobs.iter().map(|path| quote_literal(path)).collect();
         let spill_dir = quote_literal(&spill.path().to_string_lossy());
         let (memory, quota) = (limits.memory_bytes, limits.spill_bytes);
         conn.execute(&format!(
@@ -72,10 +74,13 @@ impl Instance {
              SET max_temp_directory_size='{quota}B'; SET enable_external_file_cache=false; \
              SET parquet_metadata_cache=true; SET allowed_paths=[{}]; SET enable_external_access=false; \
              SET lock_configuration=true",
-            blobs.join(", ")
+            paths.join(", ")
         ))
         .map_err(fault)?;
-        check_sealed(&conn, set.relations.values().map(|relation| relation.blobs.len()).sum())?;
+        let open = blobs.into_iter().chain(attached.iter().flat_map(|url| {
+            ["", ".wal", ".wal.checkpoint", ".wal.recovery"].map(|end| format!("{url}{end}"))
+        }));
+        check_sealed(&conn, &open.map(|path| as_listed(&path)).collect())?;
         Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), _spill: spill })
     }
 
@@ -170,8 +175,21 @@ fn view(relation: &Relation) -> String {
     )
 }
 
-/// Reads the settings back. `paths`: how many files may be open to it, besides its spill folder.
-fn check_sealed(conn: &MemoryConn, paths: usize) -> Result<()> {
+/// A path as the engine lists it: absolute, without `.` and `..`.
+fn as_listed(path: &str) -> String {
+    let mut listed = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.into()).components() {
+        match part {
+            std::path::Component::ParentDir => drop(listed.pop()),
+            std::path::Component::CurDir => {}
+            part => listed.push(part),
+        }
+    }
+    listed.to_string_lossy().into_owned()
+}
+
+/// Reads the settings back. `open`: what may be open to it, besides its spill folder.
+fn check_sealed(conn: &MemoryConn, open: &HashSet<String>) -> Result<()> {
     let expected = [
         ("enable_external_access", "false"),
         ("lock_configuration", "true"),
@@ -182,14 +200,12 @@ fn check_sealed(conn: &MemoryConn, paths: usize) -> Result<()> {
         ("allow_persistent_secrets", "false"),
         ("TimeZone", "UTC"),
         ("allowed_directories", "0"),
-        ("allowed_paths", "ok"),
     ];
     let columns: Vec<String> = expected
         .iter()
         .map(|(name, _)| match *name {
             // The engine adds the spill folder by itself.
             "allowed_directories" => "CAST(greatest(len(current_setting('allowed_directories')) - 1, 0) AS VARCHAR)".to_owned(),
-            "allowed_paths" => format!("CASE WHEN len(current_setting('allowed_paths')) <= {paths} THEN 'ok' END"),
             name => format!("CAST(current_setting('{name}') AS VARCHAR)"),
         })
         .collect();
@@ -198,6 +214,10 @@ fn check_sealed(conn: &MemoryConn, paths: usize) -> Result<()> {
         if rows::text(&batches, n).first().map(Option::as_deref) != Some(Some(*value)) {
             return Err(QueryError::NotSealed { setting: (*name).to_owned() }.into());
         }
+    }
+    let paths = conn.rows("SELECT unnest(current_setting('allowed_paths'))").map_err(fault)?;
+    if rows::text(&paths, 0).iter().flatten().any(|path| !open.contains(path)) {
+        return Err(QueryError::NotSealed { setting: "allowed_paths".to_owned() }.into());
     }
     // The lock holds, and no other file opens.
     for (statement, what) in [
@@ -239,7 +259,7 @@ mod tests {
         };
         let set = GrantSet { fingerprint: String::new(), relations: BTreeMap::from([("granted".to_owned(), relation)]) };
         let instance =
-            Instance::open(Arc::new(set), &QueryLimits::default(), &folder.path().join("tmp"), |_, _| Ok(())).unwrap();
+            Instance::open(Arc::new(set), &QueryLimits::default(), &folder.path().join("tmp"), |_, _| Ok(Vec::new())).unwrap();
         let conn = instance.db.connect().unwrap();
         conn.execute(&view(&instance.set.relations["granted"])).unwrap();
         assert_eq!(rows::text(&conn.rows("SELECT a FROM granted").unwrap(), 0), [Some("mine".to_owned())]);
@@ -290,10 +310,10 @@ mod tests {
     #[test]
     fn an_instance_that_is_open_is_found_out() {
         let conn = MemoryDb::open(&[]).unwrap().connect().unwrap();
-        assert_eq!(check_sealed(&conn, 0).unwrap_err().code(), "instance_not_sealed");
+        assert_eq!(check_sealed(&conn, &HashSet::new()).unwrap_err().code(), "instance_not_sealed");
         let settings = "SET TimeZone='UTC'; SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; \
                         SET allow_community_extensions=false; SET allow_persistent_secrets=false;";
         conn.execute(&format!("{settings} SET allowed_paths=['/etc/hostname', '/etc/passwd']; SET enable_external_access=false; SET lock_configuration=true")).unwrap();
-        assert_eq!(check_sealed(&conn, 1).unwrap_err().to_string(), "an engine instance could not be sealed: `allowed_paths`");
+        assert_eq!(check_sealed(&conn, &HashSet::from(["/etc/hostname".to_owned()])).unwrap_err().to_string(), "an engine instance could not be sealed: `allowed_paths`");
     }
 }

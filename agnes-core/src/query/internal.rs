@@ -87,7 +87,7 @@ pub(super) async fn start(
             for (name, create, batches) in &loads {
                 db.load(create, name, batches)?;
             }
-            Ok(())
+            Ok(Vec::new())
         })
     })
     .await?;

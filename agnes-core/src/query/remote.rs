@@ -89,7 +89,7 @@ pub(super) async fn start(
             for (name, (schema, batches)) in &tables {
                 db.load(&create(name, schema), name, batches)?;
             }
-            Ok(())
+            Ok(Vec::new())
         })
     })
     .await?;
@@ -100,11 +100,11 @@ pub(super) async fn start(
 fn open_remote(sources: &Sources, asked: &[Asked]) -> Result<Instance> {
     let set = Arc::new(GrantSet { fingerprint: String::new(), relations: BTreeMap::new() });
     Instance::open(set, &sources.limits, &sources.scratch, |conn, db| {
-        let mut attached: Vec<&str> = Vec::new();
+        let mut attached: BTreeMap<&str, String> = BTreeMap::new();
         for (_, _, row) in asked {
-            if !attached.contains(&row.alias.as_str()) {
+            if !attached.contains_key(row.alias.as_str()) {
                 db.with_connection(|conn| attach(conn, row, &sources.policy, &*sources.secrets))??;
-                attached.push(&row.alias);
+                attached.insert(&row.alias, row.url.clone());
             }
         }
         for (name, table, row) in asked {
@@ -113,7 +113,7 @@ fn open_remote(sources: &Sources, asked: &[Asked]) -> Result<Instance> {
                 QueryError::Remote { table: name.clone() }
             })?;
         }
-        Ok(())
+        Ok(attached.into_values().collect())
     })
 }
 
@@ -191,3 +191,6 @@ pub(super) fn duckdb_type(kind: &DataType) -> String {
         _ => "VARCHAR".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
