@@ -18,7 +18,7 @@ help: ## what there is
 
 .PHONY: demo
 demo: duckdb ## build the command and watch it sync, publish, grant and answer, each step checked
-	cargo run --quiet --package agnes-cli -- demo
+	cargo run --quiet --package agnes-cli -- demo --once
 
 .PHONY: build
 build: duckdb ## the command, for development
