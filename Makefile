@@ -7,8 +7,9 @@ PREFIX ?= /usr/local
 PYTHON ?= python3
 VENV ?= .venv
 DUCKDB := $(or $(DUCKDB_LIB_DIR),$(CURDIR)/.duckdb)
-TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIBRARY := $(if $(filter Darwin,$(shell uname -s)),libduckdb.dylib,libduckdb.so)
+export AGNES_TEST_EXTENSIONS ?= $(DUCKDB)/extensions
 EXAMPLES := embed own_connector governed_query remote_attach
 FIND_WHEEL = $$(ls -t $(1)/agnes-*.whl | head -n 1)
 
@@ -42,8 +43,8 @@ duckdb: ## DuckDB's official library, fetched once
 test: components test-rust examples test-python ## everything: Rust, doctests, examples, the wheel and its tests
 
 .PHONY: components
-components: ## what the tests run against: PostgreSQL, DuckDB extensions
-	@scripts/test-components.sh
+components: $(VENV)/.ready ## what the tests run against: PostgreSQL, DuckDB extensions
+	@PYTHON="$(abspath $(VENV))/bin/python" scripts/test-components.sh
 
 .PHONY: test-rust
 test-rust: duckdb

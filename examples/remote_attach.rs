@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn extension_folder() -> PathBuf {
-    std::env::var_os("AGNES_EXTENSION_FOLDER").map_or_else(
+    std::env::var_os("AGNES_TEST_EXTENSIONS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.duckdb/extensions"),
         PathBuf::from,
     )
