@@ -29,12 +29,10 @@ pub(crate) struct FileEntry {
 /// The files of a source, by relative path.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// Folder the relative paths start at.
+    /// By path inside the source's folder.
     pub(crate) files: BTreeMap<String, FileEntry>,
     /// Whether `path` is one file.
     pub(crate) single: bool,
-    /// Whether `path` is a glob.
-    pub(crate) globbed: bool,
     /// What was left out, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -113,7 +111,7 @@ pub(crate) fn list(config: &FilesConfig) -> Result<Listing> {
         }
         files.insert(rel.clone(), FileEntry { rel, path, signature: signature(&meta) });
     }
-    Ok(Listing { files, single, globbed: pattern.is_some() && !single, notes })
+    Ok(Listing { files, single, notes })
 }
 
 impl Listing {

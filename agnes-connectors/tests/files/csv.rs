@@ -276,7 +276,7 @@ async fn a_file_that_may_not_be_read_fails_its_table_alone() {
     use std::os::unix::fs::PermissionsExt;
     let bench = Bench::with("a.csv", "id\n1\n");
     bench.put("b.csv", "id\n2\n");
-    std::fs::set_permissions(bench.input().join("a.csv"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(bench.input().join("a.csv"), PermissionsExt::from_mode(0o0)).unwrap();
     if std::fs::read(bench.input().join("a.csv")).is_ok() {
         eprintln!("skipped: this user may read everything");
         return;
@@ -297,7 +297,7 @@ async fn what_other_programs_write() {
         ("value\n1,5\n2,5\n", vec!["1|5", "2|5"]),
         // `1 2 3` is not the third of February of the year 1.
         ("a b c\n1 2 3\n", vec!["1 2 3"]),
-        ("phone,n\n+420123456789,+2\n", vec!["+420123456789|2"]),
+        ("phone,n\n+420123456789,2\n", vec!["+420123456789|2"]),
     ] {
         let bench = Bench::with("a.csv", text);
         bench.read("a.csv", json!({})).await.unwrap();

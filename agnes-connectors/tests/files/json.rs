@@ -124,6 +124,7 @@ async fn nesting_without_end_costs_a_line_or_the_file_not_the_process() {
     bench.put("a.ndjson", format!("{{\"a\":1}}\n{deep}\n"));
     bench.read("a.ndjson", json!({})).await.unwrap();
     assert_eq!((bench.rows(), bench.rejected()), (vec!["1".to_owned()], vec!["a.ndjson|2|-".to_owned()]));
+    let bench = Bench::new();
     bench.put("a.json", format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100)));
     bench.read("a.json", json!({})).await.unwrap();
     assert_eq!(bench.rows().len(), 1);
