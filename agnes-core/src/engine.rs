@@ -20,6 +20,7 @@ use crate::rbac::AccessSnapshot;
 use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
 use crate::store::Store;
+use crate::store::duckdb::DuckStore;
 use crate::sync::Runs;
 
 /// How long [`Engine::close`] waits for calls of other processes that are being answered.
@@ -360,7 +361,7 @@ impl EngineBuilder {
     pub async fn open(self) -> Result<Engine> {
         let scratch = self.scratch.unwrap_or_else(|| self.folder.scratch());
         let folder = self.folder.clone();
-        let given = self.store;
+        let (clock, given) = (self.clock.clone(), self.store);
         let scratch_now = scratch.clone();
         let (lock, store, generation) = crate::duck::blocking(move || {
             for dir in [folder.root(), folder.state_dir(), &folder.extracts(), &scratch_now] {
@@ -369,7 +370,7 @@ impl EngineBuilder {
             let lock = HolderLock::acquire(&folder)?;
             let store: Arc<dyn Store> = match given {
                 Some(store) => store,
-                None => return Err(Error::internal("open the state", "no store was given")),
+                None => Arc::new(DuckStore::open(&folder.state_db(), clock.now())?),
             };
             let generation = Arc::new(crate::orchestrator::load_current(&folder)?);
             Ok((lock, store, generation))

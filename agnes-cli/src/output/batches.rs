@@ -42,7 +42,7 @@ pub(crate) async fn write(out: Output, format: Format, rows: &mut Rows, to: &mut
 
 enum Sink<'a> {
     Table(Box<TableSink<'a>>),
-    Csv(Box<arrow::csv::Writer<&'a mut (dyn Write + Send)>>),
+    Csv(arrow::csv::Writer<&'a mut (dyn Write + Send)>),
     Json(arrow::json::Writer<&'a mut (dyn Write + Send), arrow::json::writer::JsonArray>),
     Ndjson(arrow::json::Writer<&'a mut (dyn Write + Send), arrow::json::writer::LineDelimited>),
     Parquet(Box<parquet::arrow::ArrowWriter<&'a mut (dyn Write + Send)>>),
@@ -58,7 +58,7 @@ impl<'a> Sink<'a> {
                 let mut csv = arrow::csv::WriterBuilder::new().with_header(true).build(to);
                 // The header comes even when no row does.
                 csv.write(&flat(&RecordBatch::new_empty(schema))?).map_err(told)?;
-                Self::Csv(Box::new(csv))
+                Self::Csv(csv)
             }
             Format::Json => Self::Json(json.build(to)),
             Format::Ndjson => Self::Ndjson(json.build(to)),

@@ -1,0 +1,136 @@
+//! Who sees what: one grant more or less, asked through every door.
+
+use std::sync::Arc;
+
+use agnes_core::rbac::ResourceType;
+use agnes_core::registry::RegisteredTable;
+use agnes_core::store::Store;
+use agnes_core::store::memory::MemoryStore;
+use agnes_core::{Engine, ErrorKind};
+
+use crate::support::{Site, add_files, cell, owner, reader, rows, sync};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_opens_and_its_end_closes_every_door() {
+    let site = Site::new();
+    site.write("orders.csv", "id,amount\n1,5\n");
+    site.write("salaries.csv", "id,amount\n1,5\n");
+    let engine = site.open_with_source().await;
+    sync(&engine).await;
+    let ann = reader(&engine, "ann", &["orders"]).await;
+
+    assert_eq!(cell(&engine, &ann, "SELECT sum(amount) FROM orders").await.unwrap(), "5");
+    let refused = rows(&engine, &ann, "SELECT * FROM salaries").await.unwrap_err();
+    let unknown = rows(&engine, &ann, "SELECT * FROM no_such_table").await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Forbidden, unknown.code()));
+    assert_eq!(
+        refused.to_string().replace("salaries", "X"),
+        unknown.to_string().replace("no_such_table", "X"),
+        "what is hidden and what does not exist look alike"
+    );
+    let catalog = engine.catalog();
+    let names: Vec<String> = catalog.tables(&ann).await.unwrap().into_iter().map(|t| t.name).collect();
+    assert!(names.contains(&"orders".to_owned()) && !names.contains(&"salaries".to_owned()), "{names:?}");
+    assert!(catalog.schema(&ann, "orders").await.is_ok());
+    assert!(catalog.sample(&ann, "orders", 5).await.is_ok());
+    assert!(catalog.profile(&ann, "orders").await.is_ok());
+    assert!(catalog.schema(&ann, "salaries").await.is_err());
+    assert!(catalog.sample(&ann, "salaries", 5).await.is_err());
+    assert!(catalog.profile(&ann, "salaries").await.is_err());
+    let manifest = catalog.manifest(&ann).await.unwrap();
+    assert_eq!(manifest.tables.keys().map(String::as_str).collect::<Vec<_>>(), ["orders"]);
+
+    let grant = engine.identity().grants(&owner(), Some("ann")).await.unwrap().remove(0);
+    engine.identity().revoke(&owner(), &grant.grant.id).await.unwrap();
+    assert!(rows(&engine, &ann, "SELECT * FROM orders").await.is_err());
+    assert!(catalog.schema(&ann, "orders").await.is_err());
+    assert!(catalog.sample(&ann, "orders", 5).await.is_err());
+    assert!(catalog.profile(&ann, "orders").await.is_err());
+    assert!(catalog.manifest(&ann).await.unwrap().tables.is_empty());
+
+    engine.identity().grant(&owner(), "Everyone", ResourceType::Table, "salaries").await.unwrap();
+    assert_eq!(cell(&engine, &ann, "SELECT count(*) FROM salaries").await.unwrap(), "1");
+    engine.identity().set_active(&owner(), "ann@acme.example", false).await.unwrap();
+    let gone = rows(&engine, &ann, "SELECT * FROM salaries").await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_admins_administer() {
+    let site = Site::new();
+    site.write("orders.csv", "id\n1\n");
+    let engine = site.open_with_source().await;
+    sync(&engine).await;
+    let bob = reader(&engine, "bob", &["orders"]).await;
+    let code = |error: agnes_core::Error| error.code().to_owned();
+    assert_eq!(code(engine.identity().users(&bob).await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.identity().grant(&bob, "bob", ResourceType::Table, "x").await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.registry().list(&bob).await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.sources().list(&bob).await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.sync().runs(&bob, 5).await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.orchestrator().rebuild(&bob).await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.maintenance().doctor(&bob).await.unwrap_err()), "admin_required");
+    assert_eq!(code(engine.audit().list(&bob, &Default::default()).await.unwrap_err()), "admin_required");
+
+    engine.identity().add_member(&owner(), "Admin", "bob@acme.example").await.unwrap();
+    assert!(engine.identity().users(&bob).await.is_ok());
+    let last = engine.identity().remove_member(&owner(), "Admin", "bob@acme.example").await.unwrap_err();
+    assert_eq!(last.code(), "last_admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_matters_is_audited() {
+    let site = Site::new();
+    site.write("orders.csv", "id\n1\n");
+    let engine = site.open_with_source().await;
+    sync(&engine).await;
+    let ann = reader(&engine, "ann", &["orders"]).await;
+    rows(&engine, &ann, "SELECT * FROM orders").await.unwrap();
+    rows(&engine, &ann, "SELECT * FROM secrets_of_others").await.unwrap_err();
+    let filter = agnes_core::audit::AuditFilter { limit: 100, ..Default::default() };
+    let events = engine.audit().list(&owner(), &filter).await.unwrap();
+    let count = |action: &str, result: &str| {
+        events.iter().filter(|e| e.action == action && e.result.as_deref() == Some(result)).count()
+    };
+    assert_eq!(count("query.local", "success"), 1, "{events:#?}");
+    assert_eq!(count("query.local", "denied"), 1, "{events:#?}");
+    for action in ["source.add", "sync.trigger", "user.created", "user_group.created", "resource_grant.created"] {
+        assert!(count(action, "success") >= 1, "{action}");
+    }
+    let mine = rows(&engine, &ann, "SELECT action FROM agnes_audit ORDER BY action").await.unwrap();
+    assert!(!mine.is_empty() && mine.iter().all(|row| row[0].starts_with("query.")), "{mine:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_id_is_not_its_name_works_for_a_member() {
+    let site = Site::new();
+    site.write("orders.csv", "id\n1\n");
+    site.write("other.csv", "id\n1\n");
+    let store = Arc::new(MemoryStore::new());
+    let engine = Engine::builder(site.root())
+        .connectors(agnes_connectors::builtin())
+        .store(store.clone())
+        .open()
+        .await
+        .unwrap();
+    add_files(&engine, "shop", &site.files()).await;
+    let row: RegisteredTable = store.tables().find("orders").await.unwrap().unwrap();
+    store.tables().delete("orders").await.unwrap();
+    store.tables().upsert(&RegisteredTable { id: "in.c-main.orders".into(), ..row }).await.unwrap();
+    engine.close().await.unwrap();
+    drop(engine);
+    let engine = Engine::builder(site.root())
+        .connectors(agnes_connectors::builtin())
+        .store(store)
+        .open()
+        .await
+        .unwrap();
+    sync(&engine).await;
+    let ann = reader(&engine, "ann", &["in.c-main.orders"]).await;
+    assert_eq!(cell(&engine, &ann, "SELECT count(*) FROM orders").await.unwrap(), "1");
+    assert!(engine.catalog().schema(&ann, "in.c-main.orders").await.is_ok());
+    assert!(engine.catalog().schema(&ann, "orders").await.is_ok());
+    assert_eq!(engine.catalog().manifest(&ann).await.unwrap().tables["orders"].id, "in.c-main.orders");
+    let bob = reader(&engine, "bob", &["other"]).await;
+    assert!(rows(&engine, &bob, "SELECT * FROM orders").await.is_err());
+}
