@@ -27,6 +27,8 @@ pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) fn code(kind: ErrorKind, code: &str) -> u8 {
     match kind {
         ErrorKind::InvalidInput => USAGE,
+        // No such table: the owner is told so, everybody else that it may not be read.
+        ErrorKind::QueryRefused if code == "relation_unknown" => DENIED,
         ErrorKind::QueryRefused => FAILED,
         ErrorKind::Unauthenticated => NO_ACCESS,
         ErrorKind::Forbidden | ErrorKind::NotFound => DENIED,
@@ -34,7 +36,7 @@ pub(crate) fn code(kind: ErrorKind, code: &str) -> u8 {
         ErrorKind::Conflict => FAILED,
         ErrorKind::LimitExceeded | ErrorKind::RateLimited => LIMIT,
         ErrorKind::Unavailable if code == "data_folder_held" || code.starts_with("holder_") => NO_ACCESS,
-        ErrorKind::Unavailable if code == "cancelled" => FAILED,
+        ErrorKind::Unavailable if code.ends_with("cancelled") => FAILED,
         ErrorKind::Unavailable | ErrorKind::ConfigInvalid | ErrorKind::DataInvalid | ErrorKind::Internal => BROKEN,
         ErrorKind::Unsupported => OTHER,
     }
@@ -50,6 +52,7 @@ mod tests {
             (ErrorKind::InvalidInput, "invalid_name", 2),
             (ErrorKind::InvalidInput, "ambiguous_reference", 2),
             (ErrorKind::QueryRefused, "function_not_allowed", 1),
+            (ErrorKind::QueryRefused, "relation_unknown", 8),
             (ErrorKind::Unauthenticated, "inactive_user", 7),
             (ErrorKind::Forbidden, "admin_required", 8),
             (ErrorKind::NotFound, "table_not_found", 8),
@@ -60,6 +63,7 @@ mod tests {
             (ErrorKind::RateLimited, "too_many_queries", 3),
             (ErrorKind::Unavailable, "disk_full", 5),
             (ErrorKind::Unavailable, "cancelled", 1),
+            (ErrorKind::Unavailable, "query_cancelled", 1),
             (ErrorKind::Unavailable, "data_folder_held", 7),
             (ErrorKind::Unavailable, "holder_gone", 7),
             (ErrorKind::ConfigInvalid, "unknown_key", 5),

@@ -37,7 +37,11 @@ impl Coded for InvalidName {
 /// `text` cut to `max` characters with control characters escaped, for messages.
 #[must_use]
 pub fn printable(text: &str, max: usize) -> String {
-    let mut out: String = text.chars().take(max).flat_map(char::escape_debug).collect();
+    let mut out = String::new();
+    for c in text.chars().take(max) {
+        // Quotes are harmless and read badly when escaped.
+        if matches!(c, '"' | '\'' | '\\') { out.push(c) } else { out.extend(c.escape_debug()) }
+    }
     if text.chars().nth(max).is_some() {
         out.push('…');
     }

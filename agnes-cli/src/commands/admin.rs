@@ -16,7 +16,7 @@ use crate::args::{
     AdminCommand, AuditArgs, AuditCommand, GrantCommand, GroupCommand, RunCommand, TableCommand, TableRemove, UserAdd,
     UserCommand, UserRef, UserRemove,
 };
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output::text::{count, duration, or_dash, plural, safe, short_id, time};
 
 pub(super) async fn run(app: &App, command: AdminCommand) -> Outcome {
@@ -284,7 +284,7 @@ async fn audit(app: &App, args: AuditArgs) -> Outcome {
     let user_id = match args.user {
         Some(reference) => Some(match app.call(GetUser { user: reference.clone() }).await {
             Ok(user) => user.id,
-            Err(crate::failure::Failure::Engine(error)) if error.code() == "user_not_found" => reference,
+            Err(Failure::Engine(error)) if error.code() == "user_not_found" => reference,
             Err(error) => return Err(error),
         }),
         None => None,

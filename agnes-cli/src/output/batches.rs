@@ -29,6 +29,16 @@ pub(crate) struct Written {
 
 /// Writes all rows to `to`.
 pub(crate) async fn write(out: Output, format: Format, rows: &mut Rows, to: &mut (dyn Write + Send)) -> Outcome<Written> {
+    let mut watched = Watched { to, closed: false };
+    let result = write_all(out, format, rows, &mut watched).await;
+    match result {
+        // Some writers turn every error of the file below them into words of their own.
+        Err(Failure::File { .. }) if watched.closed => Err(Failure::PipeClosed),
+        result => result,
+    }
+}
+
+async fn write_all(out: Output, format: Format, rows: &mut Rows, to: &mut (dyn Write + Send)) -> Outcome<Written> {
     let mut sink = Sink::new(out, format, rows.schema(), to)?;
     let mut written = Written::default();
     while let Some(batch) = rows.next().await? {
@@ -38,6 +48,31 @@ pub(crate) async fn write(out: Output, format: Format, rows: &mut Rows, to: &mut
     sink.finish()?;
     written.truncated = rows.truncated();
     Ok(written)
+}
+
+/// Notes that the reader of a pipe went away.
+struct Watched<'a> {
+    to: &'a mut (dyn Write + Send),
+    closed: bool,
+}
+
+impl Watched<'_> {
+    fn note<T>(&mut self, result: std::io::Result<T>) -> std::io::Result<T> {
+        self.closed |= result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let result = self.to.write(bytes);
+        self.note(result)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let result = self.to.flush();
+        self.note(result)
+    }
 }
 
 enum Sink<'a> {
