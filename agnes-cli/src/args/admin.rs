@@ -46,6 +46,9 @@ pub(crate) enum AdminCommand {
     /// Same as `admin table list`
     #[command(hide = true, after_help = "Example:\n  agnes admin list-tables")]
     ListTables,
+    /// Same as `admin table update`
+    #[command(hide = true, after_help = "Example:\n  agnes admin update-table orders --schedule 'every 15m'")]
+    UpdateTable(TableUpdate),
     /// Same as `admin table remove`
     #[command(hide = true, after_help = "Example:\n  agnes admin unregister-table orders --yes")]
     UnregisterTable(TableRemove),
@@ -189,9 +192,35 @@ pub(crate) enum TableCommand {
         /// Id or name
         table: String,
     },
+    /// Change what is known of a table and when it is synced
+    #[command(after_help = "Examples:
+  agnes admin table update orders --description 'One row an order' --schedule 'every 15m'
+  agnes admin table update orders --primary-key id --server-only true")]
+    Update(TableUpdate),
     /// Take a table out of the registry, with its grants and state
     #[command(after_help = "Example:\n  agnes admin table remove orders --yes")]
     Remove(TableRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TableUpdate {
+    /// Id or name
+    pub(crate) table: String,
+    /// For people and their assistants
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// Such as `every 15m` or `daily 05:00`; empty for the source's
+    #[arg(long)]
+    pub(crate) schedule: Option<String>,
+    /// Display folder
+    #[arg(long)]
+    pub(crate) folder: Option<String>,
+    /// Columns that identify a row
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub(crate) primary_key: Option<Vec<String>>,
+    /// Never offered for download
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) server_only: Option<bool>,
 }
 
 #[derive(Debug, Args)]

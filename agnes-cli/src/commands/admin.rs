@@ -5,7 +5,7 @@ use agnes_core::identity::User;
 use agnes_core::local::{
     AddMember, AddUser, CancelRun, CreateGrant, CreateGroup, DeleteGroup, GetEffectiveAccess, GetRun, GetTable,
     Grants, Groups, ListAudit, Members, RemoveMember, RemoveUser, RevokeGrant, Runs, SetActive, SyncHistoryOf,
-    SyncStates, Tables, UnregisterTable, Users, GetUser,
+    SyncStates, Tables, UnregisterTable, UpdateTable, Users, GetUser,
 };
 use agnes_core::rbac::ResourceType;
 use serde_json::json;
@@ -34,6 +34,7 @@ pub(super) async fn run(app: &App, command: AdminCommand) -> Outcome {
         AdminCommand::Activate(args) => user(app, UserCommand::Activate(args)).await,
         AdminCommand::Deactivate(args) => user(app, UserCommand::Deactivate(args)).await,
         AdminCommand::ListTables => table(app, TableCommand::List).await,
+        AdminCommand::UpdateTable(args) => table(app, TableCommand::Update(args)).await,
         AdminCommand::UnregisterTable(args) => table(app, TableCommand::Remove(args)).await,
     }
 }
@@ -207,6 +208,28 @@ async fn table(app: &App, command: TableCommand) -> Outcome {
                 }
                 Ok(())
             })
+        }
+        TableCommand::Update(args) => {
+            let texts = [&args.description, &args.schedule, &args.folder];
+            if texts.iter().all(|text| text.is_none()) && args.primary_key.is_none() && args.server_only.is_none() {
+                return Err(Failure::usage_hint("there is nothing to change", "`agnes admin table update --help` lists what can be"));
+            }
+            let mut table = app.call(GetTable { table: args.table }).await?;
+            // An empty text takes the value away.
+            let set = |field: &mut Option<String>, value: Option<String>| {
+                if let Some(value) = value {
+                    *field = Some(value).filter(|value| !value.trim().is_empty());
+                }
+            };
+            set(&mut table.description, args.description);
+            set(&mut table.sync_schedule, args.schedule);
+            set(&mut table.folder, args.folder);
+            if let Some(columns) = args.primary_key {
+                table.primary_key = Some(columns).filter(|columns| columns.iter().any(|column| !column.is_empty()));
+            }
+            table.server_only = args.server_only.unwrap_or(table.server_only);
+            let table = app.call(UpdateTable { table }).await?;
+            app.out.done(&table, &format!("changed {}", safe(&table.name)))
         }
         TableCommand::Remove(TableRemove { table, yes }) => {
             app.confirm(&yes, &format!("take the table {} out of the registry", safe(&table)))?;

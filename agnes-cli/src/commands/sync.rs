@@ -23,8 +23,12 @@ pub(super) async fn run(app: &App, args: SyncArgs) -> Outcome {
     if !app.out.quiet || app.out.json {
         app.out.show(&run, |out| show_run(app.out, out, &run))?;
     }
-    if run.outcome.as_ref().is_some_and(|outcome| outcome.tables.is_empty()) {
+    let tables = run.outcome.as_ref().map(|outcome| outcome.tables.as_slice());
+    if tables.is_some_and(<[_]>::is_empty) {
         app.out.hint("`agnes source add` says where data comes from");
+    }
+    if tables.is_some_and(|tables| tables.iter().any(|table| table.reason.as_deref() == Some("due_check"))) {
+        app.out.hint("some tables wait for their schedule: `agnes sync <table>` reads them now");
     }
     let failed = run.outcome.as_ref().is_none_or(|o| o.tables.iter().any(|table| table.status == TableStatus::Error));
     if failed || run.state != JobState::Succeeded { Err(Failure::Partial) } else { Ok(()) }

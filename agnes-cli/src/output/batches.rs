@@ -77,7 +77,7 @@ impl Write for Watched<'_> {
 
 enum Sink<'a> {
     Table(Box<TableSink<'a>>),
-    Csv(arrow::csv::Writer<&'a mut (dyn Write + Send)>),
+    Csv(Box<arrow::csv::Writer<&'a mut (dyn Write + Send)>>),
     Json(arrow::json::Writer<&'a mut (dyn Write + Send), arrow::json::writer::JsonArray>),
     Ndjson(arrow::json::Writer<&'a mut (dyn Write + Send), arrow::json::writer::LineDelimited>),
     Parquet(Box<parquet::arrow::ArrowWriter<&'a mut (dyn Write + Send)>>),
@@ -93,7 +93,7 @@ impl<'a> Sink<'a> {
                 let mut csv = arrow::csv::WriterBuilder::new().with_header(true).build(to);
                 // The header comes even when no row does.
                 csv.write(&flat(&RecordBatch::new_empty(schema))?).map_err(told)?;
-                Self::Csv(csv)
+                Self::Csv(Box::new(csv))
             }
             Format::Json => Self::Json(json.build(to)),
             Format::Ndjson => Self::Ndjson(json.build(to)),

@@ -140,6 +140,20 @@ fn every_reading_command_prints_one_json_document() {
 }
 
 #[test]
+fn a_table_is_described_and_scheduled() {
+    let folder = Folder::synced();
+    folder.ok(&["admin", "table", "update", "orders", "--description", "one row an order", "--schedule", "daily 05:00", "--primary-key", "id"]);
+    let table = folder.json(&["admin", "table", "show", "orders"]);
+    assert_eq!((&table["description"], &table["sync_schedule"]), (&json!("one row an order"), &json!("daily 05:00")));
+    assert!(folder.ok(&["catalog"]).contains("one row an order"));
+    folder.ok(&["admin", "update-table", "orders", "--schedule", ""]);
+    let table = folder.json(&["admin", "table", "show", "orders"]);
+    assert_eq!((&table["description"], &table["sync_schedule"]), (&json!("one row an order"), &json!(null)));
+    folder.fails(2, &["admin", "table", "update", "orders"]);
+    folder.fails(2, &["admin", "table", "update", "orders", "--schedule", "sometimes"]);
+}
+
+#[test]
 fn errors_in_json_mode_leave_standard_output_empty() {
     let folder = Folder::synced();
     let output = folder.run(&["schema", "ordres", "--json"]);

@@ -11,7 +11,8 @@ use crate::{Folder, text};
 /// A command that holds the folder: it has more rows to print than anybody reads.
 struct Holder {
     child: Child,
-    out: std::process::ChildStdout,
+    /// Open and unread: the command waits for a reader.
+    _out: std::process::ChildStdout,
 }
 
 impl Holder {
@@ -25,7 +26,7 @@ impl Holder {
         let mut out = child.stdout.take().unwrap();
         let mut first = [0; 64];
         out.read_exact(&mut first).unwrap();
-        Self { child, out }
+        Self { child, _out: out }
     }
 
     fn pid(&self) -> u32 {
@@ -103,7 +104,7 @@ fn a_second_holder_is_refused_and_told_who_the_first_is() {
     let holder = Holder::start(&folder);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let second = runtime.block_on(agnes_core::Engine::builder(folder.data()).open());
-    let error = second.err().expect("a second holder was let in");
+    let error = second.expect_err("a second holder was let in");
     assert_eq!(error.code(), "data_folder_held");
     assert!(error.to_string().contains(&holder.pid().to_string()), "{error}");
 }

@@ -38,7 +38,7 @@ pub struct Rows {
 
 #[derive(Debug)]
 enum From {
-    Here(QueryResult),
+    Here(Box<QueryResult>),
     Holder(Box<Incoming>),
     Nowhere,
 }
@@ -52,7 +52,7 @@ struct Incoming {
 
 impl Rows {
     pub(super) fn local(result: QueryResult) -> Self {
-        Self { schema: result.schema(), from: From::Here(result), truncated: false }
+        Self { schema: result.schema(), from: From::Here(Box::new(result)), truncated: false }
     }
 
     /// The rows a holder sends: first the schema, so that an error of the query itself is
