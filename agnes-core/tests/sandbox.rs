@@ -86,8 +86,14 @@ async fn sizes_and_depths_are_bounded() {
     let code = async |sql: String| check(&gate, &sql).await.map(|_| ()).map_err(|e| e.code().to_owned());
     assert_eq!(code(format!("SELECT '{}'", "x".repeat(64 * 1024 - 9))).await, Ok(()));
     assert_eq!(code(format!("SELECT '{}'", "x".repeat(64 * 1024 - 8))).await, Err("sql_too_long".into()));
-    assert_eq!(code(format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000))).await, Err("query_too_complex".into()));
-    assert_eq!(code(format!("SELECT {}1{}", "[".repeat(10_000), "]".repeat(10_000))).await, Err("query_too_complex".into()));
+    assert_eq!(
+        code(format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000))).await,
+        Err("query_too_complex".into())
+    );
+    assert_eq!(
+        code(format!("SELECT {}1{}", "[".repeat(10_000), "]".repeat(10_000))).await,
+        Err("query_too_complex".into())
+    );
     for deep in [
         format!("SELECT {} 1", "NOT ".repeat(10_000)),
         format!("SELECT {} 1", "- ".repeat(20_000)),
@@ -123,7 +129,10 @@ async fn relations_and_parameters_are_reported() {
     let refused = check(&gate, "SELECT * FROM ordrs").await.unwrap_err();
     assert_eq!(refused.hint().as_deref(), Some("did you mean `orders`?"));
     let same = check(&gate, "SELECT * FROM salaries").await.unwrap_err().to_string();
-    assert_eq!(same.replace("salaries", "x"), check(&gate, "SELECT * FROM nothing").await.unwrap_err().to_string().replace("nothing", "x"));
+    assert_eq!(
+        same.replace("salaries", "x"),
+        check(&gate, "SELECT * FROM nothing").await.unwrap_err().to_string().replace("nothing", "x")
+    );
 }
 
 #[tokio::test]

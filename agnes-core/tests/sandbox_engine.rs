@@ -171,7 +171,13 @@ impl JobRepository for Fake {
     async fn enqueue(&self, _job: NewJob, _now: DateTime<Utc>) -> Result<(Job, bool)> {
         unimplemented!()
     }
-    async fn claim(&self, _kinds: &[&str], _worker: &str, _lease: Duration, _now: DateTime<Utc>) -> Result<Option<Job>> {
+    async fn claim(
+        &self,
+        _kinds: &[&str],
+        _worker: &str,
+        _lease: Duration,
+        _now: DateTime<Utc>,
+    ) -> Result<Option<Job>> {
         unimplemented!()
     }
     async fn claim_one(&self, _id: &str, _worker: &str, _lease: Duration, _now: DateTime<Utc>) -> Result<Option<Job>> {
@@ -183,7 +189,15 @@ impl JobRepository for Fake {
     async fn succeed(&self, _id: &str, _worker: &str, _outcome: &serde_json::Value, _now: DateTime<Utc>) -> Result<()> {
         unimplemented!()
     }
-    async fn fail( &self, _id: &str, _worker: &str, _error: &str, _outcome: Option<&serde_json::Value>, _retry_at: Option<DateTime<Utc>>, _now: DateTime<Utc>, ) -> Result<()> {
+    async fn fail(
+        &self,
+        _id: &str,
+        _worker: &str,
+        _error: &str,
+        _outcome: Option<&serde_json::Value>,
+        _retry_at: Option<DateTime<Utc>>,
+        _now: DateTime<Utc>,
+    ) -> Result<()> {
         unimplemented!()
     }
     async fn cancel(&self, _id: &str, _now: DateTime<Utc>) -> Result<bool> {
@@ -214,7 +228,8 @@ impl TableRepository for Fake {
         unimplemented!()
     }
     async fn list(&self) -> Result<Vec<RegisteredTable>> {
-        let mut orders = RegisteredTable::new(&TableName::parse("orders").unwrap(), "files", &SourceName::parse("shop").unwrap());
+        let mut orders =
+            RegisteredTable::new(&TableName::parse("orders").unwrap(), "files", &SourceName::parse("shop").unwrap());
         orders.id = "id-of-orders".to_owned();
         let mut waiting = orders.clone();
         (waiting.id, waiting.name) = ("waiting".to_owned(), "waiting".to_owned());
@@ -226,11 +241,15 @@ impl TableRepository for Fake {
     async fn column_metadata(&self, _table_id: &str) -> Result<Vec<ColumnMetadata>> {
         unimplemented!()
     }
-    async fn set_column_metadata(&self, _table_id: &str, _columns: &[ColumnMetadata], _now: DateTime<Utc>) -> Result<()> {
+    async fn set_column_metadata(
+        &self,
+        _table_id: &str,
+        _columns: &[ColumnMetadata],
+        _now: DateTime<Utc>,
+    ) -> Result<()> {
         unimplemented!()
     }
 }
-
 
 struct Bench {
     _folder: tempfile::TempDir,
@@ -280,7 +299,11 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("data");
         let mut tables = vec![
-            published(&root, "orders", "SELECT i AS id, 'c' || (i % 3) AS customer, i * 2 AS amount FROM range(5000) t(i)"),
+            published(
+                &root,
+                "orders",
+                "SELECT i AS id, 'c' || (i % 3) AS customer, i * 2 AS amount FROM range(5000) t(i)",
+            ),
             published(&root, "salaries", "SELECT 'hidden-wage' AS wage"),
         ];
         for n in 0..many {
@@ -364,7 +387,8 @@ async fn grants_decide_and_a_revoked_one_is_gone_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_tables_show_the_callers_rows_alone() {
     let bench = Bench::new().await;
-    let mut result = bench.engine.query(&ctx("bob"), Query::new("SELECT user_id, name FROM agnes_audit")).await.unwrap();
+    let mut result =
+        bench.engine.query(&ctx("bob"), Query::new("SELECT user_id, name FROM agnes_audit")).await.unwrap();
     let batches = result.collect().await.unwrap();
     let text = |n: usize| batches[0].column(n).as_any().downcast_ref::<StringArray>().unwrap().value(0).to_owned();
     assert_eq!((text(0), text(1)), ("bob".to_owned(), "agnes_audit".to_owned()));
@@ -372,7 +396,10 @@ async fn internal_tables_show_the_callers_rows_alone() {
     assert_eq!(bench.code("bob", "SELECT * FROM agnes_sessions JOIN agnes_audit USING (id)").await, "1 rows");
     assert_eq!(bench.code("bob", "SELECT * FROM agnes_sessions, orders").await, "internal_tables_mixed");
     assert_eq!(bench.code("bob", "SELECT * FROM agnes_sessions, users").await, "internal_tables_mixed");
-    assert_eq!(bench.code("bob", "SELECT * FROM agnes_sessions, information_schema.tables").await, "internal_tables_mixed");
+    assert_eq!(
+        bench.code("bob", "SELECT * FROM agnes_sessions, information_schema.tables").await,
+        "internal_tables_mixed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,9 +54,12 @@ impl Bench {
         for table in TABLES {
             let path = blob(folder.path(), table);
             maker.execute_batch(&format!("COPY m.{table} TO '{}' (FORMAT parquet)", path.display())).unwrap();
-            raw.execute_batch(&format!("CREATE VIEW {table} AS SELECT * FROM read_parquet('{}')", path.display())).unwrap();
-            let mut statement = raw.prepare(&format!("SELECT column_name, column_type FROM (DESCRIBE {table})")).unwrap();
-            let columns = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, true))).unwrap().map(Result::unwrap);
+            raw.execute_batch(&format!("CREATE VIEW {table} AS SELECT * FROM read_parquet('{}')", path.display()))
+                .unwrap();
+            let mut statement =
+                raw.prepare(&format!("SELECT column_name, column_type FROM (DESCRIBE {table})")).unwrap();
+            let columns =
+                statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, true))).unwrap().map(Result::unwrap);
             let relation = Relation {
                 name: table.to_owned(),
                 description: None,
@@ -88,7 +91,8 @@ impl Bench {
 
     async fn ask(&self, sql: &str, params: Params) -> agnes_core::Result<Vec<String>> {
         let mut running = self.runtime.start(self.job(self.check(sql).await, params)).await?;
-        let mut rows = vec![running.schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join("\u{1f}")];
+        let mut rows =
+            vec![running.schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join("\u{1f}")];
         while let Some(batch) = running.batches.recv().await {
             rows.extend(shown(&batch?));
         }
@@ -166,7 +170,8 @@ async fn the_catalog_shows_the_grant_set_alone() {
     let sql = "SELECT table_name, count(*) FROM information_schema.columns GROUP BY 1 ORDER BY 1";
     let rows = bench.ask(sql, Params::None).await.unwrap();
     assert_eq!(rows[1], "customers\u{1f}5");
-    let rows = bench.ask("SELECT tables.table_type, count(*) FROM information_schema.tables GROUP BY 1", Params::None).await;
+    let rows =
+        bench.ask("SELECT tables.table_type, count(*) FROM information_schema.tables GROUP BY 1", Params::None).await;
     assert_eq!(rows.unwrap()[1], "VIEW\u{1f}5");
     let sql = "SELECT data_type FROM information_schema.columns WHERE table_name = 'orders' AND column_name = 'amount'";
     assert_eq!(bench.ask(sql, Params::None).await.unwrap()[1], "DECIMAL(12,2)");
@@ -175,7 +180,10 @@ async fn the_catalog_shows_the_grant_set_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_and_errors_tell_no_path() {
     let bench = Bench::new().await;
-    let plan = bench.ask("EXPLAIN SELECT customer, sum(amount) FROM orders WHERE id > 3 GROUP BY 1", Params::None).await.unwrap();
+    let plan = bench
+        .ask("EXPLAIN SELECT customer, sum(amount) FROM orders WHERE id > 3 GROUP BY 1", Params::None)
+        .await
+        .unwrap();
     assert!(plan.iter().any(|row| row.contains("READ_PARQUET") || row.contains("PARQUET_SCAN")), "{plan:?}");
     let folder = bench.folder.path().to_str().unwrap().to_owned();
     assert!(!plan.join("\n").contains(&folder) && !plan.join("\n").contains(".parquet"));
@@ -221,8 +229,11 @@ async fn a_dropped_query_stops_and_a_late_one_is_stopped() {
     }
     // Dropped while rows stream.
     let query = bench.check("SELECT a.i FROM range(1000000000) a(i)").await;
-    let mut running =
-        bench.runtime.start(QueryJob { guard: Box::new(Tell(guard_in.clone())), ..bench.job(query, Params::None) }).await.unwrap();
+    let mut running = bench
+        .runtime
+        .start(QueryJob { guard: Box::new(Tell(guard_in.clone())), ..bench.job(query, Params::None) })
+        .await
+        .unwrap();
     assert!(running.batches.recv().await.unwrap().is_ok());
     drop(running);
     guard_out.recv_timeout(Duration::from_secs(5)).unwrap();
@@ -268,7 +279,9 @@ async fn a_memory_limit_is_an_error_not_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_fails_half_way_says_so() {
     let bench = Bench::new().await;
-    let query = bench.check("SELECT CASE WHEN i = 500000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)").await;
+    let query = bench
+        .check("SELECT CASE WHEN i = 500000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)")
+        .await;
     let mut running = bench.runtime.start(bench.job(query, Params::None)).await.unwrap();
     let mut last = None;
     while let Some(batch) = running.batches.recv().await {

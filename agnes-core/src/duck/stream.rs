@@ -192,7 +192,8 @@ impl Bind<'_> {
                 Self::Blob(v) => ffi::duckdb_create_blob(v.as_ptr(), v.len() as ffi::idx_t),
                 Self::List(items) => {
                     let mut values: Vec<_> = items.iter().map(|item| item.value()).collect();
-                    let first = items.iter().zip(&values).find(|(item, _)| **item != Bind::Null).map(|(_, value)| *value);
+                    let first =
+                        items.iter().zip(&values).find(|(item, _)| **item != Bind::Null).map(|(_, value)| *value);
                     // The type of a value belongs to the value.
                     let mut null = ffi::duckdb_create_logical_type(ffi::DUCKDB_TYPE_DUCKDB_TYPE_SQLNULL);
                     let kind = first.map_or(null, |value| ffi::duckdb_get_value_type(value));
@@ -438,7 +439,10 @@ mod tests {
     fn an_error_half_way_is_a_value() {
         let conn = conn();
         let mut stream = conn
-            .stream("SELECT CASE WHEN i = 300000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)", &|_| None)
+            .stream(
+                "SELECT CASE WHEN i = 300000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)",
+                &|_| None,
+            )
             .unwrap();
         let failure = loop {
             match stream.next() {

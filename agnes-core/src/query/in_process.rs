@@ -128,8 +128,7 @@ pub(super) async fn run(instance: Arc<Instance>, job: QueryJob) -> Result<Runnin
         .map_err(|e| Error::io("start a query thread", e))?;
     tokio::spawn(watch(watched, deadline, interrupt_out, stopped));
     let stop = Box::new(Stop(control, stop_in));
-    let schema: SchemaRef =
-        schema_out.await.map_err(|_| Error::internal("run a query", "its thread is gone"))??;
+    let schema: SchemaRef = schema_out.await.map_err(|_| Error::internal("run a query", "its thread is gone"))??;
     Ok(RunningQuery { schema, batches, stop })
 }
 

@@ -77,9 +77,11 @@ impl Instance {
             paths.join(", ")
         ))
         .map_err(fault)?;
-        let open = blobs.into_iter().chain(attached.iter().flat_map(|url| {
-            ["", ".wal", ".wal.checkpoint", ".wal.recovery"].map(|end| format!("{url}{end}"))
-        }));
+        let open = blobs.into_iter().chain(
+            attached
+                .iter()
+                .flat_map(|url| ["", ".wal", ".wal.checkpoint", ".wal.recovery"].map(|end| format!("{url}{end}"))),
+        );
         check_sealed(&conn, &open.map(|path| as_listed(&path)).collect())?;
         Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), _spill: spill })
     }
@@ -205,7 +207,9 @@ fn check_sealed(conn: &MemoryConn, open: &HashSet<String>) -> Result<()> {
         .iter()
         .map(|(name, _)| match *name {
             // The engine adds the spill folder by itself.
-            "allowed_directories" => "CAST(greatest(len(current_setting('allowed_directories')) - 1, 0) AS VARCHAR)".to_owned(),
+            "allowed_directories" => {
+                "CAST(greatest(len(current_setting('allowed_directories')) - 1, 0) AS VARCHAR)".to_owned()
+            }
             name => format!("CAST(current_setting('{name}') AS VARCHAR)"),
         })
         .collect();
@@ -257,13 +261,16 @@ mod tests {
             blobs: vec![at("granted.parquet").into()],
             partitioned: false,
         };
-        let set = GrantSet { fingerprint: String::new(), relations: BTreeMap::from([("granted".to_owned(), relation)]) };
+        let set =
+            GrantSet { fingerprint: String::new(), relations: BTreeMap::from([("granted".to_owned(), relation)]) };
         let instance =
-            Instance::open(Arc::new(set), &QueryLimits::default(), &folder.path().join("tmp"), |_, _| Ok(Vec::new())).unwrap();
+            Instance::open(Arc::new(set), &QueryLimits::default(), &folder.path().join("tmp"), |_, _| Ok(Vec::new()))
+                .unwrap();
         let conn = instance.db.connect().unwrap();
         conn.execute(&view(&instance.set.relations["granted"])).unwrap();
         assert_eq!(rows::text(&conn.rows("SELECT a FROM granted").unwrap(), 0), [Some("mine".to_owned())]);
-        let [hidden, csv, new, dir] = ["hidden.parquet", "other.csv", "new.csv", ""].map(|name| quote_literal(&at(name)));
+        let [hidden, csv, new, dir] =
+            ["hidden.parquet", "other.csv", "new.csv", ""].map(|name| quote_literal(&at(name)));
         for sql in [
             format!("SELECT * FROM {hidden}"),
             format!("SELECT * FROM read_parquet({hidden})"),
@@ -314,6 +321,9 @@ mod tests {
         let settings = "SET TimeZone='UTC'; SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; \
                         SET allow_community_extensions=false; SET allow_persistent_secrets=false;";
         conn.execute(&format!("{settings} SET allowed_paths=['/etc/hostname', '/etc/passwd']; SET enable_external_access=false; SET lock_configuration=true")).unwrap();
-        assert_eq!(check_sealed(&conn, &HashSet::from(["/etc/hostname".to_owned()])).unwrap_err().to_string(), "an engine instance could not be sealed: `allowed_paths`");
+        assert_eq!(
+            check_sealed(&conn, &HashSet::from(["/etc/hostname".to_owned()])).unwrap_err().to_string(),
+            "an engine instance could not be sealed: `allowed_paths`"
+        );
     }
 }

@@ -31,13 +31,18 @@ fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
             let kind = match field.data_type() {
                 DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
                 DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
-                kind if kind.is_integer() || matches!(kind, DataType::Boolean | DataType::Float64 | DataType::Date32) => kind.clone(),
+                kind if kind.is_integer()
+                    || matches!(kind, DataType::Boolean | DataType::Float64 | DataType::Date32) =>
+                {
+                    kind.clone()
+                }
                 _ => DataType::Utf8,
             };
             arrow::datatypes::Field::new(field.name(), kind, true)
         })
         .collect();
-    let columns = batch.columns().iter().zip(&fields).map(|(column, field)| arrow::compute::cast(column, field.data_type()));
+    let columns =
+        batch.columns().iter().zip(&fields).map(|(column, field)| arrow::compute::cast(column, field.data_type()));
     columns
         .collect::<arrow::error::Result<Vec<_>>>()
         .and_then(|columns| RecordBatch::try_new(Arc::new(Schema::new(fields)), columns))

@@ -3,7 +3,10 @@
 //! that no reader rounds them.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
+};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value};
@@ -58,10 +61,14 @@ pub fn json_column(column: &dyn Array) -> Result<Vec<Value>> {
         DataType::UInt32 => whole!(UInt32Type),
         DataType::UInt64 => whole!(UInt64Type),
         // A number that JSON has no word for becomes null.
-        DataType::Float32 => {
-            column.as_primitive::<Float32Type>().iter().map(|v| v.map_or(Value::Null, |v| Value::from(f64::from(v)))).collect()
+        DataType::Float32 => column
+            .as_primitive::<Float32Type>()
+            .iter()
+            .map(|v| v.map_or(Value::Null, |v| Value::from(f64::from(v))))
+            .collect(),
+        DataType::Float64 => {
+            column.as_primitive::<Float64Type>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect()
         }
-        DataType::Float64 => column.as_primitive::<Float64Type>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
         DataType::Utf8 => column.as_string::<i32>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
         DataType::LargeUtf8 => column.as_string::<i64>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
         DataType::Utf8View => column.as_string_view().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),

@@ -109,7 +109,9 @@ impl TryFrom<serde_json::Value> for Params {
         use serde_json::Value as Json;
         match json {
             Json::Null => Ok(Self::None),
-            Json::Array(items) => Ok(Self::Positional(items.into_iter().map(Value::try_from).collect::<Result<_, _>>()?)),
+            Json::Array(items) => {
+                Ok(Self::Positional(items.into_iter().map(Value::try_from).collect::<Result<_, _>>()?))
+            }
             Json::Object(map) => Ok(Self::Named(
                 map.into_iter().map(|(name, value)| Ok((name, Value::try_from(value)?))).collect::<Result<_, _>>()?,
             )),

@@ -42,7 +42,9 @@ impl Service {
         let mut values: Vec<String> = Vec::new();
         while let Some(batch) = running.batches.recv().await {
             let batch = batch?;
-            let Some(column) = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()) else { continue };
+            let Some(column) = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()) else {
+                continue;
+            };
             values.extend((0..column.len()).filter(|n| column.is_valid(*n)).map(|n| column.value(n).to_owned()));
             if values.len() > MAX_VALUES {
                 let message = format!("a PIVOT makes one column for each value, and there are more than {MAX_VALUES}");
@@ -82,18 +84,16 @@ mod tests {
         ))
         .unwrap();
         let columns = ["shop", "item", "n"].map(|c| (c.to_owned(), String::new(), true)).to_vec();
-        let sales = Relation {
-            name: "sales".to_owned(),
-            description: None,
-            columns,
-            blobs: vec![file],
-            partitioned: false,
-        };
+        let sales =
+            Relation { name: "sales".to_owned(), description: None, columns, blobs: vec![file], partitioned: false };
         let caller = CallerSet {
             generation: std::sync::Weak::new(),
             access: Arc::default(),
             index: Arc::default(),
-            set: Arc::new(GrantSet { fingerprint: "x".to_owned(), relations: BTreeMap::from([("sales".to_owned(), sales)]) }),
+            set: Arc::new(GrantSet {
+                fingerprint: "x".to_owned(),
+                relations: BTreeMap::from([("sales".to_owned(), sales)]),
+            }),
             remote: Arc::default(),
             admin: false,
         };

@@ -88,7 +88,8 @@ impl CallerSets {
                 if table.remote.is_some() {
                     remote.insert(name.clone(), table.source.as_str().to_owned());
                 }
-                for part in [name.as_str(), table.content_hash.as_str(), &format!("{columns:?}{:?}", table.description)] {
+                for part in [name.as_str(), table.content_hash.as_str(), &format!("{columns:?}{:?}", table.description)]
+                {
                     hash.update((part.len() as u64).to_le_bytes());
                     hash.update(part);
                 }
@@ -104,9 +105,15 @@ impl CallerSets {
         }
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let set = Arc::new(GrantSet { fingerprint, relations });
-        let made = Arc::new(CallerSet { generation: Arc::downgrade(&generation), access, index, set, remote: Arc::new(remote), admin });
+        let made = Arc::new(CallerSet {
+            generation: Arc::downgrade(&generation),
+            access,
+            index,
+            set,
+            remote: Arc::new(remote),
+            admin,
+        });
         self.0.insert(key, made.clone());
         Ok((made, generation))
     }
 }
-

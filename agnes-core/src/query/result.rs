@@ -173,7 +173,9 @@ impl Stream for QueryResult {
             }
             Some(Ok(batch)) => batch,
         };
-        let left = self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(usize::try_from(self.rows).unwrap_or(usize::MAX)));
+        let left = self
+            .limit
+            .map_or(usize::MAX, |limit| limit.saturating_sub(usize::try_from(self.rows).unwrap_or(usize::MAX)));
         let size = batch.get_array_memory_size();
         let full = self.max_bytes.is_some_and(|max| self.rows > 0 && self.bytes + size as u64 > max as u64);
         if left == 0 || full {

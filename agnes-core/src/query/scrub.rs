@@ -14,12 +14,14 @@ fn pattern(text: &str) -> Regex {
 
 static URL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?i)\b[a-z][a-z0-9+.\-]*://[^\s'"`)\]]+"#));
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r#"(?i)\b(password|passwd|pwd|secret|token|access_?key|api_?key|authorization|bearer)\b(\s*[=:]\s*|\s+)('[^']*'|"[^"]*"|[^\s,;)]+)"#)
+    pattern(
+        r#"(?i)\b(password|passwd|pwd|secret|token|access_?key|api_?key|authorization|bearer)\b(\s*[=:]\s*|\s+)('[^']*'|"[^"]*"|[^\s,;)]+)"#,
+    )
 });
-static DSN: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r#"(?i)\b(host|hostaddr|port|dbname|user)\s*=\s*('[^']*'|"[^"]*"|[^\s,;)'"]+)"#)
-});
-static PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(^|[\s'"(=\[,`])((?:/|[A-Za-z]:\\)[^\s'"()\[\],`/\\]+(?:[/\\][^\s'"()\[\],`]*)+)"#));
+static DSN: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(?i)\b(host|hostaddr|port|dbname|user)\s*=\s*('[^']*'|"[^"]*"|[^\s,;)'"]+)"#));
+static PATH: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(^|[\s'"(=\[,`])((?:/|[A-Za-z]:\\)[^\s'"()\[\],`/\\]+(?:[/\\][^\s'"()\[\],`]*)+)"#));
 static BLOB: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^\s'\x22(]*[0-9a-f]{64}\.parquet"));
 
 /// `text` without paths, addresses and secrets.

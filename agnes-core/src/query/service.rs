@@ -159,9 +159,11 @@ fn not_yet(error: SandboxError, caller: &CallerSet, ctx: &CallContext) -> crate:
     };
     let accessible = caller.access.accessible(ctx.principal(), ResourceType::Table);
     match caller.index.by_name(name) {
-        Some(row) if accessible.contains(&row.id.to_lowercase()) => {
-            QueryError::NotPublished { table: row.name.clone(), materialized: row.query_mode == crate::registry::QueryMode::Materialized }.into()
+        Some(row) if accessible.contains(&row.id.to_lowercase()) => QueryError::NotPublished {
+            table: row.name.clone(),
+            materialized: row.query_mode == crate::registry::QueryMode::Materialized,
         }
+        .into(),
         _ => error.into(),
     }
 }

@@ -8,8 +8,22 @@ pub(super) const TABLE_FUNCTIONS: [&str; 6] =
 
 /// Understood by the parser or the binder itself, so not in the catalog of functions.
 const BINDER_FUNCTIONS: [&str; 16] = [
-    "unnest", "unlist", "grouping", "grouping_id", "ifnull", "coalesce", "nullif", "columns", "try", "row",
-    "struct_pack", "list_value", "array", "map", "if", "date",
+    "unnest",
+    "unlist",
+    "grouping",
+    "grouping_id",
+    "ifnull",
+    "coalesce",
+    "nullif",
+    "columns",
+    "try",
+    "row",
+    "struct_pack",
+    "list_value",
+    "array",
+    "map",
+    "if",
+    "date",
 ];
 
 /// Functions of the pristine engine that touch more than their arguments: settings,
@@ -114,7 +128,8 @@ mod tests {
 
     #[test]
     fn patterns() {
-        let functions = Functions::new(["sum", "hash", "current_setting", "has_table_privilege", "pg_typeof"].map(str::to_owned));
+        let functions =
+            Functions::new(["sum", "hash", "current_setting", "has_table_privilege", "pg_typeof"].map(str::to_owned));
         let check = |name: &str, allowed: bool| {
             assert_eq!(functions.verdict(name) == Verdict::Allowed, allowed, "{name}");
         };

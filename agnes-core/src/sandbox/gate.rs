@@ -59,7 +59,8 @@ impl Gate {
     /// The parser must name a known relation, and must not let a writing CTE through.
     async fn self_test(&self) -> Result<()> {
         let probe = self.parse("SELECT (SELECT max(a) FROM agnes_probe) FROM range(1)").await;
-        let named = matches!(&probe, Ok(parsed) if parsed.relations.len() == 1 && parsed.relations[0].name == "agnes_probe");
+        let named =
+            matches!(&probe, Ok(parsed) if parsed.relations.len() == 1 && parsed.relations[0].name == "agnes_probe");
         let writes = self.parse("WITH x AS (COPY (SELECT 1) TO 'agnes_probe.csv') SELECT 1").await.is_err();
         let reads = self.parse("SELECT * FROM read_text('agnes_probe')").await.is_err();
         if named && writes && reads { Ok(()) } else { Err(SandboxError::SelfTest.into()) }

@@ -146,13 +146,9 @@ pub(super) fn table_ref(kind: &str) -> Option<Fields> {
             ("column_name_alias", Data),
             ("include_nulls", Data),
         ],
-        "SHOW_REF" => &[
-            ("table_name", Data),
-            ("query", Node),
-            ("show_type", Data),
-            ("catalog_name", Data),
-            ("schema_name", Data),
-        ],
+        "SHOW_REF" => {
+            &[("table_name", Data), ("query", Node), ("show_type", Data), ("catalog_name", Data), ("schema_name", Data)]
+        }
         "SUBQUERY" => &[("subquery", Select), ("column_name_alias", Data)],
         "TABLE_FUNCTION" => &[("function", Expr), ("column_name_alias", Data), ("with_ordinality", Data)],
         _ => return None,
@@ -209,5 +205,4 @@ pub(super) const SELECT: Fields = &[("node", Node), ("named_param_map", Data)];
 pub(super) const PIVOT: Fields =
     &[("pivot_expressions", Exprs), ("unpivot_names", Data), ("entries", PivotEntries), ("pivot_enum", Never)];
 pub(super) const PIVOT_ENTRY: Fields = &[("values", Data), ("star_expr", Expr), ("alias", Data)];
-pub(super) const CTE: Fields =
-    &[("aliases", Data), ("query", Select), ("materialized", Data), ("key_targets", Exprs)];
+pub(super) const CTE: Fields = &[("aliases", Data), ("query", Select), ("materialized", Data), ("key_targets", Exprs)];

@@ -62,7 +62,11 @@ fn quoted_end(bytes: &[u8], mut from: usize, quote: u8, backslash: bool) -> usiz
 fn dollar_tag(bytes: &[u8], at: usize) -> Option<usize> {
     let mut end = at + 1;
     while end < bytes.len() && bytes[end] != b'$' {
-        let ok = if end == at + 1 { is_word_start(bytes[end]) } else { is_word_start(bytes[end]) || bytes[end].is_ascii_digit() };
+        let ok = if end == at + 1 {
+            is_word_start(bytes[end])
+        } else {
+            is_word_start(bytes[end]) || bytes[end].is_ascii_digit()
+        };
         if !ok {
             return None;
         }

@@ -18,7 +18,7 @@ mod resolve;
 mod walk;
 
 pub use error::SandboxError;
-pub(crate) use pivot::PivotLookup;
 pub use gate::{Gate, MAX_SQL_BYTES, Parsed};
+pub(crate) use pivot::PivotLookup;
 pub use resolve::{Checked, Readable, RelationKind};
 pub use walk::{MAX_DEPTH, MAX_NODES, SystemRelation};

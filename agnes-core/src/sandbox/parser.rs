@@ -187,7 +187,11 @@ fn read_json(json: &str) -> Result<Value> {
                 if open.len() == MAX_JSON_DEPTH {
                     return Err(SandboxError::TooComplex { what: "it nests too deep" }.into());
                 }
-                open.push(if byte == b'{' { Open::Object(serde_json::Map::new(), None) } else { Open::Array(Vec::new()) });
+                open.push(if byte == b'{' {
+                    Open::Object(serde_json::Map::new(), None)
+                } else {
+                    Open::Array(Vec::new())
+                });
                 continue;
             }
             b'}' | b']' => match open.pop().ok_or_else(bad)? {

@@ -78,7 +78,9 @@ pub(super) fn read(parser: &Parser, functions: &Functions, text: &str) -> Result
             }
         }
         .ok_or_else(unclear)?;
-        if let Some(Value::Array(own)) = lookup["node"]["cte_map"]["map"].as_array_mut().map(|own| Value::Array(own.split_off(0))) {
+        if let Some(Value::Array(own)) =
+            lookup["node"]["cte_map"]["map"].as_array_mut().map(|own| Value::Array(own.split_off(0)))
+        {
             let all = found.ctes.iter().copied().cloned().chain(own).collect();
             lookup["node"]["cte_map"]["map"] = Value::Array(all);
         }
@@ -161,7 +163,8 @@ fn gaps(text: &str, tokens: &[Token]) -> Vec<Gap> {
         }
         let here = same_level(tokens, at + 1);
         let Some(on) = here.iter().rposition(|i| tokens[*i].is(text, "ON")) else { continue };
-        let stop = |i: &usize| ["USING", "GROUP", "ORDER", "LIMIT", "OFFSET"].iter().any(|word| tokens[*i].is(text, word));
+        let stop =
+            |i: &usize| ["USING", "GROUP", "ORDER", "LIMIT", "OFFSET"].iter().any(|word| tokens[*i].is(text, word));
         let list: Vec<usize> = here[on + 1..].iter().copied().take_while(|i| !stop(i)).collect();
         for item in list.split(|i| tokens[*i].is_punct(b',')) {
             let Some(last) = item.last() else { continue };

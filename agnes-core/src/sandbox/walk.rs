@@ -77,7 +77,13 @@ struct Scope {
 
 /// Walks a statement (`{node, named_param_map}`).
 pub(super) fn walk(statement: &Value, functions: &Functions) -> Result<Facts, SandboxError> {
-    let mut walk = Walk { functions, facts: Facts::default(), scopes: vec![Scope { name: String::new(), parent: 0 }], nodes: 0, work: Vec::new() };
+    let mut walk = Walk {
+        functions,
+        facts: Facts::default(),
+        scopes: vec![Scope { name: String::new(), parent: 0 }],
+        nodes: 0,
+        work: Vec::new(),
+    };
     let object = statement.as_object().ok_or_else(|| shape("statement"))?;
     walk.work.push(Work::Struct { object, fields: &[grammar::SELECT], scope: 0, depth: 0 });
     walk.run()?;
@@ -129,7 +135,10 @@ fn check_data(value: &Value, key: &str) -> Result<(), SandboxError> {
     while let Some(value) = work.pop() {
         match value {
             Value::Object(map) => {
-                if ["class", "from_table", "cte_map", "table_name", "function_name"].iter().any(|k| map.contains_key(*k)) {
+                if ["class", "from_table", "cte_map", "table_name", "function_name"]
+                    .iter()
+                    .any(|k| map.contains_key(*k))
+                {
                     return Err(shape(key));
                 }
                 work.extend(map.values());
@@ -188,7 +197,14 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 
-    fn field(&mut self, key: &str, field: Field, value: &'a Value, scope: usize, depth: usize) -> Result<(), SandboxError> {
+    fn field(
+        &mut self,
+        key: &str,
+        field: Field,
+        value: &'a Value,
+        scope: usize,
+        depth: usize,
+    ) -> Result<(), SandboxError> {
         let mut structs = |items: &'a [Value], fields: &'static [Fields]| -> Result<(), SandboxError> {
             for item in items {
                 let object = item.as_object().ok_or_else(|| shape(key))?;
@@ -232,7 +248,9 @@ impl<'a> Walk<'a, '_> {
                     self.work.push(Work::Table(value, scope, depth));
                 }
             }
-            Field::Modifiers => self.work.extend(list(value, key)?.iter().map(|item| Work::Modifier(item, scope, depth))),
+            Field::Modifiers => {
+                self.work.extend(list(value, key)?.iter().map(|item| Work::Modifier(item, scope, depth)))
+            }
             Field::Modifier => {
                 if !value.is_null() {
                     self.work.push(Work::Modifier(value, scope, depth));
@@ -277,7 +295,11 @@ impl<'a> Walk<'a, '_> {
                 let (_, field) = field.ok_or_else(|| shape(key))?;
                 self.field(key, *field, value, scope, depth + 1)?;
             }
-            return if depth < MAX_DEPTH { Ok(()) } else { Err(SandboxError::TooComplex { what: "it nests too deep" }) };
+            return if depth < MAX_DEPTH {
+                Ok(())
+            } else {
+                Err(SandboxError::TooComplex { what: "it nests too deep" })
+            };
         }
         self.fields(object, &[grammar::QUERY_NODE, fields], scope, depth)
     }
@@ -451,7 +473,9 @@ pub(super) fn rewrite(statement: &mut Value) {
                 map.get(key).and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase()
             };
             match get(map, "type").as_str() {
-                "base_table" if get(map, "schema_name") == "information_schema" && get(map, "catalog_name").is_empty() => {
+                "base_table"
+                    if get(map, "schema_name") == "information_schema" && get(map, "catalog_name").is_empty() =>
+                {
                     let table = get(map, "table_name");
                     let system = if table == "tables" { SystemRelation::Tables } else { SystemRelation::Columns };
                     if get(map, "alias").is_empty() {

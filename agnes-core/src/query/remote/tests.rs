@@ -57,11 +57,17 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(attach: RemoteAttach, policy: AttachPolicy, tables: Vec<PublishedTable>, secrets: FixedSecrets) -> Self {
+    async fn new(
+        attach: RemoteAttach,
+        policy: AttachPolicy,
+        tables: Vec<PublishedTable>,
+        secrets: FixedSecrets,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("local.parquet");
         let raw = ::duckdb::Connection::open_in_memory().unwrap();
-        raw.execute_batch(&format!("COPY (SELECT 1 AS id, 'one' AS word) TO '{}' (FORMAT parquet)", file.display())).unwrap();
+        raw.execute_batch(&format!("COPY (SELECT 1 AS id, 'one' AS word) TO '{}' (FORMAT parquet)", file.display()))
+            .unwrap();
         let local = Relation {
             name: "local".to_owned(),
             description: None,
@@ -74,8 +80,13 @@ impl Bench {
         for table in &tables {
             let name = table.name.as_str().to_owned();
             remote.insert(name.clone(), "shop".to_owned());
-            let relation =
-                Relation { name: name.clone(), description: None, columns: Vec::new(), blobs: Vec::new(), partitioned: false };
+            let relation = Relation {
+                name: name.clone(),
+                description: None,
+                columns: Vec::new(),
+                blobs: Vec::new(),
+                partitioned: false,
+            };
             relations.insert(name, relation);
         }
         let source = SourceGeneration { signature: String::new(), degraded: false, attaches: vec![attach], tables };
@@ -148,7 +159,10 @@ async fn sqlite_is_asked_and_joined() {
     ];
     let bench = Bench::new(attach, policy, tables, FixedSecrets::new([("a", "b")])).await;
     assert_eq!(bench.text("SELECT name FROM items WHERE id = 3").await, [Some("item 3".to_owned())]);
-    assert_eq!(bench.text("SELECT name || word FROM items JOIN local USING (id)").await, [Some("item 1one".to_owned())]);
+    assert_eq!(
+        bench.text("SELECT name || word FROM items JOIN local USING (id)").await,
+        [Some("item 1one".to_owned())]
+    );
     assert_eq!(bench.text("SELECT count(*)::VARCHAR FROM many").await, [Some("5000".to_owned())]);
     let error = bench.ask("SELECT count(*) FROM many, local").await.unwrap_err();
     assert_eq!(error.code(), "remote_too_large");
@@ -161,7 +175,10 @@ async fn sqlite_is_asked_and_joined() {
         "SELECT * FROM items, sqlite_master",
     ] {
         let error = bench.ask(sql).await.unwrap_err();
-        assert!(["relation_denied", "table_function_denied", "engine_relation"].contains(&error.code()), "{sql}: {error}");
+        assert!(
+            ["relation_denied", "table_function_denied", "engine_relation"].contains(&error.code()),
+            "{sql}: {error}"
+        );
     }
     std::fs::rename(&file, folder.path().join("away")).unwrap();
     let error = bench.ask("SELECT * FROM items").await.unwrap_err();
@@ -232,7 +249,8 @@ impl Postgres {
             .unwrap();
         let postgres = Self { server, port, _folder: folder };
         for _ in 0..200 {
-            let ready = Command::new(bin.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
+            let ready =
+                Command::new(bin.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status();
             if ready.is_ok_and(|status| status.success()) {
                 return Some(postgres);
             }
@@ -275,7 +293,11 @@ async fn postgresql_is_asked_and_its_words_stay_here() {
     assert_eq!(bench.text("SELECT name FROM items WHERE price > 0.9").await, [Some("item 4".to_owned())]);
     let sql = "SELECT concat_ws(' ', i.name, l.word, i.price, i.tags, i.at) FROM items i JOIN local l USING (id)";
     assert_eq!(bench.text(sql).await, [Some("item 1 one 0.25 [1, 2] 2024-01-01 00:00:00+00".to_owned())]);
-    for sql in ["SELECT * FROM pg.public.wages", "SELECT * FROM postgres_query('pg', 'SELECT * FROM wages')", "SELECT * FROM wages"] {
+    for sql in [
+        "SELECT * FROM pg.public.wages",
+        "SELECT * FROM postgres_query('pg', 'SELECT * FROM wages')",
+        "SELECT * FROM wages",
+    ] {
         assert!(bench.ask(sql).await.is_err(), "{sql}");
     }
     let told = |error: crate::Error| format!("{error} {:?} {:?}", error.hint(), error.facts());
