@@ -6,15 +6,22 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A governed data engine: sync sources, publish them, grant tables, ask in SQL.
 #[derive(Debug, Parser)]
-#[command(name = "agnes", version, max_term_width = 100, propagate_version = true, subcommand_required = true,
-    arg_required_else_help = true, after_help = "Examples:
+#[command(
+    name = "agnes",
+    version,
+    max_term_width = 100,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Examples:
   agnes demo
   agnes source add shop --kind files --path ./shop
   agnes sync
   agnes query 'select count(*) from orders'
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 limit, 5 damaged or a bug, 6 exists already,
-7 not signed in or not reachable, 8 forbidden or not found, 9 anything else.")]
+7 not signed in or not reachable, 8 forbidden or not found, 9 anything else."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -101,11 +108,14 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  agnes manifest --as ann@example.com --json")]
     Manifest(CatalogArgs),
     /// People, groups, grants, tables, runs, the audit log
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   agnes admin user add ann@example.com --name Ann
   agnes admin group create analysts
   agnes admin group add-member analysts ann@example.com
-  agnes admin grant create analysts table orders")]
+  agnes admin grant create analysts table orders"
+    )]
     Admin(AdminCommand),
     /// Copy the data folder's state and data, consistently
     #[command(after_help = "Example:\n  agnes backup ./backup-2026-11-21")]

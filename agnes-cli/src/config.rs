@@ -26,7 +26,8 @@ pub(crate) fn load(global: &Global, folder: &DataFolder) -> agnes_core::Result<C
 /// `--config`, else `$CONFIG_DIR/instance.yaml`, else `./config/instance.yaml`.
 fn place(global: &Global) -> PathBuf {
     let usual = || {
-        let folder = std::env::var_os("CONFIG_DIR").filter(|v| !v.is_empty()).map_or_else(|| "config".into(), PathBuf::from);
+        let folder =
+            std::env::var_os("CONFIG_DIR").filter(|v| !v.is_empty()).map_or_else(|| "config".into(), PathBuf::from);
         folder.join("instance.yaml")
     };
     global.config.clone().unwrap_or_else(usual)

@@ -4,8 +4,8 @@ use agnes_core::audit::AuditFilter;
 use agnes_core::identity::User;
 use agnes_core::local::{
     AddMember, AddUser, CancelRun, CreateGrant, CreateGroup, DeleteGroup, GetEffectiveAccess, GetRun, GetTable,
-    Grants, Groups, ListAudit, Members, RemoveMember, RemoveUser, RevokeGrant, Runs, SetActive, SyncHistoryOf,
-    SyncStates, Tables, UnregisterTable, UpdateTable, Users, GetUser,
+    GetUser, Grants, Groups, ListAudit, Members, RemoveMember, RemoveUser, RevokeGrant, Runs, SetActive, SyncHistoryOf,
+    SyncStates, Tables, UnregisterTable, UpdateTable, Users,
 };
 use agnes_core::rbac::ResourceType;
 use serde_json::json;
@@ -50,7 +50,13 @@ async fn user(app: &App, command: UserCommand) -> Outcome {
             app.out.show(&users, |out| {
                 let rows = users.iter().map(|u| {
                     let state = if u.active { "active" } else { "inactive" };
-                    vec![short_id(&u.id), safe(&u.email), safe(&or_dash(u.name.as_deref())), state.to_owned(), time(u.created_at)]
+                    vec![
+                        short_id(&u.id),
+                        safe(&u.email),
+                        safe(&or_dash(u.name.as_deref())),
+                        state.to_owned(),
+                        time(u.created_at),
+                    ]
                 });
                 app.out.grid(out, &["ID", "EMAIL", "NAME", "STATE", "ADDED"], &[], rows.collect())
             })
@@ -125,7 +131,12 @@ async fn group(app: &App, command: GroupCommand) -> Outcome {
             app.out.show(&members, |out| {
                 let rows = members.iter().map(|m| {
                     let state = if m.active { "active" } else { "inactive" };
-                    vec![safe(&m.email), safe(&or_dash(m.name.as_deref())), state.to_owned(), m.source.as_str().to_owned()]
+                    vec![
+                        safe(&m.email),
+                        safe(&or_dash(m.name.as_deref())),
+                        state.to_owned(),
+                        m.source.as_str().to_owned(),
+                    ]
                 });
                 app.out.grid(out, &["EMAIL", "NAME", "STATE", "ADDED BY"], &[], rows.collect())
             })
@@ -151,8 +162,17 @@ async fn grant(app: &App, command: GrantCommand) -> Outcome {
             grants.retain(|row| only.is_none_or(|only| row.grant.resource_type == only));
             app.out.show(&grants, |out| {
                 let rows = grants.iter().map(|row| {
-                    let resource = if row.resource_exists { safe(&row.grant.resource_id) } else { format!("{} (gone)", safe(&row.grant.resource_id)) };
-                    vec![short_id(&row.grant.id), safe(&row.group_name), row.grant.resource_type.as_str().to_owned(), resource]
+                    let resource = if row.resource_exists {
+                        safe(&row.grant.resource_id)
+                    } else {
+                        format!("{} (gone)", safe(&row.grant.resource_id))
+                    };
+                    vec![
+                        short_id(&row.grant.id),
+                        safe(&row.group_name),
+                        row.grant.resource_type.as_str().to_owned(),
+                        resource,
+                    ]
                 });
                 app.out.grid(out, &["ID", "GROUP", "TYPE", "RESOURCE"], &[], rows.collect())
             })
@@ -160,7 +180,12 @@ async fn grant(app: &App, command: GrantCommand) -> Outcome {
         GrantCommand::Create { group, resource_type, resource_id } => {
             let resource_type = ResourceType::parse(&resource_type)?;
             let row = app.call(CreateGrant { group, resource_type, resource_id }).await?;
-            let message = format!("{} may use {} {}", safe(&row.group_name), resource_type.as_str(), safe(&row.grant.resource_id));
+            let message = format!(
+                "{} may use {} {}",
+                safe(&row.group_name),
+                resource_type.as_str(),
+                safe(&row.grant.resource_id)
+            );
             app.out.done(&row, &message)
         }
         GrantCommand::Delete { grant, yes } => {
@@ -212,7 +237,10 @@ async fn table(app: &App, command: TableCommand) -> Outcome {
         TableCommand::Update(args) => {
             let texts = [&args.description, &args.schedule, &args.folder];
             if texts.iter().all(|text| text.is_none()) && args.primary_key.is_none() && args.server_only.is_none() {
-                return Err(Failure::usage_hint("there is nothing to change", "`agnes admin table update --help` lists what can be"));
+                return Err(Failure::usage_hint(
+                    "there is nothing to change",
+                    "`agnes admin table update --help` lists what can be",
+                ));
             }
             let mut table = app.call(GetTable { table: args.table }).await?;
             // An empty text takes the value away.

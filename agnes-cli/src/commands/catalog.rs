@@ -42,7 +42,8 @@ pub(super) async fn schema(app: &App, args: &TableArgs) -> Outcome {
 }
 
 fn show_schema(output: Output, out: &mut dyn Write, schema: &TableSchema) -> Outcome {
-    let partitioned = schema.partition_by.as_deref().map(|by| format!(", partitioned by {}", safe(by))).unwrap_or_default();
+    let partitioned =
+        schema.partition_by.as_deref().map(|by| format!(", partitioned by {}", safe(by))).unwrap_or_default();
     writeln!(out, "{} ({} SQL{partitioned})", output.bold(&safe(&schema.name)), safe(&schema.sql_flavor))?;
     let rows = schema.columns.iter().map(|column| {
         let nulls = if column.nullable { "" } else { "not null" };
@@ -135,7 +136,14 @@ pub(super) async fn manifest(app: &App, args: &CatalogArgs) -> Outcome {
     app.out.show(&manifest, |out| {
         let rows = manifest.tables.iter().map(|(name, table)| {
             let hash = table.sha256.as_deref().unwrap_or(&table.hash);
-            vec![safe(name), table.query_mode.as_str().to_owned(), count(table.rows), bytes(table.size_bytes), hash.chars().take(16).collect(), time(table.updated)]
+            vec![
+                safe(name),
+                table.query_mode.as_str().to_owned(),
+                count(table.rows),
+                bytes(table.size_bytes),
+                hash.chars().take(16).collect(),
+                time(table.updated),
+            ]
         });
         app.out.grid(out, &["TABLE", "MODE", "ROWS", "SIZE", "HASH", "UPDATED"], &["ROWS", "SIZE"], rows.collect())?;
         Ok(writeln!(out, "generation {}", manifest.generation)?)

@@ -17,7 +17,10 @@ pub(super) async fn backup(app: &App, args: &BackupArgs) -> Outcome {
     let target = std::path::absolute(&args.to).map_err(|e| Failure::file("find the folder", &e))?;
     let index = app.call(Backup { target: target.clone() }).await?;
     let size = index.files.iter().map(|file| file.size_bytes).sum();
-    app.out.done(&index, &format!("backed up {} ({}) to {}", plural(index.files.len(), "file"), bytes(size), target.display()))?;
+    app.out.done(
+        &index,
+        &format!("backed up {} ({}) to {}", plural(index.files.len(), "file"), bytes(size), target.display()),
+    )?;
     app.out.hint(&format!("`agnes restore {} --data-dir <new folder>` brings it back", args.to.display()));
     Ok(())
 }
@@ -27,7 +30,8 @@ pub(super) async fn restore(app: &App, args: &RestoreArgs) -> Outcome {
     app.confirm(&args.yes, &format!("restore into {}", target.display()))?;
     let from = args.from.clone();
     let index = agnes_core::duck::blocking(move || agnes_core::maintenance::restore(&from, &target)).await?;
-    app.out.done(&index, &format!("restored {} into {}", plural(index.files.len(), "file"), app.global.data_dir.display()))
+    app.out
+        .done(&index, &format!("restored {} into {}", plural(index.files.len(), "file"), app.global.data_dir.display()))
 }
 
 pub(super) async fn gc(app: &App, args: &GcArgs) -> Outcome {
@@ -56,7 +60,13 @@ pub(super) async fn doctor(app: &App) -> Outcome {
                 CheckStatus::Warning => ("warning", AnsiColor::Yellow),
                 CheckStatus::Error => ("error  ", AnsiColor::Red),
             };
-            writeln!(out, "{}  {}: {}", app.out.style(color.on_default(), mark), safe(&check.name), safe(&check.detail))?;
+            writeln!(
+                out,
+                "{}  {}: {}",
+                app.out.style(color.on_default(), mark),
+                safe(&check.name),
+                safe(&check.detail)
+            )?;
             if let Some(hint) = &check.hint {
                 writeln!(out, "         hint: {}", safe(hint))?;
             }

@@ -107,7 +107,8 @@ fn text(args: &QueryArgs) -> Outcome<(String, Value)> {
         return Ok((sql.clone(), Value::Null));
     }
     if let Some(file) = &args.file {
-        let sql = std::fs::read_to_string(file).map_err(|e| Failure::file(&format!("read `{}`", file.display()), &e))?;
+        let sql =
+            std::fs::read_to_string(file).map_err(|e| Failure::file(&format!("read `{}`", file.display()), &e))?;
         return Ok((sql, Value::Null));
     }
     let mut sql = String::new();
@@ -120,7 +121,12 @@ fn from_stdin(text: &str) -> Outcome<(String, Value)> {
     if !text.trim_start().starts_with('{') {
         return Ok((text.to_owned(), Value::Null));
     }
-    let wrong = || Failure::usage_hint("standard input is not what `--stdin` reads", "send SQL, or JSON such as {\"sql\": \"select 1\"}");
+    let wrong = || {
+        Failure::usage_hint(
+            "standard input is not what `--stdin` reads",
+            "send SQL, or JSON such as {\"sql\": \"select 1\"}",
+        )
+    };
     let Ok(Value::Object(mut object)) = serde_json::from_str(text) else { return Err(wrong()) };
     let Some(Value::String(sql)) = object.remove("sql") else { return Err(wrong()) };
     let params = object.remove("params").unwrap_or_default();
@@ -177,7 +183,10 @@ mod tests {
 
     #[test]
     fn parameters_are_by_position_or_by_name() {
-        assert_eq!(given(&["1", "x", "1.5", "true", "null", "\"42\"", "[1"]).unwrap(), json!([1, "x", 1.5, true, null, "42", "[1"]));
+        assert_eq!(
+            given(&["1", "x", "1.5", "true", "null", "\"42\"", "[1"]).unwrap(),
+            json!([1, "x", 1.5, true, null, "42", "[1"])
+        );
         assert_eq!(given(&["a=1", "b=x=y"]).unwrap(), json!({"a": 1, "b": "x=y"}));
         assert_eq!(given(&["2 = 2", "\"a=b\""]).unwrap(), json!(["2 = 2", "a=b"]));
         assert!(given(&["a=1", "2"]).is_err());

@@ -52,7 +52,12 @@ pub(super) async fn run(app: &App, command: SourceCommand) -> Outcome {
             app.out.show(&tables, |out| {
                 let rows = tables.iter().map(|table| {
                     let size = table.size_bytes.map_or_else(|| "-".to_owned(), bytes);
-                    vec![table.name.to_string(), safe(&table.source_table), table.sync_strategy.as_str().to_owned(), size]
+                    vec![
+                        table.name.to_string(),
+                        safe(&table.source_table),
+                        table.sync_strategy.as_str().to_owned(),
+                        size,
+                    ]
                 });
                 app.out.grid(out, &["TABLE", "AT THE SOURCE", "STRATEGY", "SIZE"], &["SIZE"], rows.collect())
             })
@@ -84,7 +89,9 @@ fn settings(args: &SourceAdd) -> Outcome<Value> {
         None => Map::new(),
         Some(text) => {
             let text = match text.strip_prefix('@') {
-                Some(file) => std::fs::read_to_string(file).map_err(|e| Failure::file(&format!("read `{file}`"), &e))?,
+                Some(file) => {
+                    std::fs::read_to_string(file).map_err(|e| Failure::file(&format!("read `{file}`"), &e))?
+                }
                 None => text.to_owned(),
             };
             match serde_json::from_str(&text) {

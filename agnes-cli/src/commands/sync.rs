@@ -45,7 +45,10 @@ pub(crate) fn show_run(output: Output, out: &mut dyn Write, run: &SyncRun) -> Ou
             };
             let mut what = table.error.as_deref().or(table.reason.as_deref()).map(safe).unwrap_or_default();
             if table.rejected_rows > 0 {
-                what = format!("{} put aside {what}", plural(usize::try_from(table.rejected_rows).unwrap_or(usize::MAX), "row"));
+                what = format!(
+                    "{} put aside {what}",
+                    plural(usize::try_from(table.rejected_rows).unwrap_or(usize::MAX), "row")
+                );
             }
             vec![
                 safe(&table.source),
@@ -98,7 +101,10 @@ pub(super) async fn rebuild(app: &App, args: RebuildArgs) -> Outcome {
 
 fn show_sources(output: Output, out: &mut dyn Write, sources: &[SourceOutcome]) -> Outcome {
     let rows = sources.iter().map(|source| {
-        let status = serde_json::to_value(source.status).ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default();
+        let status = serde_json::to_value(source.status)
+            .ok()
+            .and_then(|v| v.as_str().map(ToOwned::to_owned))
+            .unwrap_or_default();
         vec![
             safe(&source.source),
             status,
@@ -110,7 +116,14 @@ fn show_sources(output: Output, out: &mut dyn Write, sources: &[SourceOutcome]) 
     output.grid(out, &["SOURCE", "STATUS", "TABLES", "TOOK", ""], &["TABLES", "TOOK"], rows.collect())?;
     for source in sources {
         for row in source.skipped.iter().chain(&source.alerts) {
-            writeln!(out, "{}.{}: {} ({})", safe(&source.source), safe(&row.table), safe(&row.detail), safe(&row.reason))?;
+            writeln!(
+                out,
+                "{}.{}: {} ({})",
+                safe(&source.source),
+                safe(&row.table),
+                safe(&row.detail),
+                safe(&row.reason)
+            )?;
         }
     }
     Ok(())

@@ -21,7 +21,9 @@ const PAUSE: Duration = Duration::from_millis(900);
 /// Runs the demo.
 pub(crate) async fn run(out: Output, global: &Global, args: &DemoArgs) -> Outcome {
     let place = data::Place::new(args.dir.as_deref(), args.keep).map_err(|e| match e.kind() {
-        io::ErrorKind::DirectoryNotEmpty => Failure::usage_hint("the demo's folder is not empty", "give a new or empty folder"),
+        io::ErrorKind::DirectoryNotEmpty => {
+            Failure::usage_hint("the demo's folder is not empty", "give a new or empty folder")
+        }
         _ => Failure::file("make the demo's folder", &e),
     })?;
     let started = Instant::now();
@@ -44,7 +46,11 @@ pub(crate) async fn run(out: Output, global: &Global, args: &DemoArgs) -> Outcom
     out.show(&report, |to| {
         if !global.quiet {
             let seconds = started.elapsed().as_secs_f64();
-            writeln!(to, "\nEvery step did what it says, in {seconds:.1} s.{}", if args.keep { "" } else { " Nothing is left behind." })?;
+            writeln!(
+                to,
+                "\nEvery step did what it says, in {seconds:.1} s.{}",
+                if args.keep { "" } else { " Nothing is left behind." }
+            )?;
         }
         Ok(())
     })

@@ -1,9 +1,9 @@
 //! The steps of the demo, each with its own check.
 
+use agnes_core::audit::AuditFilter;
 use agnes_core::local::{
     AddMember, AddSource, AddUser, CatalogTables, CreateGrant, CreateGroup, GetProfile, ListAudit, RunSync,
 };
-use agnes_core::audit::AuditFilter;
 use agnes_core::query::Query;
 use agnes_core::rbac::ResourceType;
 use agnes_core::registry::{NewSource, QueryMode};
@@ -91,7 +91,11 @@ async fn first_sync(demo: &Demo) -> Outcome<u64> {
     for table in &outcome.tables {
         let name = format!("{:<9}", safe(&table.table));
         let rows = count(table.rows);
-        demo.say(&format!("   {name} {rows:>7} rows  {:>9} of Parquet  {:>7}", bytes(table.bytes), duration(table.duration_ms)))?;
+        demo.say(&format!(
+            "   {name} {rows:>7} rows  {:>9} of Parquet  {:>7}",
+            bytes(table.bytes),
+            duration(table.duration_ms)
+        ))?;
     }
     for (name, rows) in data::ROWS {
         let table = outcome.tables.iter().find(|table| table.table == name);
@@ -136,8 +140,11 @@ async fn who_sees_what(demo: &Demo) -> Outcome<Value> {
         let mut names: Vec<String> = shared.map(|table| table.name.clone()).collect();
         names.sort();
         demo.say(&format!("   {name:<4} ({}) sees {}", groups.join(" and "), names.join(", ")))?;
-        let mut expected: Vec<&str> =
-            GROUPS.iter().filter(|(group, _)| groups.contains(group)).flat_map(|(_, tables)| tables.iter().copied()).collect();
+        let mut expected: Vec<&str> = GROUPS
+            .iter()
+            .filter(|(group, _)| groups.contains(group))
+            .flat_map(|(_, tables)| tables.iter().copied())
+            .collect();
         expected.sort_unstable();
         expected.dedup();
         ensure(names == expected, || format!("{name} sees {names:?}, not {expected:?}"))?;
@@ -166,7 +173,8 @@ async fn answered(demo: &Demo) -> Outcome<String> {
     demo.command("agnes query 'select a.name, avg(dep_delay) from flights join airlines a using (carrier) ...' --as ann@demo.example")?;
     let mut bars = Vec::new();
     for batch in rows(demo, DELAYS, Some("ann@demo.example")).await? {
-        let (names, delays) = (batch.column(0).as_string_opt::<i32>(), batch.column(1).as_primitive_opt::<Float64Type>());
+        let (names, delays) =
+            (batch.column(0).as_string_opt::<i32>(), batch.column(1).as_primitive_opt::<Float64Type>());
         if let (Some(names), Some(delays)) = (names, delays) {
             bars.extend((0..batch.num_rows()).map(|row| (safe(names.value(row)), delays.value(row))));
         }
@@ -182,14 +190,18 @@ async fn refused(demo: &Demo) -> Outcome<Value> {
     demo.step(6, "Bob asks the same, and is refused with a reason").await?;
     demo.command("agnes query 'select count(*) from flights' --as bob@demo.example")?;
     let mut told = Vec::new();
-    for (what, sql) in [("a table of others", FLIGHTS), ("a file of the machine", "select * from read_csv('/etc/passwd')")] {
+    for (what, sql) in
+        [("a table of others", FLIGHTS), ("a file of the machine", "select * from read_csv('/etc/passwd')")]
+    {
         match rows(demo, sql, Some("bob@demo.example")).await {
             Err(Failure::Engine(error)) => {
                 demo.say(&format!("   {what}: {error}"))?;
                 if let Some(hint) = error.hint() {
                     demo.say(&demo.out.dim(&format!("   hint: {hint}")))?;
                 }
-                ensure(!error.to_string().is_empty() && error.code() != "internal", || format!("the refusal was {error:?}"))?;
+                ensure(!error.to_string().is_empty() && error.code() != "internal", || {
+                    format!("the refusal was {error:?}")
+                })?;
                 told.push(json!({"sql": sql, "code": error.code(), "message": error.to_string()}));
             }
             Err(other) => return Err(other),
@@ -240,9 +252,15 @@ async fn audit(demo: &Demo) -> Outcome<usize> {
     let users = demo.call(agnes_core::local::Users {}).await?;
     let asked = events.iter().filter(|event| event.action.starts_with("query"));
     for event in asked.take(4) {
-        let who = users.iter().find(|user| Some(&user.id) == event.user_id.as_ref()).map_or("owner", |u| u.email.as_str());
+        let who =
+            users.iter().find(|user| Some(&user.id) == event.user_id.as_ref()).map_or("owner", |u| u.email.as_str());
         let result = event.result.as_deref().unwrap_or("-");
-        demo.say(&format!("   {}  {:<16} {:<13} {result}", event.timestamp.format("%H:%M:%S"), safe(who), safe(&event.action)))?;
+        demo.say(&format!(
+            "   {}  {:<16} {:<13} {result}",
+            event.timestamp.format("%H:%M:%S"),
+            safe(who),
+            safe(&event.action)
+        ))?;
     }
     let refused = events.iter().any(|e| e.action.starts_with("query") && e.result.as_deref() != Some("success"));
     ensure(refused, || "no refused query is in the audit log".to_owned())?;

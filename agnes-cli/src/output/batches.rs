@@ -28,7 +28,12 @@ pub(crate) struct Written {
 }
 
 /// Writes all rows to `to`.
-pub(crate) async fn write(out: Output, format: Format, rows: &mut Rows, to: &mut (dyn Write + Send)) -> Outcome<Written> {
+pub(crate) async fn write(
+    out: Output,
+    format: Format,
+    rows: &mut Rows,
+    to: &mut (dyn Write + Send),
+) -> Outcome<Written> {
     let mut watched = Watched { to, closed: false };
     let result = write_all(out, format, rows, &mut watched).await;
     match result {
@@ -101,7 +106,8 @@ impl<'a> Sink<'a> {
                 let properties = parquet::file::properties::WriterProperties::builder()
                     .set_compression(parquet::basic::Compression::ZSTD(parquet::basic::ZstdLevel::default()))
                     .build();
-                let writer = parquet::arrow::ArrowWriter::try_new(to, schema, Some(properties)).map_err(parquet_told)?;
+                let writer =
+                    parquet::arrow::ArrowWriter::try_new(to, schema, Some(properties)).map_err(parquet_told)?;
                 Self::Parquet(Box::new(writer))
             }
             Format::Arrow => Self::Arrow(arrow::ipc::writer::StreamWriter::try_new(to, &schema).map_err(told)?),
@@ -206,7 +212,9 @@ impl<'a> TableSink<'a> {
         let mut table = self.out.table();
         let first = self.widths.is_none();
         if first {
-            table.set_header(self.schema.fields().iter().map(|f| Cell::new(cell(f.name())).add_attribute(Attribute::Bold)));
+            table.set_header(
+                self.schema.fields().iter().map(|f| Cell::new(cell(f.name())).add_attribute(Attribute::Bold)),
+            );
         }
         table.add_rows(rows);
         for (index, field) in self.schema.fields().iter().enumerate() {

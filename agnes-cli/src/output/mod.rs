@@ -170,7 +170,11 @@ impl Output {
             table.load_style(presets::NOTHING);
         }
         // Colour is decided here, not by the table.
-        if self.color { table.enforce_styling() } else { table.force_no_tty() };
+        if self.color {
+            table.enforce_styling()
+        } else {
+            table.force_no_tty()
+        };
         table
     }
 

@@ -85,7 +85,11 @@ impl Inner {
                 if let Some(bar) = tables.remove(&format!("{source}.{table}")) {
                     bar.finish_and_clear();
                 }
-                self.stage.set_message(format!("{table}: {status}, {} rows, {}", text::count(rows), text::bytes(bytes)));
+                self.stage.set_message(format!(
+                    "{table}: {status}, {} rows, {}",
+                    text::count(rows),
+                    text::bytes(bytes)
+                ));
             }
         }
     }
@@ -102,8 +106,11 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for template in ["{spinner} {msg} {elapsed:.dim}", "  {msg:24!} {spinner} {decimal_bytes:>9} {decimal_bytes_per_sec:>11}",
-            "  {msg:24!} {bar:24.cyan/dim} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec:>11} {eta:>4}"] {
+        for template in [
+            "{spinner} {msg} {elapsed:.dim}",
+            "  {msg:24!} {spinner} {decimal_bytes:>9} {decimal_bytes_per_sec:>11}",
+            "  {msg:24!} {bar:24.cyan/dim} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec:>11} {eta:>4}",
+        ] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

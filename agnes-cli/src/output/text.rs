@@ -54,7 +54,15 @@ pub(crate) fn plural(number: usize, noun: &str) -> String {
 pub(crate) fn safe(text: &str) -> String {
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         text.chars()
-            .map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_default().to_string() } else { c.to_string() })
+            .map(
+                |c| {
+                    if c.is_control() && c != '\n' && c != '\t' {
+                        c.escape_default().to_string()
+                    } else {
+                        c.to_string()
+                    }
+                },
+            )
             .collect()
     } else {
         text.to_owned()

@@ -115,15 +115,37 @@ fn older_names_still_work() {
 fn every_reading_command_prints_one_json_document() {
     let folder = Folder::governed();
     for args in [
-        &["catalog"][..], &["schema", "orders"], &["describe", "orders", "-n", "2"], &["sample", "orders"],
-        &["profile", "orders"], &["manifest"], &["source", "list"], &["source", "check", "shop"],
-        &["source", "discover", "shop"], &["rebuild"], &["rebuild", "--source", "shop"], &["sync"], &["query", "select 1 as a"],
-        &["query", "select * from orders where false"], &["admin", "user", "list"], &["admin", "user", "access", "ann"],
-        &["admin", "group", "list"], &["admin", "group", "members", "analysts"], &["admin", "grant", "list"],
-        &["admin", "grant", "resource-types"], &["admin", "table", "list"], &["admin", "table", "show", "orders"],
-        &["admin", "run", "list"], &["admin", "run", "history", "orders"], &["admin", "sync-state"],
-        &["admin", "audit", "list"], &["doctor"], &["gc", "--dry-run"], &["admin", "user", "add", "new@example.com"],
-        &["admin", "group", "create", "more"], &["admin", "group", "remove-member", "analysts", "ann"],
+        &["catalog"][..],
+        &["schema", "orders"],
+        &["describe", "orders", "-n", "2"],
+        &["sample", "orders"],
+        &["profile", "orders"],
+        &["manifest"],
+        &["source", "list"],
+        &["source", "check", "shop"],
+        &["source", "discover", "shop"],
+        &["rebuild"],
+        &["rebuild", "--source", "shop"],
+        &["sync"],
+        &["query", "select 1 as a"],
+        &["query", "select * from orders where false"],
+        &["admin", "user", "list"],
+        &["admin", "user", "access", "ann"],
+        &["admin", "group", "list"],
+        &["admin", "group", "members", "analysts"],
+        &["admin", "grant", "list"],
+        &["admin", "grant", "resource-types"],
+        &["admin", "table", "list"],
+        &["admin", "table", "show", "orders"],
+        &["admin", "run", "list"],
+        &["admin", "run", "history", "orders"],
+        &["admin", "sync-state"],
+        &["admin", "audit", "list"],
+        &["doctor"],
+        &["gc", "--dry-run"],
+        &["admin", "user", "add", "new@example.com"],
+        &["admin", "group", "create", "more"],
+        &["admin", "group", "remove-member", "analysts", "ann"],
     ] {
         folder.json(args);
         // And something for people, without `--json`.
@@ -133,7 +155,10 @@ fn every_reading_command_prints_one_json_document() {
         }
     }
     let described = folder.json(&["describe", "orders", "-n", "2"]);
-    assert!(described["schema"].is_object() && described["sample"].is_object() || described["sample"].is_array(), "{described}");
+    assert!(
+        described["schema"].is_object() && described["sample"].is_object() || described["sample"].is_array(),
+        "{described}"
+    );
     let run = folder.json(&["admin", "run", "list", "--limit", "1"]);
     let id = run[0]["id"].as_str().unwrap();
     assert_eq!(folder.json(&["admin", "run", "show", id])["id"], id);
@@ -142,7 +167,18 @@ fn every_reading_command_prints_one_json_document() {
 #[test]
 fn a_table_is_described_and_scheduled() {
     let folder = Folder::synced();
-    folder.ok(&["admin", "table", "update", "orders", "--description", "one row an order", "--schedule", "daily 05:00", "--primary-key", "id"]);
+    folder.ok(&[
+        "admin",
+        "table",
+        "update",
+        "orders",
+        "--description",
+        "one row an order",
+        "--schedule",
+        "daily 05:00",
+        "--primary-key",
+        "id",
+    ]);
     let table = folder.json(&["admin", "table", "show", "orders"]);
     assert_eq!((&table["description"], &table["sync_schedule"]), (&json!("one row an order"), &json!("daily 05:00")));
     assert!(folder.ok(&["catalog"]).contains("one row an order"));
@@ -173,7 +209,8 @@ fn a_backup_is_restored_and_answers_the_same() {
     folder.fails(2, &["restore", "backup", "--data-dir", "other"]);
     folder.ok(&["restore", "backup", "--data-dir", "other", "--yes"]);
     let asked = |dir: &std::path::Path| {
-        let args = ["query", "select * from orders order by id", "--as", "ann", "--json", "--data-dir", dir.to_str().unwrap()];
+        let args =
+            ["query", "select * from orders order by id", "--as", "ann", "--json", "--data-dir", dir.to_str().unwrap()];
         folder.ok(&args)
     };
     assert_eq!(asked(&other), asked(&folder.data()));

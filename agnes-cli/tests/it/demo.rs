@@ -8,7 +8,8 @@ fn the_demo_runs_unattended_and_leaves_nothing() {
     let dir = folder.path("demo");
     let temporary = folder.path("tmp");
     std::fs::create_dir_all(&temporary).unwrap();
-    let output = agnes().env("TMPDIR", &temporary).args(["demo", "--once", "--dir", dir.to_str().unwrap()]).output().unwrap();
+    let output =
+        agnes().env("TMPDIR", &temporary).args(["demo", "--once", "--dir", dir.to_str().unwrap()]).output().unwrap();
     let shown = text(&output.stdout);
     assert!(output.status.success(), "{shown}\n{}", text(&output.stderr));
     for expected in ["flights", "51,955 rows", "Bob", "refused", "█", "80,789 flights", "agnes source add"] {
@@ -27,7 +28,11 @@ fn a_kept_demo_can_be_played_with() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ok"], true, "{report}");
     let data = dir.join("data");
-    let asked = agnes().env("DATA_DIR", &data).args(["query", "select count(*) as n from flights", "-f", "csv"]).output().unwrap();
+    let asked = agnes()
+        .env("DATA_DIR", &data)
+        .args(["query", "select count(*) as n from flights", "-f", "csv"])
+        .output()
+        .unwrap();
     assert_eq!(text(&asked.stdout), "n\n80789\n");
     // It does not write over what is there.
     let again = agnes().args(["demo", "--once", "--dir", dir.to_str().unwrap()]).output().unwrap();

@@ -68,7 +68,8 @@ fn a_file_appears_only_when_it_is_complete() {
     let sql = "select 1 // (i - 5000) as x, error(case when i = 200000 then 'no' end) from range(300000) t(i)";
     assert!(!folder.run(&["query", sql, "--output", "out.csv"]).status.success());
     assert_eq!(std::fs::read_to_string(folder.path("out.csv")).unwrap(), "as it was");
-    let left: Vec<_> = crate::listing(&folder.path(".")).into_iter().filter(|p| p.to_string_lossy().contains(".agnes-")).collect();
+    let left: Vec<_> =
+        crate::listing(&folder.path(".")).into_iter().filter(|p| p.to_string_lossy().contains(".agnes-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -89,8 +90,13 @@ fn limits_are_told() {
 #[test]
 fn parameters_by_position_and_by_name() {
     let folder = Folder::synced();
-    let ids = |args: &[&str]| folder.ok(&[&["query", "-f", "csv"], args].concat()).lines().skip(1).map(ToOwned::to_owned).collect::<Vec<_>>();
-    assert_eq!(ids(&["select id from orders where id > ? and status = ? order by id", "--param", "1", "--param", "paid"]), ["3"]);
+    let ids = |args: &[&str]| {
+        folder.ok(&[&["query", "-f", "csv"], args].concat()).lines().skip(1).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        ids(&["select id from orders where id > ? and status = ? order by id", "--param", "1", "--param", "paid"]),
+        ["3"]
+    );
     assert_eq!(ids(&["select id from orders where status = $s order by id", "--param", "s=paid"]), ["1", "3"]);
     assert_eq!(ids(&["select id from orders where status = ?", "--param", "x' or 1=1 --"]), Vec::<String>::new());
     assert_eq!(ids(&["select ? = 'a=b'", "--param", "\"a=b\""]), ["true"]);
@@ -106,7 +112,13 @@ fn sql_comes_from_a_file_or_standard_input() {
     assert_eq!(folder.json(&["query", "--file", "q.sql"]), json!([{"n": 4}]));
     folder.fails(1, &["query", "--file", "missing.sql"]);
     let ask = |input: &str| {
-        let mut child = folder.command(&["query", "--stdin", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = folder
+            .command(&["query", "--stdin", "--json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         (output.status.code(), serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default())

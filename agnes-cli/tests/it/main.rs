@@ -27,7 +27,8 @@ impl Folder {
         let folder = Self::empty();
         let files = folder.files();
         std::fs::create_dir_all(&files).unwrap();
-        std::fs::write(files.join("orders.csv"), "id,status,amount\n1,paid,10.5\n2,open,20\n3,paid,30.25\n4,lost,\n").unwrap();
+        std::fs::write(files.join("orders.csv"), "id,status,amount\n1,paid,10.5\n2,open,20\n3,paid,30.25\n4,lost,\n")
+            .unwrap();
         std::fs::write(files.join("people.csv"), "id,name\n1,\"Ann \"\"A\"\", née B\"\n2,Bob\n").unwrap();
         folder.ok(&["source", "add", "shop", "--path", files.to_str().unwrap()]);
         folder.ok(&["sync"]);
@@ -77,7 +78,13 @@ impl Folder {
     /// Runs it, which must succeed; gives standard output.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {:?}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {:?}\n{}\n{}",
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
         text(&output.stdout)
     }
 

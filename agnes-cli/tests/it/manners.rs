@@ -9,7 +9,14 @@ use crate::{Folder, agnes, text};
 #[test]
 fn piped_output_has_no_colour_and_no_bars() {
     let folder = Folder::governed();
-    for args in [&["sync", "--full"][..], &["catalog"], &["admin", "user", "list"], &["query", "select * from orders"], &["doctor"], &["schema", "nothing"]] {
+    for args in [
+        &["sync", "--full"][..],
+        &["catalog"],
+        &["admin", "user", "list"],
+        &["query", "select * from orders"],
+        &["doctor"],
+        &["schema", "nothing"],
+    ] {
         let output = folder.run(args);
         for stream in [&output.stdout, &output.stderr] {
             assert!(!stream.contains(&0x1b) && !stream.contains(&b'\r'), "{args:?}: {:?}", text(stream));
@@ -26,7 +33,10 @@ fn quiet_says_nothing_on_success() {
     let folder = Folder::governed();
     for args in [&["sync", "--quiet"][..], &["admin", "user", "add", "q@example.com", "-q"]] {
         let output = folder.run(args);
-        assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}: {output:?}");
+        assert!(
+            output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(),
+            "{args:?}: {output:?}"
+        );
     }
 }
 
@@ -107,21 +117,48 @@ fn input_nobody_would_type_is_refused_not_a_crash() {
     let long = "x".repeat(100_000);
     let deep = format!("select {}1{}", "(".repeat(5_000), ")".repeat(5_000));
     for args in [
-        &["query", ""][..], &["query", ";"], &["query", "select 1; select 2"], &["query", "\u{0}"], &["query", &long], &["query", &deep],
-        &["query", "select '\u{1b}[2J'", "--limit", "99999999999999999999"], &["query", "select 1", "--param", "="],
-        &["query", "select 1", "--limit", "-1"], &["schema", ""], &["schema", "../../etc/passwd"], &["schema", &long],
-        &["source", "add", "", "--path", ""], &["source", "add", "x", "--config-json", "{"], &["source", "add", "x", "--config-json", "@/nonexistent"],
-        &["source", "add", "x", "--set", "path"], &["source", "add", "x", "--kind", "files"], &["sync", ""], &["sync", "--source", "\n"],
-        &["admin", "user", "add", ""], &["admin", "user", "add", "a@b@c"], &["admin", "user", "access", ""],
-        &["admin", "group", "create", ""], &["admin", "group", "create", "  "], &["admin", "grant", "create", "x", "table", ""],
-        &["admin", "run", "show", "%%"], &["admin", "run", "cancel", ""], &["admin", "audit", "list", "--limit", "0"],
-        &["backup", ""], &["restore", "/nonexistent", "--yes", "--data-dir", "fresh"], &["sample", "orders", "-n", "99999999999"],
+        &["query", ""][..],
+        &["query", ";"],
+        &["query", "select 1; select 2"],
+        &["query", "\u{0}"],
+        &["query", &long],
+        &["query", &deep],
+        &["query", "select '\u{1b}[2J'", "--limit", "99999999999999999999"],
+        &["query", "select 1", "--param", "="],
+        &["query", "select 1", "--limit", "-1"],
+        &["schema", ""],
+        &["schema", "../../etc/passwd"],
+        &["schema", &long],
+        &["source", "add", "", "--path", ""],
+        &["source", "add", "x", "--config-json", "{"],
+        &["source", "add", "x", "--config-json", "@/nonexistent"],
+        &["source", "add", "x", "--set", "path"],
+        &["source", "add", "x", "--kind", "files"],
+        &["sync", ""],
+        &["sync", "--source", "\n"],
+        &["admin", "user", "add", ""],
+        &["admin", "user", "add", "a@b@c"],
+        &["admin", "user", "access", ""],
+        &["admin", "group", "create", ""],
+        &["admin", "group", "create", "  "],
+        &["admin", "grant", "create", "x", "table", ""],
+        &["admin", "run", "show", "%%"],
+        &["admin", "run", "cancel", ""],
+        &["admin", "audit", "list", "--limit", "0"],
+        &["backup", ""],
+        &["restore", "/nonexistent", "--yes", "--data-dir", "fresh"],
+        &["sample", "orders", "-n", "99999999999"],
     ] {
         let output = folder.command(args).output();
         // A NUL cannot even be passed on.
         let Ok(output) = output else { continue };
         let told = text(&output.stderr);
-        assert!(matches!(output.status.code(), Some(1..=9)), "{:?}: {:?} {told}", args.iter().map(|a| a.chars().take(40).collect::<String>()).collect::<Vec<_>>(), output.status);
+        assert!(
+            matches!(output.status.code(), Some(1..=9)),
+            "{:?}: {:?} {told}",
+            args.iter().map(|a| a.chars().take(40).collect::<String>()).collect::<Vec<_>>(),
+            output.status
+        );
         assert!(!told.contains("panicked") && told.contains("error"), "{told}");
         assert!(!output.stdout.contains(&0x1b));
     }

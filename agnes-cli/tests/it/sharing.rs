@@ -127,7 +127,8 @@ fn many_commands_at_once_all_succeed() {
     let children: Vec<Child> = (0..12)
         .map(|n| {
             let email = format!("user{n}@example.com");
-            let args: &[&str] = if n % 2 == 0 { &["admin", "user", "add", &email] } else { &["query", "select count(*) from orders"] };
+            let args: &[&str] =
+                if n % 2 == 0 { &["admin", "user", "add", &email] } else { &["query", "select count(*) from orders"] };
             folder.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
@@ -146,7 +147,16 @@ fn a_data_folder_with_a_very_long_path_is_shared_too() {
     std::fs::rename(folder.data(), &long).unwrap();
     let at = |args: &[&str]| folder.run(&[args, &["--data-dir", long.to_str().unwrap()]].concat());
     let mut holder = folder
-        .command(&["query", "select i from range(100000000) t(i)", "--limit", "0", "-f", "csv", "--data-dir", long.to_str().unwrap()])
+        .command(&[
+            "query",
+            "select i from range(100000000) t(i)",
+            "--limit",
+            "0",
+            "-f",
+            "csv",
+            "--data-dir",
+            long.to_str().unwrap(),
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

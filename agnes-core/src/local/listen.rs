@@ -137,4 +137,3 @@ async fn closed(from: &mut OwnedReadHalf) {
     let mut byte = [0];
     while matches!(from.read(&mut byte).await, Ok(1)) {}
 }
-

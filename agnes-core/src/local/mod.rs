@@ -19,7 +19,7 @@ mod verbs;
 pub use door::Door;
 pub use error::LocalError;
 pub use listen::Listener;
-pub use rows::Rows;
 pub use lock::{Holder, HolderLock};
+pub use rows::Rows;
 pub use verb::{Caller, Verb};
 pub use verbs::*;

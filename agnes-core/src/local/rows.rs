@@ -143,9 +143,13 @@ impl Incoming {
 
 /// Asks the query and sends its rows. A slow client slows the query down: a batch is taken
 /// when the one before it is on the socket.
-pub(super) async fn send(to: &mut OwnedWriteHalf, engine: &Engine, ctx: &CallContext, args: serde_json::Value) -> Result<()> {
-    let query: Query =
-        serde_json::from_value(args).map_err(|e| LocalError::BadMessage { reason: e.to_string() })?;
+pub(super) async fn send(
+    to: &mut OwnedWriteHalf,
+    engine: &Engine,
+    ctx: &CallContext,
+    args: serde_json::Value,
+) -> Result<()> {
+    let query: Query = serde_json::from_value(args).map_err(|e| LocalError::BadMessage { reason: e.to_string() })?;
     let mut result = engine.query(ctx, query).await?;
     let schema = result.schema();
     frame::write(to, Kind::Arrow, &encode(&schema, None)?).await?;
@@ -209,10 +213,8 @@ mod tests {
 
     #[tokio::test]
     async fn batches_arrive_as_they_were_sent() {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("n", DataType::Int64, true),
-            Field::new("t", DataType::Utf8, true),
-        ]));
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true), Field::new("t", DataType::Utf8, true)]));
         let batch = |n: i64| {
             let numbers = Int64Array::from((0..n).map(|i| (i % 7 != 0).then_some(i)).collect::<Vec<_>>());
             let texts = StringArray::from_iter_values((0..n).map(|i| format!("row {i}")));

@@ -23,7 +23,12 @@ pub trait Verb: Serialize + DeserializeOwned + Send + 'static {
     ///
     /// # Errors
     /// Those of the method.
-    fn run(self, engine: &Engine, ctx: &CallContext, progress: Progress) -> impl Future<Output = Result<Self::Reply>> + Send;
+    fn run(
+        self,
+        engine: &Engine,
+        ctx: &CallContext,
+        progress: Progress,
+    ) -> impl Future<Output = Result<Self::Reply>> + Send;
 }
 
 /// On whose behalf a call is made. Who reaches a data folder's files owns them, so a local
