@@ -58,9 +58,8 @@ struct Inner {
     held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
     listener: Mutex<Option<Listener>>,
-    /// Held as long as the engine lives.
-    #[expect(dead_code, reason = "released when dropped")]
-    lock: HolderLock,
+    /// Held until closed, or as long as the engine lives.
+    lock: Mutex<Option<HolderLock>>,
 }
 
 /// Registered tables by id and by name, both case-folded.
@@ -215,7 +214,9 @@ impl Engine {
         }
         self.sync_runs().stop().await;
         self.audit_log().flush().await;
-        self.store().close().await
+        let closed = self.store().close().await;
+        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        closed
     }
 
     /// The published catalog, as of now. It stays valid however long it is held.
@@ -401,7 +402,7 @@ impl EngineBuilder {
                 tables: RwLock::new(None),
                 tables_revision: AtomicU64::new(0),
                 listener: Mutex::new(None),
-                lock,
+                lock: Mutex::new(Some(lock)),
             }),
         };
         let listener = Listener::start(engine.folder(), engine.downgrade())?;
