@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ::duckdb::ffi;
 use arrow::array::StructArray;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
@@ -279,9 +279,10 @@ impl MemoryConn {
                 return Err(failure_of_words("run the query", words(ffi::duckdb_result_error(&mut result.0))));
             }
             let options = ArrowOptions(ffi::duckdb_result_get_arrow_options(&mut result.0));
-            let arrow_schema = arrow_schema(&mut result.0, &options)?;
-            let schema = Schema::try_from(&arrow_schema)
-                .map_err(|e| failure_of_words("read the result's schema", e.to_string()))?;
+            let said = |e: arrow::error::ArrowError| failure_of_words("read the result's schema", e.to_string());
+            let schema = Schema::try_from(&arrow_schema(&mut result.0, &options)?).map_err(said)?;
+            let schema = with_offsets(&schema);
+            let arrow_schema = FFI_ArrowSchema::try_from(&schema).map_err(said)?;
             Ok(Stream {
                 result,
                 options,
@@ -293,6 +294,27 @@ impl MemoryConn {
             })
         }
     }
+}
+
+/// The same columns with `UTC` written as `+00:00`: names of time zones need a database of
+/// them, which readers of the result may not have compiled in.
+fn with_offsets(schema: &Schema) -> Schema {
+    fn kind(of: &DataType) -> DataType {
+        let field = |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(kind(f.data_type())));
+        match of {
+            DataType::Timestamp(unit, Some(zone)) if zone.as_ref() == "UTC" => {
+                DataType::Timestamp(*unit, Some("+00:00".into()))
+            }
+            DataType::List(item) => DataType::List(field(item)),
+            DataType::LargeList(item) => DataType::LargeList(field(item)),
+            DataType::FixedSizeList(item, size) => DataType::FixedSizeList(field(item), *size),
+            DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+            other => other.clone(),
+        }
+    }
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_data_type(kind(f.data_type())));
+    Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }
 
 /// SAFETY: `result` is a result that was executed.
@@ -462,6 +484,22 @@ mod tests {
         for sql in ["CREATE TABLE t(a INT)", "SELECT 1; SELECT 2", "COPY (SELECT 1) TO 'x.csv'", "SET threads=1"] {
             assert!(conn.stream(sql, &|_| None).is_err(), "{sql}");
         }
+    }
+
+    #[test]
+    fn times_with_a_zone_can_be_shown() {
+        let conn = conn();
+        conn.execute("SET TimeZone='UTC'").unwrap();
+        let sql =
+            "SELECT TIMESTAMPTZ '2024-01-01 12:00:00+02' AS t, [{'a': TIMESTAMPTZ '2024-01-01 00:00:00+00'}] AS l";
+        let batches = conn.rows(sql).unwrap();
+        let options = arrow::util::display::FormatOptions::default();
+        let shown: Vec<String> = batches[0]
+            .columns()
+            .iter()
+            .map(|c| arrow::util::display::ArrayFormatter::try_new(c, &options).unwrap().value(0).to_string())
+            .collect();
+        assert_eq!(shown, ["2024-01-01T10:00:00Z", "[{a: 2024-01-01T00:00:00Z}]"]);
     }
 
     #[test]
