@@ -37,16 +37,15 @@ pub(super) async fn restore(app: &App, args: &RestoreArgs) -> Outcome {
 pub(super) async fn gc(app: &App, args: &GcArgs) -> Outcome {
     let report = app.call(CollectGarbage { dry_run: args.dry_run }).await?;
     app.out.show(&report, |out| {
-        let verb = if args.dry_run { "would delete" } else { "deleted" };
-        let serde_json::Value::Object(fields) = serde_json::json!(report) else { return Ok(()) };
-        for (name, value) in fields {
-            let value = match (name.as_str(), &value) {
-                (name, serde_json::Value::Number(n)) if name.contains("bytes") => bytes(n.as_u64().unwrap_or(0)),
-                (_, serde_json::Value::Array(items)) => items.len().to_string(),
-                _ => value.to_string(),
-            };
-            writeln!(out, "{verb}: {} {value}", name.replace('_', " "))?;
-        }
+        let verb = if report.dry_run { "would delete" } else { "deleted" };
+        writeln!(
+            out,
+            "{verb} {} and {} ({}); {} stay",
+            plural(report.generations, "generation"),
+            plural(report.blobs, "blob"),
+            bytes(report.bytes),
+            bytes(report.kept_bytes)
+        )?;
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use agnes_core::local::{Rebuild, RebuildSource, RunSync};
 use agnes_core::orchestrator::{RebuildOutcome, SourceOutcome};
 use agnes_core::sync::{JobState, SyncRequest, SyncRun, TableStatus};
-use anstyle::{AnsiColor, Style};
+use comfy_table::{Attribute, Cell, Color};
 
 use crate::app::App;
 use crate::args::{RebuildArgs, SyncArgs};
@@ -38,26 +38,24 @@ pub(super) async fn run(app: &App, args: SyncArgs) -> Outcome {
 pub(crate) fn show_run(output: Output, out: &mut dyn Write, run: &SyncRun) -> Outcome {
     if let Some(outcome) = &run.outcome {
         let rows = outcome.tables.iter().map(|table| {
-            let color = match table.status {
-                TableStatus::Ok => AnsiColor::Green.on_default(),
-                TableStatus::Error => AnsiColor::Red.on_default(),
-                TableStatus::Unchanged | TableStatus::Skipped => Style::new().dimmed(),
+            let status = Cell::new(table.status.as_str());
+            let status = match table.status {
+                TableStatus::Ok => status.fg(Color::Green),
+                TableStatus::Error => status.fg(Color::Red),
+                TableStatus::Unchanged | TableStatus::Skipped => status.add_attribute(Attribute::Dim),
             };
             let mut what = table.error.as_deref().or(table.reason.as_deref()).map(safe).unwrap_or_default();
             if table.rejected_rows > 0 {
-                what = format!(
-                    "{} put aside {what}",
-                    plural(usize::try_from(table.rejected_rows).unwrap_or(usize::MAX), "row")
-                );
+                what = format!("{} put aside {what}", plural(table.rejected_rows, "row"));
             }
             vec![
-                safe(&table.source),
-                safe(&table.table),
-                output.style(color, table.status.as_str()),
-                count(table.rows),
-                bytes(table.bytes),
-                duration(table.duration_ms),
-                what,
+                safe(&table.source).into(),
+                safe(&table.table).into(),
+                status,
+                count(table.rows).into(),
+                bytes(table.bytes).into(),
+                duration(table.duration_ms).into(),
+                what.into(),
             ]
         });
         let header = ["SOURCE", "TABLE", "STATUS", "ROWS", "SIZE", "TOOK", ""];

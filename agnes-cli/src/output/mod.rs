@@ -8,7 +8,7 @@ pub(crate) mod text;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::args::{Color, Global};
@@ -178,12 +178,20 @@ impl Output {
         table
     }
 
-    /// Prints rows under a header; columns named in `right` are numbers.
-    pub(crate) fn grid(self, out: &mut dyn Write, header: &[&str], right: &[&str], rows: Vec<Vec<String>>) -> Outcome {
+    /// Prints rows under a header; columns named in `right` are numbers. A column without a
+    /// name is left out when nothing is in it.
+    pub(crate) fn grid<C: Into<Cell>>(
+        self,
+        out: &mut dyn Write,
+        header: &[&str],
+        right: &[&str],
+        rows: Vec<Vec<C>>,
+    ) -> Outcome {
+        let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(Into::into).collect()).collect();
         let mut table = self.table();
         table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
-        table.add_rows(rows);
         for (index, name) in header.iter().enumerate() {
+            let empty = rows.iter().all(|row| row.get(index).is_none_or(|cell| cell.content().is_empty()));
             if let Some(column) = table.column_mut(index) {
                 if right.contains(name) {
                     column.set_cell_alignment(CellAlignment::Right);
@@ -191,8 +199,12 @@ impl Output {
                 if !self.terminal {
                     column.set_padding((0, 2));
                 }
+                if name.is_empty() && empty {
+                    column.set_constraint(ColumnConstraint::Hidden);
+                }
             }
         }
+        table.add_rows(rows);
         for line in table.lines() {
             writeln!(out, "{}", line.trim_end())?;
         }

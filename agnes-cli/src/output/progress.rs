@@ -7,7 +7,10 @@ use std::time::Duration;
 use agnes_core::connector::{Progress, ProgressEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Output, text};
+use super::Output;
+
+/// How often bars are drawn anew.
+const TICK: Duration = Duration::from_millis(120);
 
 /// Bars on standard error; cleared when finished.
 pub(crate) struct Bars {
@@ -28,7 +31,7 @@ impl Bars {
         let multi = MultiProgress::new();
         let stage = multi.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed:.dim}")));
         stage.set_message("starting");
-        stage.enable_steady_tick(Duration::from_millis(120));
+        stage.enable_steady_tick(TICK);
         Self { bars: Some(Arc::new(Inner { multi, stage, tables: Mutex::default() })) }
     }
 
@@ -73,23 +76,21 @@ impl Inner {
                     None => ProgressBar::new_spinner()
                         .with_style(style("  {msg:24!} {spinner} {decimal_bytes:>9} {decimal_bytes_per_sec:>11}")),
                 };
+                let bar = self.multi.insert_before(&self.stage, bar);
                 bar.set_message(table.clone());
-                tables.insert(format!("{source}.{table}"), self.multi.insert_before(&self.stage, bar));
+                bar.enable_steady_tick(TICK);
+                tables.insert(format!("{source}.{table}"), bar);
             }
             ProgressEvent::TableProgress { source, table, bytes } => {
                 if let Some(bar) = tables.get(&format!("{source}.{table}")) {
                     bar.set_position(bytes);
                 }
             }
-            ProgressEvent::TableFinished { source, table, status, rows, bytes } => {
+            ProgressEvent::TableFinished { source, table, status, .. } => {
                 if let Some(bar) = tables.remove(&format!("{source}.{table}")) {
                     bar.finish_and_clear();
                 }
-                self.stage.set_message(format!(
-                    "{table}: {status}, {} rows, {}",
-                    text::count(rows),
-                    text::bytes(bytes)
-                ));
+                self.stage.set_message(format!("{table}: {status}"));
             }
         }
     }

@@ -46,8 +46,9 @@ pub(crate) fn short_id(id: &str) -> String {
 }
 
 /// `1 table`, `2 tables`.
-pub(crate) fn plural(number: usize, noun: &str) -> String {
-    format!("{} {noun}{}", count(number as u64), if number == 1 { "" } else { "s" })
+pub(crate) fn plural(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// Text with control characters escaped, so that data cannot steer the terminal.
