@@ -100,7 +100,7 @@ deny: ## licences, banned crates, sources; ADVISORIES=1 for known holes too
 
 .PHONY: bench
 bench: duckdb ## the paths people wait for
-	cargo bench --package agnes-benches
+	cargo run --quiet --release --package agnes-benches -- $(BENCH)
 
 .PHONY: clean
 clean: ## all that was built; the fetched library stays

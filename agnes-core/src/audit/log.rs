@@ -217,7 +217,7 @@ fn redact(value: Value) -> Value {
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(redact).collect()),
         Value::String(text) if text.len() > MAX_TEXT => {
-            let cut = text.floor_char_boundary(MAX_TEXT);
+            let cut = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             Value::String(format!("{}…", &text[..cut]))
         }
         other => other,

@@ -260,8 +260,8 @@ impl Values<'_> {
     }
 
     fn config(&mut self) -> Result<Config, ConfigError> {
-        let mut config = Config::default();
-        config.instance_name = at(self.merged, "instance.name").and_then(Value::as_str).map(str::to_owned);
+        let instance_name = at(self.merged, "instance.name").and_then(Value::as_str).map(str::to_owned);
+        let mut config = Config { instance_name, ..Config::default() };
 
         let query = &mut config.query;
         self.seconds("query.timeout_seconds", &mut query.timeout);

@@ -18,7 +18,7 @@ pub(crate) const TMP: &str = ".tmp";
 /// # Errors
 /// The fault that was asked for.
 #[cfg(feature = "testing")]
-pub fn fault_point() -> std::io::Result<()> {
+pub(crate) fn fault_point() -> std::io::Result<()> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     static WANTED: std::sync::OnceLock<Option<(u64, bool)>> = std::sync::OnceLock::new();

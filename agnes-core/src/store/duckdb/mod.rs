@@ -273,13 +273,13 @@ impl Store for DuckStore {
     }
 
     async fn schema(&self) -> Result<SchemaInfo> {
-        let version = self.db.read("read the state's version", |conn| schema::version(conn)).await?;
+        let version = self.db.read("read the state's version", schema::version).await?;
         Ok(SchemaInfo { version, writable: version <= STATE_SCHEMA_VERSION })
     }
 
     async fn checkpoint(&self) -> Result<()> {
         let inner = self.db.inner.clone();
-        blocking(move || inner.with_writer(|conn| checkpoint(conn))).await
+        blocking(move || inner.with_writer(checkpoint)).await
     }
 
     async fn backup_to(&self, folder: &Path) -> Result<()> {

@@ -1,0 +1,70 @@
+//! Agnes measured against raw DuckDB doing the same work in the same run.
+//!
+//! `agnes-bench [NAME..]` runs the named benchmarks, or all, and prints a Markdown table:
+//! ratios and differences of medians, A and B in turn, so that they hold on a noisy
+//! machine. `--quick` takes a tenth of the rows, to see that everything runs.
+
+mod data;
+mod ingest;
+mod manifest;
+mod measure;
+mod profile;
+mod query;
+mod rebuild;
+mod stream;
+
+use measure::Row;
+
+/// What every benchmark returns.
+type Outcome = Result<Vec<Row>, Box<dyn std::error::Error>>;
+
+/// How much data to use.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    /// Rows of the large table.
+    rows: u64,
+    /// Counted runs of each side.
+    runs: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == stream::CHILD) {
+        return stream::child(&args[1..]).await;
+    }
+    let quick = args.iter().any(|arg| arg == "--quick");
+    args.retain(|arg| arg != "--quick");
+    let scale = if quick { Scale { rows: 500_000, runs: 3 } } else { Scale { rows: 5_000_000, runs: 5 } };
+    let wanted = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
+
+    println!("| benchmark | Agnes | raw DuckDB | result | at most | |");
+    println!("|---|---|---|---|---|---|");
+    let mut missed = 0;
+    let mut show = |rows: Vec<Row>| {
+        for row in rows {
+            missed += usize::from(!row.met);
+            println!("{row}");
+        }
+    };
+    if wanted("ingest") {
+        show(ingest::run(scale).await?);
+    }
+    if wanted("rebuild") {
+        show(rebuild::run(scale).await?);
+    }
+    if wanted("query") {
+        show(query::run(scale).await?);
+    }
+    if wanted("stream") {
+        show(stream::run(scale).await?);
+    }
+    if wanted("profile") {
+        show(profile::run(scale).await?);
+    }
+    if wanted("manifest") {
+        show(manifest::run(scale).await?);
+    }
+    eprintln!("{missed} targets missed");
+    Ok(())
+}
