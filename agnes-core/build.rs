@@ -15,6 +15,8 @@ fn main() {
     }
     if !files.iter().any(|file| file.exists()) {
         println!("cargo::error=the DuckDB library is not in {}", folder.display());
-        println!("cargo::error=run `make duckdb`, or build it from source with `--features bundled` (20 minutes or more)");
+        println!(
+            "cargo::error=run `make duckdb`, or build it from source with `--features bundled` (20 minutes or more)"
+        );
     }
 }

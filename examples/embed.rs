@@ -17,8 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(exports.join("orders.csv"), "id,region,revenue\n1,north,10.5\n2,south,20\n3,north,5.25\n")?;
 
     // A data folder and this program are a whole installation.
-    let engine =
-        Engine::builder(place.path().join("data")).connectors(agnes_connectors::builtin()).open().await?;
+    let engine = Engine::builder(place.path().join("data")).connectors(agnes_connectors::builtin()).open().await?;
     // Who calls: here the program that owns the folder. The long name is meant to show in review.
     let owner = Principal::trusted_owner_of_the_data_folder("an example of embedding", ClientKind::Api);
     let ctx = CallContext::new(owner);

@@ -17,8 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(files.join("orders.csv"), "id,region,revenue\n1,north,10.5\n2,south,20\n")?;
     std::fs::write(files.join("salaries.csv"), "name,salary\nAda,5000\n")?;
 
-    let engine =
-        Engine::builder(place.path().join("data")).connectors(agnes_connectors::builtin()).open().await?;
+    let engine = Engine::builder(place.path().join("data")).connectors(agnes_connectors::builtin()).open().await?;
     let admin = CallContext::new(Principal::trusted_owner_of_the_data_folder("an example", ClientKind::Api));
     let config = serde_json::json!({"path": files});
     let source = NewSource { name: "shop".to_owned(), kind: "files".to_owned(), config, schedule: None };
@@ -35,8 +34,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A frontend makes this context after it found out who is calling.
     let as_ann = CallContext::new(Principal::user(&ann.id, AuthMethod::Session, ClientKind::Web));
 
-    let query = Query::new("SELECT id, revenue FROM orders WHERE region = ?")
-        .params(Params::Positional(vec!["north".into()]));
+    let query =
+        Query::new("SELECT id, revenue FROM orders WHERE region = ?").params(Params::Positional(vec!["north".into()]));
     println!("{}", agnes_examples::table(engine.query(&as_ann, query).await?).await?);
 
     for sql in ["SELECT * FROM salaries", "SELECT * FROM 'files/salaries.csv'", "DROP TABLE orders"] {
@@ -49,7 +48,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A grant that is taken back is gone from the next query on.
     identity.revoke(&admin, &grant.grant.id).await?;
     let refused = engine.query(&as_ann, Query::new("SELECT id FROM orders")).await.map(drop);
-    println!("after the grant was taken back: {}", refused.as_ref().err().map_or_else(String::new, ToString::to_string));
+    println!(
+        "after the grant was taken back: {}",
+        refused.as_ref().err().map_or_else(String::new, ToString::to_string)
+    );
     assert!(refused.is_err(), "the grant is gone");
 
     engine.close().await?;

@@ -17,7 +17,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let extensions = extension_folder();
     let extension = extensions.join("sqlite_scanner.duckdb_extension");
     if !extension.is_file() {
-        if std::env::var("CI").is_ok_and(|v| v == "true") || std::env::var("AGNES_REQUIRE_COMPONENTS").is_ok_and(|v| v == "1") {
+        if std::env::var("CI").is_ok_and(|v| v == "true")
+            || std::env::var("AGNES_REQUIRE_COMPONENTS").is_ok_and(|v| v == "1")
+        {
             return Err("the extension `sqlite_scanner` is missing: run `scripts/fetch-extensions.sh`".into());
         }
         println!("SKIPPED: the extension `sqlite_scanner` is missing: run `scripts/fetch-extensions.sh`");
@@ -48,10 +50,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn extension_folder() -> PathBuf {
-    std::env::var_os("AGNES_TEST_EXTENSIONS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.duckdb/extensions"),
-        PathBuf::from,
-    )
+    std::env::var_os("AGNES_TEST_EXTENSIONS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.duckdb/extensions"), PathBuf::from)
 }
 
 /// What a program that knows nothing of Agnes does: it has a database, and writes an

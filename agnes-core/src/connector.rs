@@ -264,8 +264,12 @@ pub trait Connector: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Whatever went wrong with this table.
-    async fn extract(&self, source: &SourceContext, request: &ExtractRequest, writer: TableWriter)
-    -> Result<(TableWriter, ExtractReport)>;
+    async fn extract(
+        &self,
+        source: &SourceContext,
+        request: &ExtractRequest,
+        writer: TableWriter,
+    ) -> Result<(TableWriter, ExtractReport)>;
 }
 
 /// The connectors an engine knows, by kind.

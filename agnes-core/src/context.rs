@@ -24,8 +24,8 @@ impl CallContext {
     /// Uses `id` (`[A-Za-z0-9_-]{1,64}`) as the request id; any other text is ignored.
     #[must_use]
     pub fn with_request_id(mut self, id: &str) -> Self {
-        let valid = (1..=64).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        let valid =
+            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         if valid {
             self.request_id = id.to_owned();
         }

@@ -385,7 +385,11 @@ impl EngineBuilder {
         let engine = Engine {
             inner: Arc::new(Inner {
                 audit: AuditLog::start(store.audit()),
-                queries: Queries::new(self.query_limits.unwrap_or_else(|| QueryLimits::of(&self.config)), scratch.clone(), self.runtime),
+                queries: Queries::new(
+                    self.query_limits.unwrap_or_else(|| QueryLimits::of(&self.config)),
+                    scratch.clone(),
+                    self.runtime,
+                ),
                 folder: self.folder,
                 scratch,
                 config: self.config,

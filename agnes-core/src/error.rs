@@ -187,9 +187,9 @@ fn reason(cause: &std::io::Error) -> String {
         K::QuotaExceeded => "the disk quota is used up".to_owned(),
         K::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
         // The operating system's own words hold no path.
-        _ => cause.raw_os_error().map_or_else(|| cause.kind().to_string(), |code| {
-            std::io::Error::from_raw_os_error(code).to_string()
-        }),
+        _ => cause
+            .raw_os_error()
+            .map_or_else(|| cause.kind().to_string(), |code| std::io::Error::from_raw_os_error(code).to_string()),
     }
 }
 

@@ -109,7 +109,10 @@ fn rejected_rows_come_and_go_with_their_table() {
         extract::publish(&extract, vec![change(writer)], &|_| true, Utc::now()).unwrap();
         tables(&extract)
     };
-    assert_eq!(reject("SELECT 'a.csv' AS file, 3 AS line, 'id' AS column, 'bad' AS reason, 'x' AS raw"), ["orders", "orders_rejected"]);
+    assert_eq!(
+        reject("SELECT 'a.csv' AS file, 3 AS line, 'id' AS column, 'bad' AS reason, 'x' AS raw"),
+        ["orders", "orders_rejected"]
+    );
     assert_eq!(reject("SELECT 'a.csv' AS file WHERE false"), ["orders"]);
 }
 
@@ -141,9 +144,14 @@ fn nothing_in_a_foreign_extract_is_executed() {
         conn.close().unwrap();
         extract
     };
-    let view = make(&format!("CREATE VIEW _meta AS SELECT content AS table_name, 'local' AS query_mode FROM read_text('{}')", secret.display()));
+    let view = make(&format!(
+        "CREATE VIEW _meta AS SELECT content AS table_name, 'local' AS query_mode FROM read_text('{}')",
+        secret.display()
+    ));
     assert_eq!(extract::read_extract(&view).unwrap_err().code(), "extract_meta");
-    let odd = make("CREATE TABLE _meta(table_name INTEGER, query_mode STRUCT(a INTEGER)); INSERT INTO _meta VALUES (1, {'a': 1})");
+    let odd = make(
+        "CREATE TABLE _meta(table_name INTEGER, query_mode STRUCT(a INTEGER)); INSERT INTO _meta VALUES (1, {'a': 1})",
+    );
     assert_eq!(extract::read_extract(&odd).unwrap().meta[0].table_name, "1");
     let none = make("CREATE TABLE other(a INTEGER)");
     assert_eq!(extract::read_extract(&none).unwrap_err().code(), "extract_meta");

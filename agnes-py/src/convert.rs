@@ -24,6 +24,9 @@ pub(crate) fn from_python<T: DeserializeOwned>(value: &Bound<'_, PyAny>) -> PyRe
     let text: String = py.import("json")?.call_method("dumps", (value,), Some(&options))?.extract()?;
     serde_json::from_str(&text).map_err(|e| {
         let message = format!("this value does not fit: {e}");
-        to_py_err(py, &misuse(ErrorKind::InvalidInput, "invalid_value", &message, "see the documentation of the method"))
+        to_py_err(
+            py,
+            &misuse(ErrorKind::InvalidInput, "invalid_value", &message, "see the documentation of the method"),
+        )
     })
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use agnes_core::connector::{Progress, ProgressEvent};
 use agnes_core::error::ErrorKind;
 use agnes_core::local::{
-    Backup, Caller, CatalogManifest, CatalogTables, CollectGarbage, Doctor, Door, ListAudit, Rebuild, RunSync, Runs, Verb,
+    Backup, Caller, CatalogManifest, CatalogTables, CollectGarbage, Doctor, Door, ListAudit, Rebuild, RunSync, Runs,
+    Verb,
 };
 use agnes_core::query::Query;
 use agnes_core::rbac::ClientKind;
@@ -94,7 +95,8 @@ impl Database {
     /// Opens a data folder; makes it when missing.
     #[staticmethod]
     fn _open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let root = std::path::absolute(&path).map_err(|e| agnes_core::Error::io("find the data folder", e)).or_raise(py)?;
+        let root =
+            std::path::absolute(&path).map_err(|e| agnes_core::Error::io("find the data folder", e)).or_raise(py)?;
         let folder = root.clone();
         let door = wait(py, async {
             Door::open(move || {
@@ -206,7 +208,8 @@ impl Database {
 
     /// Copies state and data into a new folder.
     fn backup(&self, py: Python<'_>, target: PathBuf) -> PyResult<Py<PyAny>> {
-        let target = std::path::absolute(&target).map_err(|e| agnes_core::Error::io("find the folder", e)).or_raise(py)?;
+        let target =
+            std::path::absolute(&target).map_err(|e| agnes_core::Error::io("find the folder", e)).or_raise(py)?;
         self.handle.ask(py, Backup { target })
     }
 
@@ -242,7 +245,12 @@ impl Database {
         let mut handle = self.handle.acting_as(as_user);
         if let Some(seconds) = timeout {
             let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| {
-                misuse(ErrorKind::InvalidInput, "invalid_value", "`timeout` is not a number of seconds", "give it as 30 or 0.5")
+                misuse(
+                    ErrorKind::InvalidInput,
+                    "invalid_value",
+                    "`timeout` is not a number of seconds",
+                    "give it as 30 or 0.5",
+                )
             });
             handle.caller.timeout = Some(timeout.or_raise(py)?);
         }
@@ -258,7 +266,11 @@ impl Database {
 
     /// `query` for asyncio: the event loop goes on while the engine works.
     #[pyo3(signature = (*args, **kwargs))]
-    fn aquery(slf: &Bound<'_, Self>, args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Py<PyAny>> {
+    fn aquery(
+        slf: &Bound<'_, Self>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
         in_thread(slf, "query", args, kwargs)
     }
 

@@ -4,7 +4,9 @@ use agnes_core::error::ErrorKind;
 use agnes_core::query::{Params, Value};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDate, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTime, PyTuple};
+use pyo3::types::{
+    PyBool, PyBytes, PyDate, PyDateTime, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTime, PyTuple,
+};
 
 use crate::errors::{misuse, to_py_err};
 
@@ -66,7 +68,12 @@ fn value(given: &Bound<'_, PyAny>) -> PyResult<Value> {
         Ok(Value::Text(given.str()?.to_string()))
     } else {
         let message = format!("a `{}` cannot be a parameter", given.get_type().name()?);
-        let error = misuse(ErrorKind::InvalidInput, "invalid_value", &message, "pass a number, text, date, time, bytes or a list");
+        let error = misuse(
+            ErrorKind::InvalidInput,
+            "invalid_value",
+            &message,
+            "pass a number, text, date, time, bytes or a list",
+        );
         Err(to_py_err(py, &error))
     }
 }

@@ -25,7 +25,9 @@ pub(crate) fn eleven(rows: u64) -> String {
 /// A raw DuckDB with the engine's own settings for queries: 2 threads, 2 GiB.
 pub(crate) fn raw() -> duckdb::Result<Connection> {
     let conn = Connection::open_in_memory()?;
-    conn.execute_batch("SET threads=2; SET memory_limit='2GiB'; SET preserve_insertion_order=false; SET TimeZone='UTC';")?;
+    conn.execute_batch(
+        "SET threads=2; SET memory_limit='2GiB'; SET preserve_insertion_order=false; SET TimeZone='UTC';",
+    )?;
     Ok(conn)
 }
 
@@ -40,7 +42,12 @@ pub(crate) async fn engine(root: &Path) -> agnes_core::Result<Engine> {
 }
 
 /// Writes the extract of a foreign producer: `tables` tables `<source>_t<n>` made by `select`.
-pub(crate) fn foreign_extract(root: &Path, source: &str, tables: usize, select: &str) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn foreign_extract(
+    root: &Path,
+    source: &str,
+    tables: usize,
+    select: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
     let folder = root.join("extracts").join(source);
     std::fs::create_dir_all(folder.join("data"))?;
     drop(std::fs::remove_file(folder.join("extract.duckdb")));

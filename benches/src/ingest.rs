@@ -46,7 +46,9 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
         let target = folder.path().join("raw.parquet").to_string_lossy().replace('\'', "''");
         let conn = raw()?;
         theirs.push(time(|| {
-            conn.execute_batch(&format!("COPY (FROM read_csv('{quoted}')) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"))
+            conn.execute_batch(&format!(
+                "COPY (FROM read_csv('{quoted}')) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+            ))
         })?);
     }
     Ok(vec![ratio("CSV to published generation", median(ours), median(theirs), "1.25 x", 1.25)])

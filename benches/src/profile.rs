@@ -20,7 +20,11 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
         engine.catalog().refresh_profile(&owner(), "shop_t0").await?;
         ours.push(started.elapsed());
         let started = Instant::now();
-        let columns: usize = conn.prepare(&format!("SUMMARIZE FROM read_parquet('{file}')"))?.query_arrow([])?.map(|b| b.num_rows()).sum();
+        let columns: usize = conn
+            .prepare(&format!("SUMMARIZE FROM read_parquet('{file}')"))?
+            .query_arrow([])?
+            .map(|b| b.num_rows())
+            .sum();
         theirs.push(started.elapsed());
         if columns != 12 {
             return Err(format!("SUMMARIZE saw {columns} columns").into());
@@ -32,6 +36,11 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
     engine.close().await?;
     Ok(vec![
         ratio("profile of 5 M x 11", median(ours), median(theirs), "1.2 x SUMMARIZE", 1.2),
-        absolute("profile when the content did not change", median(again), "0 (under 20 ms)", Duration::from_millis(20)),
+        absolute(
+            "profile when the content did not change",
+            median(again),
+            "0 (under 20 ms)",
+            Duration::from_millis(20),
+        ),
     ])
 }

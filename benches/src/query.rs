@@ -11,7 +11,8 @@ use crate::data::{eleven, engine, foreign_extract, owner, raw};
 use crate::measure::{Row, absolute, median, show};
 use crate::{Outcome, Scale};
 
-const SQL: &str = "SELECT city, count(*) AS n, sum(amount) AS total FROM shop_t0 WHERE active GROUP BY city ORDER BY n DESC LIMIT 10";
+const SQL: &str =
+    "SELECT city, count(*) AS n, sum(amount) AS total FROM shop_t0 WHERE active GROUP BY city ORDER BY n DESC LIMIT 10";
 
 pub(crate) async fn drain(engine: &Engine, ctx: &CallContext, sql: &str) -> agnes_core::Result<u64> {
     let mut result = engine.query(ctx, Query::new(sql)).await?;

@@ -148,7 +148,8 @@ fn check_homes(name: &str, homes: &[&str]) {
 
 #[test]
 fn adapters_hold_no_sql() {
-    let starts = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "ATTACH ", "CREATE TABLE", "CREATE VIEW", "COPY ", "PRAGMA "];
+    let starts =
+        ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "ATTACH ", "CREATE TABLE", "CREATE VIEW", "COPY ", "PRAGMA "];
     let found: Vec<String> = sources()
         .iter()
         .filter(|(file, _)| {
@@ -165,8 +166,11 @@ fn adapters_hold_no_sql() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent: Vec<String> =
-        sources().into_iter().filter(|(_, text)| !text.starts_with("//! ") && !text.starts_with("#![doc = include_str!(")).map(|(file, _)| file).collect();
+    let silent: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! ") && !text.starts_with("#![doc = include_str!("))
+        .map(|(file, _)| file)
+        .collect();
     assert!(silent.is_empty(), "the first line must be a `//!` comment: {silent:#?}");
 }
 

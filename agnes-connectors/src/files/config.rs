@@ -14,9 +14,26 @@ use super::infer::types;
 
 /// Keys of one table; at the top level they are the defaults of all tables.
 const TABLE_KEYS: [&str; 20] = [
-    "files", "format", "delimiter", "header", "skip", "encoding", "decimal", "thousands", "quote", "escape",
-    "null_values", "date_format", "timestamp_format", "columns", "sheet", "partition_by", "strategy", "primary_key",
-    "description", "max_rejected",
+    "files",
+    "format",
+    "delimiter",
+    "header",
+    "skip",
+    "encoding",
+    "decimal",
+    "thousands",
+    "quote",
+    "escape",
+    "null_values",
+    "date_format",
+    "timestamp_format",
+    "columns",
+    "sheet",
+    "partition_by",
+    "strategy",
+    "primary_key",
+    "description",
+    "max_rejected",
 ];
 /// Keys of the source alone.
 const SOURCE_KEYS: [&str; 4] = ["path", "tables", "combine", "follow_symlinks"];
@@ -157,7 +174,9 @@ impl FilesConfig {
                 let options = as_object(&key, options)?;
                 check_keys(&format!("{key}."), options, TABLE_KEYS)?;
                 if present(options, "files").is_none() {
-                    return Err(FilesError::invalid(format!("{key}.files"), "say which files the table is made of").into());
+                    return Err(
+                        FilesError::invalid(format!("{key}.files"), "say which files the table is made of").into()
+                    );
                 }
                 if tables.insert(name.to_lowercase(), without_nulls(options)).is_some() {
                     return Err(FilesError::invalid(key, "two tables have this name").into());
@@ -279,7 +298,9 @@ impl TableOptions {
             return invalid("files", "the list is empty");
         }
         for pattern in self.files.iter().flat_map(OneOrMany::as_slice) {
-            let outside = Path::new(pattern).components().any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
+            let outside = Path::new(pattern)
+                .components()
+                .any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
             if pattern.is_empty() || outside {
                 return invalid("files", "use names or globs inside `path`, without `..`");
             }
@@ -311,7 +332,11 @@ fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, FilesErr
     }
 }
 
-fn check_keys(prefix: &str, object: &Map<String, Value>, known: impl IntoIterator<Item = &'static str>) -> Result<(), FilesError> {
+fn check_keys(
+    prefix: &str,
+    object: &Map<String, Value>,
+    known: impl IntoIterator<Item = &'static str>,
+) -> Result<(), FilesError> {
     let known: Vec<_> = known.into_iter().collect();
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),

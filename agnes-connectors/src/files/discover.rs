@@ -56,7 +56,9 @@ pub(crate) fn discover(source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
     let mut folders: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
     for file in known {
         match file.rel.split_once('/') {
-            Some((folder, _)) if config.combine.is_none() => folders.entry(folder.to_owned()).or_default().push(file.clone()),
+            Some((folder, _)) if config.combine.is_none() => {
+                folders.entry(folder.to_owned()).or_default().push(file.clone())
+            }
             _ => found.single(file, &defaults),
         }
     }
@@ -92,7 +94,8 @@ fn patterns_of(folder: &str, files: &[FileEntry]) -> Vec<String> {
     let folder = globset::escape(folder);
     let mut patterns: Vec<String> = usual.iter().map(|ending| format!("{folder}/**/*.{ending}")).collect();
     for file in files {
-        let covered = patterns.iter().filter_map(|pattern| listing::glob(pattern).ok()).any(|glob| glob.is_match(&file.rel));
+        let covered =
+            patterns.iter().filter_map(|pattern| listing::glob(pattern).ok()).any(|glob| glob.is_match(&file.rel));
         if !covered {
             patterns.push(globset::escape(&file.rel));
         }
@@ -112,7 +115,8 @@ fn alike(source: &SourceContext, files: &[FileEntry], format: Option<Format>, op
     let step = files.len().div_ceil(COMPARED);
     for (index, file) in files.iter().enumerate().step_by(step) {
         source.cancel.check()?;
-        if format == Format::Xlsx && options.sheet.is_none() && xlsx::sheets(file).is_ok_and(|sheets| sheets.len() > 1) {
+        if format == Format::Xlsx && options.sheet.is_none() && xlsx::sheets(file).is_ok_and(|sheets| sheets.len() > 1)
+        {
             return Ok(false);
         }
         // A file that cannot be read now says nothing about the others.
@@ -142,7 +146,8 @@ impl Found {
         let wish = stem(&file.rel);
         let is_workbook = options.format.or_else(|| Format::of(&file.rel)) == Some(Format::Xlsx);
         // A workbook that cannot be opened becomes a table whose sync says why.
-        let sheets = if is_workbook && options.sheet.is_none() { xlsx::sheets(file).unwrap_or_default() } else { Vec::new() };
+        let sheets =
+            if is_workbook && options.sheet.is_none() { xlsx::sheets(file).unwrap_or_default() } else { Vec::new() };
         if sheets.len() < 2 {
             self.add(&wish, file.rel.clone(), options, std::slice::from_ref(file), false, json!({ "files": file.rel }));
             return;
@@ -154,7 +159,15 @@ impl Found {
         }
     }
 
-    fn add(&mut self, wish: &str, shown: String, options: &TableOptions, files: &[FileEntry], many: bool, own: serde_json::Value) {
+    fn add(
+        &mut self,
+        wish: &str,
+        shown: String,
+        options: &TableOptions,
+        files: &[FileEntry],
+        many: bool,
+        own: serde_json::Value,
+    ) {
         let slug = names::table(wish);
         let name = names::free(&slug, &mut self.taken);
         let note = (name != slug).then(|| format!(" (named `{name}`: `{slug}` is taken)"));
@@ -165,7 +178,14 @@ impl Found {
     }
 }
 
-fn table(name: TableName, shown: String, options: &TableOptions, files: &[FileEntry], many: bool, note: Option<String>) -> DiscoveredTable {
+fn table(
+    name: TableName,
+    shown: String,
+    options: &TableOptions,
+    files: &[FileEntry],
+    many: bool,
+    note: Option<String>,
+) -> DiscoveredTable {
     let strategy = match (options.strategy, &options.partition_by) {
         (Some(strategy), _) => strategy,
         (None, Some(_)) => SyncStrategy::Partitioned,
@@ -189,7 +209,13 @@ fn table(name: TableName, shown: String, options: &TableOptions, files: &[FileEn
 fn stem(rel: &str) -> String {
     let (folder, name) = rel.rsplit_once('/').map_or(("", rel), |(folder, name)| (folder, name));
     let lower = name.to_ascii_lowercase();
-    let plain = if lower.ends_with(".gz") { &name[..name.len() - 3] } else if lower.ends_with(".zst") { &name[..name.len() - 4] } else { name };
+    let plain = if lower.ends_with(".gz") {
+        &name[..name.len() - 3]
+    } else if lower.ends_with(".zst") {
+        &name[..name.len() - 4]
+    } else {
+        name
+    };
     let plain = plain.rsplit_once('.').map_or(plain, |(stem, _)| stem);
     if folder.is_empty() { plain.to_owned() } else { format!("{folder}_{plain}") }
 }

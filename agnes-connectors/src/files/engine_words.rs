@@ -30,7 +30,8 @@ fn about(words: &str, entry: &FileEntry, path: &Path) -> FilesError {
     let first = shown.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it cannot be read");
     let first = first.split_once("Error: ").map_or(first, |(_, rest)| rest);
     // Whatever path is left is not for users.
-    let reason: Vec<_> = first.split(' ').filter(|word| !word.trim_start_matches(['"', '\'']).starts_with('/')).collect();
+    let reason: Vec<_> =
+        first.split(' ').filter(|word| !word.trim_start_matches(['"', '\'']).starts_with('/')).collect();
     FilesError::damaged(&entry.rel, printable(reason.join(" ").trim_end_matches('.'), 300))
 }
 

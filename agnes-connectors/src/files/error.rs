@@ -32,7 +32,9 @@ pub enum FilesError {
     NoSheet { file: String, sheet: String, known: String },
     #[error("there is no column `{column}` to partition by")]
     NoPartitionColumn { column: String, suggestion: Option<String> },
-    #[error("{rejected} of {total} rows were rejected, more than `max_rejected` allows; the first: line {line}: {reason}")]
+    #[error(
+        "{rejected} of {total} rows were rejected, more than `max_rejected` allows; the first: line {line}: {reason}"
+    )]
     TooManyRejected { rejected: u64, total: u64, line: String, reason: String },
 }
 

@@ -38,7 +38,11 @@ enum Layout {
 }
 
 /// Reads one table into `writer`.
-pub(crate) fn extract(source: &SourceContext, request: &ExtractRequest, mut writer: TableWriter) -> Result<(TableWriter, ExtractReport)> {
+pub(crate) fn extract(
+    source: &SourceContext,
+    request: &ExtractRequest,
+    mut writer: TableWriter,
+) -> Result<(TableWriter, ExtractReport)> {
     let config = FilesConfig::parse(&source.config)?;
     let options = config.options_of(request.name.as_str(), request.table.options.as_ref())?;
     let mut twice = false;
@@ -91,7 +95,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn plan(source: &'a SourceContext, request: &'a ExtractRequest, config: &FilesConfig, options: &'a TableOptions) -> Result<Self> {
+    fn plan(
+        source: &'a SourceContext,
+        request: &'a ExtractRequest,
+        config: &FilesConfig,
+        options: &'a TableOptions,
+    ) -> Result<Self> {
         let patterns: Vec<String> = match (&options.files, &request.table.source_table) {
             (Some(files), _) => files.as_slice().to_vec(),
             (None, Some(name)) => vec![name.clone()],
@@ -154,7 +163,10 @@ impl<'a> Run<'a> {
         if let (Some(last), Layout::ByFile) = (&self.last, &self.layout) {
             let published = writer.published_parts()?;
             let lost = |entry: &FileEntry| {
-                last.files.get(&entry.rel).and_then(|seen| seen.part.as_ref()).is_some_and(|part| !published.contains(part))
+                last.files
+                    .get(&entry.rel)
+                    .and_then(|seen| seen.part.as_ref())
+                    .is_some_and(|part| !published.contains(part))
             };
             let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().partition(lost);
             self.kept = kept;
@@ -190,7 +202,10 @@ impl<'a> Run<'a> {
                 Written::Widen(columns) => {
                     for (column, rows) in columns {
                         if schema.widen(&column) {
-                            self.notes.push(format!("column `{}` is text: {rows} rows do not fit the type found first", printable(&column, 60)));
+                            self.notes.push(format!(
+                                "column `{}` is text: {rows} rows do not fit the type found first",
+                                printable(&column, 60)
+                            ));
                         }
                     }
                     if !self.kept.is_empty() {
@@ -237,7 +252,12 @@ impl<'a> Run<'a> {
     }
 
     /// No file has any row: no rows under the columns of last time, when there was one.
-    fn nothing(&mut self, db: &ScratchDb, writer: &mut TableWriter, before: &[(String, String)]) -> Result<ExtractReport> {
+    fn nothing(
+        &mut self,
+        db: &ScratchDb,
+        writer: &mut TableWriter,
+        before: &[(String, String)],
+    ) -> Result<ExtractReport> {
         let Some(file) = self.read.first() else {
             return Err(FilesError::NoFiles { pattern: "*".to_owned() }.into());
         };
@@ -283,7 +303,9 @@ impl<'a> Run<'a> {
             for index in unit {
                 let file = &mut self.read[*index];
                 bytes += file.entry.signature.size;
-                if let (Some(ready), Some(Inspected { reader: Reader::Csv { ready: None, .. }, .. })) = (file.ready.take(), &file.found) {
+                if let (Some(ready), Some(Inspected { reader: Reader::Csv { ready: None, .. }, .. })) =
+                    (file.ready.take(), &file.found)
+                {
                     let _ = std::fs::remove_file(ready);
                 }
             }
@@ -400,7 +422,9 @@ impl<'a> Run<'a> {
         let mut again = false;
         for index in unit {
             let file = &mut self.read[*index];
-            let Some(Inspected { reader: Reader::Structured { path, lines: true, .. }, .. }) = &file.found else { continue };
+            let Some(Inspected { reader: Reader::Structured { path, lines: true, .. }, .. }) = &file.found else {
+                continue;
+            };
             if let Some(found) = formats::json::repair(db, &file.entry, path, *index, &self.source.cancel)? {
                 file.found = Some(found);
                 again = true;
@@ -441,7 +465,14 @@ impl<'a> Run<'a> {
 
     /// Adds the rejected rows of a unit to the table of rejected rows, and names columns
     /// whose inferred type too many rows do not fit.
-    fn collect(&mut self, db: &ScratchDb, schema: &Schema, unit: &[usize], rows: u64, widen: &mut BTreeMap<String, u64>) -> Result<()> {
+    fn collect(
+        &mut self,
+        db: &ScratchDb,
+        schema: &Schema,
+        unit: &[usize],
+        rows: u64,
+        widen: &mut BTreeMap<String, u64>,
+    ) -> Result<()> {
         for index in unit {
             let file = &self.read[*index];
             let Some(found) = &file.found else { continue };
@@ -517,7 +548,8 @@ impl<'a> Run<'a> {
             }
         }
         for file in &self.read {
-            let part = (self.layout == Layout::ByFile && file.found.is_some()).then(|| cursor::part_key(&file.entry.rel));
+            let part =
+                (self.layout == Layout::ByFile && file.found.is_some()).then(|| cursor::part_key(&file.entry.rel));
             let rejected = rejects::count(db, Some(&file.entry.rel))?;
             files.insert(file.entry.rel.clone(), SeenFile { signature: file.entry.signature, part, rejected });
         }
@@ -546,7 +578,12 @@ enum Written {
 fn wanted<'a>(found: &'a Inspected, schema: &'a Schema) -> Vec<Wanted<'a>> {
     let columns = found.columns.iter().filter_map(|column| Some((column, schema.get(&column.name)?)));
     columns
-        .map(|(column, table)| Wanted { column, name: &table.name, data_type: table.data_type(), declared: table.declared })
+        .map(|(column, table)| Wanted {
+            column,
+            name: &table.name,
+            data_type: table.data_type(),
+            declared: table.declared,
+        })
         .collect()
 }
 
@@ -567,8 +604,10 @@ fn make_ready(
     let target = db.folder().join(name);
     let replaced = transport.unpack(entry, &target, &source.cancel)?;
     if replaced > 0 {
-        notes.push(format!("`{}`: {replaced} characters could not be decoded and were replaced", printable(&entry.rel, 80)));
+        notes.push(format!(
+            "`{}`: {replaced} characters could not be decoded and were replaced",
+            printable(&entry.rel, 80)
+        ));
     }
     Ok(target)
 }
-

@@ -91,7 +91,8 @@ pub(crate) fn list(config: &FilesConfig) -> Result<Listing> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                let name = error.path().and_then(|path| path.strip_prefix(&root).ok()).map(relative).unwrap_or_default();
+                let name =
+                    error.path().and_then(|path| path.strip_prefix(&root).ok()).map(relative).unwrap_or_default();
                 let reason = error.io_error().map_or("it leads back to itself", io_reason);
                 if matcher.as_ref().is_none_or(|matcher| matcher.is_match(&name)) {
                     notes.push(format!("`{}` was left out: {reason}", printable(&name, 120)));

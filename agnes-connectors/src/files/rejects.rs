@@ -50,7 +50,8 @@ pub(crate) fn look(db: &ScratchDb, path: &Path) -> Result<Rejected> {
     let errors = of_file(path);
     let mut found = Rejected::default();
     // The reader makes its tables with the first rejected row or scan.
-    let known = db.rows(&format!("SELECT count(*) FROM duckdb_tables() WHERE table_name IN ('{REJECTS}', '{SCANS}')"))?;
+    let known =
+        db.rows(&format!("SELECT count(*) FROM duckdb_tables() WHERE table_name IN ('{REJECTS}', '{SCANS}')"))?;
     if known != [[Some("2".to_owned())]] {
         return Ok(found);
     }
@@ -63,8 +64,10 @@ pub(crate) fn look(db: &ScratchDb, path: &Path) -> Result<Rejected> {
         found.too_long = number(long) > 0;
     }
     if found.rows > 0 {
-        let by_column = db.rows(&format!("SELECT column_name, count(*) FROM {errors} WHERE error_type = 'CAST' GROUP BY ALL"))?;
-        found.by_column = by_column.iter().filter_map(|row| Some((row.first()?.clone()?, number(row.get(1)?)))).collect();
+        let by_column =
+            db.rows(&format!("SELECT column_name, count(*) FROM {errors} WHERE error_type = 'CAST' GROUP BY ALL"))?;
+        found.by_column =
+            by_column.iter().filter_map(|row| Some((row.first()?.clone()?, number(row.get(1)?)))).collect();
         let unclosed = db.rows(&format!(
             "SELECT DISTINCT line_byte_position - 1 FROM {errors} WHERE error_type = 'UNQUOTED VALUE' AND contains(csv_line, chr(10)) ORDER BY 1"
         ))?;
@@ -117,7 +120,12 @@ pub(crate) fn add(db: &ScratchDb, file: &str, rows: &[(u64, String, String)]) ->
         let values: Vec<_> = chunk
             .iter()
             .map(|(line, reason, raw)| {
-                format!("({}, {line}, NULL, {}, {})", quote_literal(file), quote_literal(reason), quote_literal(&raw.replace('\0', "\u{fffd}")))
+                format!(
+                    "({}, {line}, NULL, {}, {})",
+                    quote_literal(file),
+                    quote_literal(reason),
+                    quote_literal(&raw.replace('\0', "\u{fffd}"))
+                )
             })
             .collect();
         db.execute(&format!("INSERT INTO agnes_rejected VALUES {}", values.join(", ")))?;

@@ -118,7 +118,8 @@ impl Schema {
     pub(crate) fn changed(&self, before: &[(String, String)]) -> Vec<String> {
         let changed = before.iter().filter_map(|(name, old)| {
             let now = self.get(name)?;
-            (now.data_type() != old).then(|| format!("column `{}` is {} now, was {old}", printable(name, 60), now.data_type()))
+            (now.data_type() != old)
+                .then(|| format!("column `{}` is {} now, was {old}", printable(name, 60), now.data_type()))
         });
         changed.collect()
     }
@@ -127,11 +128,15 @@ impl Schema {
     pub(crate) fn missing(&self, options: &TableOptions, files: &[&[FileColumn]]) -> Vec<String> {
         let has = |wanted: &str| {
             self.get(wanted).is_some()
-                || files.iter().flat_map(|columns| columns.iter()).any(|column| column.source.trim().eq_ignore_ascii_case(wanted))
+                || files
+                    .iter()
+                    .flat_map(|columns| columns.iter())
+                    .any(|column| column.source.trim().eq_ignore_ascii_case(wanted))
         };
         let names: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let missing = options.columns.keys().filter(|name| !has(name)).map(|name| {
-            let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean `{}`?", printable(near, 60)));
+            let near =
+                nearest(name, names.iter().copied()).map(|near| format!("; did you mean `{}`?", printable(near, 60)));
             format!("`columns` names `{}`, which no file has{}", printable(name, 60), near.unwrap_or_default())
         });
         missing.collect()

@@ -86,7 +86,13 @@ impl Transport {
         };
         Ok(match self.encoding {
             None => bytes,
-            Some(encoding) => Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).strip_bom(true).build(bytes)),
+            Some(encoding) => Box::new(
+                DecodeReaderBytesBuilder::new()
+                    .encoding(Some(encoding))
+                    .bom_override(true)
+                    .strip_bom(true)
+                    .build(bytes),
+            ),
         })
     }
 
@@ -131,7 +137,9 @@ pub(crate) fn read_error(entry: &FileEntry, cause: &std::io::Error) -> FilesErro
     use std::io::ErrorKind as K;
     match cause.kind() {
         K::UnexpectedEof => FilesError::damaged(&entry.rel, "its compressed content is cut off"),
-        K::InvalidInput | K::InvalidData | K::Other => FilesError::damaged(&entry.rel, "its compressed content is damaged"),
+        K::InvalidInput | K::InvalidData | K::Other => {
+            FilesError::damaged(&entry.rel, "its compressed content is damaged")
+        }
         _ => FilesError::io(&entry.rel, cause),
     }
 }

@@ -20,7 +20,11 @@ impl Folder {
     }
 
     fn put(&self, name: &str, text: &str) {
-        let path: PathBuf = if self.many { self.root.path().join("sales").join(format!("{name}.csv")) } else { self.root.path().join("sales.csv") };
+        let path: PathBuf = if self.many {
+            self.root.path().join("sales").join(format!("{name}.csv"))
+        } else {
+            self.root.path().join("sales.csv")
+        };
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }

@@ -7,7 +7,10 @@ use crate::support::Bench;
 
 #[tokio::test]
 async fn types_are_found_and_names_kept() {
-    let bench = Bench::with("a.csv", "id,náme of x,amount,day,ok,code\n1,a,1.5,2024-01-31,true,007\n2,b,2,2024-02-29,false,010\n");
+    let bench = Bench::with(
+        "a.csv",
+        "id,náme of x,amount,day,ok,code\n1,a,1.5,2024-01-31,true,007\n2,b,2,2024-02-29,false,010\n",
+    );
     let report = bench.read("a.csv", json!({})).await.unwrap();
     assert_eq!(report.rejected_rows, 0);
     assert_eq!(
@@ -38,7 +41,9 @@ async fn a_value_that_does_not_fit_in_the_sample_makes_the_column_text() {
 #[tokio::test]
 async fn a_late_misfit_is_put_aside_and_many_widen_the_column() {
     let rows = |bad: std::ops::Range<u32>| {
-        (0..60_000).fold("id,n\n".to_owned(), |text, i| if bad.contains(&i) { text + &format!("{i},x\n") } else { text + &format!("{i},{i}\n") })
+        (0..60_000).fold("id,n\n".to_owned(), |text, i| {
+            if bad.contains(&i) { text + &format!("{i},x\n") } else { text + &format!("{i},{i}\n") }
+        })
     };
     let bench = Bench::with("a.csv", rows(50_000..50_001));
     let report = bench.read("a.csv", json!({})).await.unwrap();
@@ -91,7 +96,11 @@ async fn encodings_and_marks() {
         (Some("windows-1250"), b"id,n\n1,\xe8au\n".to_vec()),
         (Some("latin1"), b"id,n\n1,\xe8au\n".to_vec()),
         (None, "\u{feff}id,n\n1,čau\n".as_bytes().to_vec()),
-        (None, [&[0xff, 0xfe][..], &"id,n\n1,čau\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()].concat()),
+        (
+            None,
+            [&[0xff, 0xfe][..], &"id,n\n1,čau\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()]
+                .concat(),
+        ),
         (None, "id,n\n1,xyz\n".encode_utf16().flat_map(u16::to_be_bytes).collect()),
     ] {
         let bench = Bench::with("a.csv", bytes);

@@ -87,13 +87,20 @@ async fn names_that_differ_in_case_and_big_numbers() {
     assert_eq!(bench.rows(), ["1|2|3"]);
     let bench = Bench::with("a.json", r#"[{"n":18446744073709551616}]"#);
     bench.read("a.json", json!({})).await.unwrap();
-    assert!(["18446744073709551616", "1.8446744073709552e+19"].contains(&bench.rows()[0].as_str()), "{:?}", bench.rows());
+    assert!(
+        ["18446744073709551616", "1.8446744073709552e+19"].contains(&bench.rows()[0].as_str()),
+        "{:?}",
+        bench.rows()
+    );
 }
 
 #[tokio::test]
 async fn parquet_whole_damaged_and_drifting() {
     let bench = Bench::new();
-    bench.put_parquet("p/a.parquet", "SELECT 1 AS id, 'x' AS n, [1,2] AS l, 170141183460469231731687303715884105727::HUGEINT AS h");
+    bench.put_parquet(
+        "p/a.parquet",
+        "SELECT 1 AS id, 'x' AS n, [1,2] AS l, 170141183460469231731687303715884105727::HUGEINT AS h",
+    );
     bench.put_parquet("p/b.parquet", "SELECT 2::BIGINT AS id, 5 AS n, NULL::INTEGER[] AS l, DATE '2024-01-01' AS d");
     bench.read("p/*", json!({})).await.unwrap();
     assert_eq!(bench.query("t", "id, n, l, d"), ["1|x|[1, 2]|-", "2|5|-|2024-01-01"]);

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agnes_core::connector::{Cancel, Connector, DiscoveredTable, ExtractReport, ExtractRequest, Progress, SourceContext};
+use agnes_core::connector::{
+    Cancel, Connector, DiscoveredTable, ExtractReport, ExtractRequest, Progress, SourceContext,
+};
 use agnes_core::duck::{ScratchDb, ScratchLimits};
 use agnes_core::error::Result;
 use agnes_core::extract::{TableChange, TableWriter, publish, table_files};
@@ -75,7 +77,12 @@ impl Bench {
         self.run_told(request, settings, Progress::default()).await
     }
 
-    pub(crate) async fn run_told(&self, request: &ExtractRequest, settings: &Value, progress: Progress) -> Result<ExtractReport> {
+    pub(crate) async fn run_told(
+        &self,
+        request: &ExtractRequest,
+        settings: &Value,
+        progress: Progress,
+    ) -> Result<ExtractReport> {
         let connector = agnes_connectors::builtin().get("files").unwrap();
         let source = SourceContext { progress, ..self.source(settings) };
         let writer = TableWriter::new(&self.extract_folder(), request.name.clone());
@@ -87,7 +94,11 @@ impl Bench {
                 return Err(error);
             }
         }
-        assert_eq!(std::fs::read_dir(self.root.path().join("tmp")).map_or(0, Iterator::count), 0, "scratch is left behind");
+        assert_eq!(
+            std::fs::read_dir(self.root.path().join("tmp")).map_or(0, Iterator::count),
+            0,
+            "scratch is left behind"
+        );
         Ok(report)
     }
 
@@ -114,7 +125,9 @@ impl Bench {
         let sql = what.replacen("{t}", &relation, 1);
         let sql = if sql == what { format!("SELECT {what} FROM {relation} ORDER BY ALL") } else { sql };
         let rows = db.rows(&sql).unwrap_or_else(|e| panic!("{}", e.words()));
-        rows.into_iter().map(|row| row.into_iter().map(|c| c.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|")).collect()
+        rows.into_iter()
+            .map(|row| row.into_iter().map(|c| c.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|"))
+            .collect()
     }
 
     /// Rows of the table `t`.
@@ -135,4 +148,3 @@ impl Bench {
         self.query("t_rejected", "file, line, \"column\"")
     }
 }
-

@@ -17,7 +17,12 @@ fn orders() -> Result<Vec<u8>, XlsxError> {
         sheet.write(row, 0, row)?;
         sheet.write(row, 1, format!("na\"me, {row}"))?;
         sheet.write_with_format(row, 2, &ExcelDateTime::from_ymd(2024, 1, row as u8)?, &day)?;
-        sheet.write_with_format(row, 3, &ExcelDateTime::from_ymd(2024, 1, row as u8)?.and_hms(12, 30, 5.0)?, &moment)?;
+        sheet.write_with_format(
+            row,
+            3,
+            &ExcelDateTime::from_ymd(2024, 1, row as u8)?.and_hms(12, 30, 5.0)?,
+            &moment,
+        )?;
         sheet.write(row, 4, f64::from(row) + 0.25)?;
         sheet.write_formula(row, 6, Formula::new("=1+1").set_result("2"))?;
         sheet.write(row, 7, row == 1)?;
@@ -36,7 +41,17 @@ async fn values_keep_their_types() {
     let report = bench.read("a.xlsx", json!({})).await.unwrap();
     assert_eq!(
         bench.columns(),
-        ["id VARCHAR", "name VARCHAR", "day DATE", "at TIMESTAMP", "price DOUBLE", "mixed VARCHAR", "sum BIGINT", "ok BOOLEAN", "err VARCHAR"]
+        [
+            "id VARCHAR",
+            "name VARCHAR",
+            "day DATE",
+            "at TIMESTAMP",
+            "price DOUBLE",
+            "mixed VARCHAR",
+            "sum BIGINT",
+            "ok BOOLEAN",
+            "err VARCHAR"
+        ]
     );
     assert_eq!(bench.rows()[0], "1|na\"me, 1|2024-01-01|2024-01-01 12:30:05|1.25|1|2|true|-");
     assert_eq!(bench.query("t", "id, name")[3], "merged|-");
@@ -69,7 +84,10 @@ async fn declared_types_put_misfits_aside_and_damage_is_told() {
     let bench = Bench::with("a.xlsx", orders().unwrap());
     let report = bench.read("a.xlsx", json!({"columns": {"id": "BIGINT"}})).await.unwrap();
     assert_eq!(bench.rejected(), ["a.xlsx|6|id"]);
-    assert_eq!((report.rejected_rows, bench.query("t", "id")), (1, vec!["1".to_owned(), "2".to_owned(), "3".to_owned()]));
+    assert_eq!(
+        (report.rejected_rows, bench.query("t", "id")),
+        (1, vec!["1".to_owned(), "2".to_owned(), "3".to_owned()])
+    );
     let whole = orders().unwrap();
     for damaged in [&whole[..whole.len() / 2], b"PK\x03\x04 nothing", b"a,b\n1,2\n"] {
         bench.put("a.xlsx", damaged);

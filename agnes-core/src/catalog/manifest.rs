@@ -73,7 +73,12 @@ pub struct ManifestPart {
 
 impl From<&Part> for ManifestPart {
     fn from(part: &Part) -> Self {
-        Self { path: part.path.clone(), hash: part.md5.clone(), sha256: part.sha256.clone(), size_bytes: part.size_bytes }
+        Self {
+            path: part.path.clone(),
+            hash: part.md5.clone(),
+            sha256: part.sha256.clone(),
+            size_bytes: part.size_bytes,
+        }
     }
 }
 
@@ -129,7 +134,11 @@ impl Catalog<'_> {
             }
         }
         let admin = view.is_admin(ctx);
-        self.engine.audit().event(ctx, "manifest.fetch").params(json!({"tables": tables.len(), "admin": admin})).later();
+        self.engine
+            .audit()
+            .event(ctx, "manifest.fetch")
+            .params(json!({"tables": tables.len(), "admin": admin}))
+            .later();
         Ok(Manifest {
             assets: BTreeMap::new(),
             server_time: now,

@@ -32,7 +32,12 @@ impl Catalog<'_> {
     /// `bad_sample_size` unless `n` is 1 to 100, `table_not_found`, `no_data`.
     pub async fn sample(&self, ctx: &CallContext, table: &str, n: usize) -> Result<Sample> {
         let done = self.sample_of(ctx, table, n).await;
-        self.engine.audit().event(ctx, "catalog.sample").resource(format!("table:{}", printable(table, 80))).outcome(&done).later();
+        self.engine
+            .audit()
+            .event(ctx, "catalog.sample")
+            .resource(format!("table:{}", printable(table, 80)))
+            .outcome(&done)
+            .later();
         done
     }
 

@@ -132,8 +132,15 @@ impl Catalog<'_> {
     /// `inactive_user`.
     pub async fn tables(&self, ctx: &CallContext) -> Result<Vec<CatalogTable>> {
         let view = self.view(ctx).await?;
-        let synced: HashMap<String, _> =
-            self.engine.store().sync().all().await?.into_iter().map(|s| (s.table_id.to_lowercase(), s.last_sync)).collect();
+        let synced: HashMap<String, _> = self
+            .engine
+            .store()
+            .sync()
+            .all()
+            .await?
+            .into_iter()
+            .map(|s| (s.table_id.to_lowercase(), s.last_sync))
+            .collect();
         let tables: Vec<CatalogTable> = view
             .all()
             .into_iter()
@@ -143,8 +150,12 @@ impl Catalog<'_> {
                 let size = local.map(|p| p.size_bytes);
                 CatalogTable {
                     name: found.name().to_owned(),
-                    description: row.and_then(|r| r.description.clone()).or(published.and_then(|p| p.description.clone())),
-                    source: published.map(|p| p.source.to_string()).or(row.and_then(|r| r.source_name().map(str::to_owned))),
+                    description: row
+                        .and_then(|r| r.description.clone())
+                        .or(published.and_then(|p| p.description.clone())),
+                    source: published
+                        .map(|p| p.source.to_string())
+                        .or(row.and_then(|r| r.source_name().map(str::to_owned))),
                     source_type: found.source_type(),
                     sync_strategy: row.map_or("full_refresh", |r| r.sync_strategy.as_str()).to_owned(),
                     query_mode: found.mode(),
@@ -171,7 +182,12 @@ impl Catalog<'_> {
     pub async fn schema(&self, ctx: &CallContext, table: &str) -> Result<TableSchema> {
         let view = self.view(ctx).await?;
         let done = self.schema_of(&view, table).await;
-        self.engine.audit().event(ctx, "catalog.schema").resource(format!("table:{}", printable(table, 80))).outcome(&done).later();
+        self.engine
+            .audit()
+            .event(ctx, "catalog.schema")
+            .resource(format!("table:{}", printable(table, 80)))
+            .outcome(&done)
+            .later();
         done
     }
 
@@ -269,7 +285,8 @@ impl Catalog<'_> {
         let Some(published) = found.published.filter(|p| p.remote.is_none()) else {
             return Err(self.no_data(&found).await);
         };
-        crate::profile::make(self.engine, published, found.row.map(Arc::as_ref), &crate::connector::Cancel::default()).await?;
+        crate::profile::make(self.engine, published, found.row.map(Arc::as_ref), &crate::connector::Cancel::default())
+            .await?;
         self.profile(ctx, table).await
     }
 }

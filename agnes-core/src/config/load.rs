@@ -125,9 +125,17 @@ fn merge(below: &mut Value, above: Value) {
 }
 
 /// Replaces `${VAR}` and `${VAR:-default}` in every text; `$${` stays as `${`.
-fn expand(value: &mut Value, file: &str, key: &str, options: &LoadOptions<'_>, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+fn expand(
+    value: &mut Value,
+    file: &str,
+    key: &str,
+    options: &LoadOptions<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
     match value {
-        Value::Object(map) => map.iter_mut().try_for_each(|(name, v)| expand(v, file, &join(key, name), options, warnings)),
+        Value::Object(map) => {
+            map.iter_mut().try_for_each(|(name, v)| expand(v, file, &join(key, name), options, warnings))
+        }
         Value::Array(items) => items.iter_mut().try_for_each(|v| expand(v, file, key, options, warnings)),
         Value::String(text) if text.contains("${") => {
             let mut out = String::with_capacity(text.len());
@@ -141,7 +149,9 @@ fn expand(value: &mut Value, file: &str, key: &str, options: &LoadOptions<'_>, w
                     continue;
                 }
                 out.push_str(before);
-                let end = from.find('}').ok_or_else(|| ConfigError::OpenVariable { file: file.to_owned(), key: key.to_owned() })?;
+                let end = from
+                    .find('}')
+                    .ok_or_else(|| ConfigError::OpenVariable { file: file.to_owned(), key: key.to_owned() })?;
                 let (name, default) = match from[2..end].split_once(":-") {
                     Some((name, default)) => (name, Some(default)),
                     None => (&from[2..end], None),
@@ -171,7 +181,13 @@ fn expand(value: &mut Value, file: &str, key: &str, options: &LoadOptions<'_>, w
     }
 }
 
-fn check_keys(value: &Value, file: &str, section: &str, lenient: bool, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+fn check_keys(
+    value: &Value,
+    file: &str,
+    section: &str,
+    lenient: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
     let Value::Object(map) = value else { return Ok(()) };
     for (name, below) in map {
         let key = join(section, name);
@@ -214,7 +230,11 @@ impl Values<'_> {
         number
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be finite and not negative; saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be finite and not negative; saturates"
+    )]
     fn whole(&mut self, key: &str) -> Option<u64> {
         self.number(key).map(|n| n as u64)
     }
@@ -283,7 +303,8 @@ impl Values<'_> {
         attach.database_hosts = self.list("remote_attach.database_hosts")?.unwrap_or_default();
         attach.sqlite_folders =
             self.list("remote_attach.sqlite_folders")?.unwrap_or_default().into_iter().map(PathBuf::from).collect();
-        attach.extension_folder = at(self.merged, "remote_attach.extension_folder").and_then(Value::as_str).map(PathBuf::from);
+        attach.extension_folder =
+            at(self.merged, "remote_attach.extension_folder").and_then(Value::as_str).map(PathBuf::from);
         attach.allow_install = at(self.merged, "remote_attach.allow_install").and_then(Value::as_bool).unwrap_or(false);
 
         self.seconds("sync.table_timeout_seconds", &mut config.sync.table_timeout);
@@ -357,14 +378,22 @@ mod tests {
 
     #[test]
     fn no_file_means_defaults() {
-        let loaded = Config::load(&LoadOptions { file: Some("/nowhere/instance.yaml".into()), overlay: None, env: &|_| None, lenient: false });
+        let loaded = Config::load(&LoadOptions {
+            file: Some("/nowhere/instance.yaml".into()),
+            overlay: None,
+            env: &|_| None,
+            lenient: false,
+        });
         assert_eq!(loaded.unwrap().config.query, Config::default().query);
     }
 
     #[test]
     fn values_variables_and_overlay() {
-        let file = format!("{HEAD}query: {{timeout_seconds: '${{SET}}', threads: '${{UNSET:-3}}'}}\nremote_attach: {{hosts: [a.example, b.example]}}\n");
-        let overlay = "query: {timeout_seconds: 7}\nremote_attach: {hosts: [c.example]}\ninstance: {subtitle: 'a $${literal}'}\n";
+        let file = format!(
+            "{HEAD}query: {{timeout_seconds: '${{SET}}', threads: '${{UNSET:-3}}'}}\nremote_attach: {{hosts: [a.example, b.example]}}\n"
+        );
+        let overlay =
+            "query: {timeout_seconds: 7}\nremote_attach: {hosts: [c.example]}\ninstance: {subtitle: 'a $${literal}'}\n";
         let config = load(&file, overlay, false).unwrap().config;
         assert_eq!((config.query.timeout.as_secs(), config.query.threads), (7, 3));
         assert_eq!(config.attach.hosts, ["c.example"]);
@@ -376,7 +405,10 @@ mod tests {
     fn errors_name_file_key_and_variable() {
         let (unset, words, hint) = code(&format!("{HEAD}jira: {{api_token: '${{JIRA_TOKEN}}'}}\n"));
         assert_eq!(unset, "config_unset_variable");
-        assert!(words.contains("instance.yaml") && words.contains("jira.api_token") && words.contains("JIRA_TOKEN"), "{words}");
+        assert!(
+            words.contains("instance.yaml") && words.contains("jira.api_token") && words.contains("JIRA_TOKEN"),
+            "{words}"
+        );
         assert!(hint.unwrap().contains(":-"));
         let (unknown, words, hint) = code(&format!("{HEAD}query: {{timeout_secs: 3}}\n"));
         assert_eq!(unknown, "config_unknown_key");
@@ -390,7 +422,10 @@ mod tests {
         assert_eq!(code(&format!("{HEAD}instance: {{name: '${{A'}}\n")).0, "config_not_yaml", "a key twice");
         let (missing, words, _) = code("instance: {name: Acme}\n");
         assert_eq!(missing, "config_missing_keys");
-        assert!(words.contains("auth.allowed_domain") && words.contains("server.host") && !words.contains("instance.name"), "{words}");
+        assert!(
+            words.contains("auth.allowed_domain") && words.contains("server.host") && !words.contains("instance.name"),
+            "{words}"
+        );
     }
 
     #[test]

@@ -106,7 +106,9 @@ fn family(data_type: &DataType) -> Family {
     match data_type {
         T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Null | T::Dictionary(..) => Family::Text,
         T::Boolean => Family::Truth,
-        T::Date32 | T::Date64 | T::Timestamp(..) | T::Time32(_) | T::Time64(_) | T::Interval(_) | T::Duration(_) => Family::Time,
+        T::Date32 | T::Date64 | T::Timestamp(..) | T::Time32(_) | T::Time64(_) | T::Interval(_) | T::Duration(_) => {
+            Family::Time
+        }
         T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => Family::Bytes,
         t if t.is_nested() => Family::Nested,
         _ => Family::Number,

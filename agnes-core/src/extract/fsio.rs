@@ -73,12 +73,16 @@ impl Staged {
 
     /// Puts its bytes on the disk, so that the rename cannot be there before them.
     pub(crate) fn sync(&self) -> Result<()> {
-        fault_point().and_then(|()| File::open(self.path())?.sync_all()).map_err(|e| Error::io("write a file to disk", e))
+        fault_point()
+            .and_then(|()| File::open(self.path())?.sync_all())
+            .map_err(|e| Error::io("write a file to disk", e))
     }
 
     /// Renames it to `target`. Sync it before, and the folder afterwards.
     pub(crate) fn publish(mut self, target: &Path) -> Result<()> {
-        fault_point().and_then(|()| std::fs::rename(self.path(), target)).map_err(|e| Error::io("publish a file", e))?;
+        fault_point()
+            .and_then(|()| std::fs::rename(self.path(), target))
+            .map_err(|e| Error::io("publish a file", e))?;
         self.path = None;
         Ok(())
     }

@@ -82,9 +82,8 @@ pub(crate) fn write_batches(
         .set_max_row_group_row_count(Some(1 << 20))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .build();
-    let file = fault_point()
-        .and_then(|()| File::create(staged.path()))
-        .map_err(|e| Error::io("write a Parquet file", e))?;
+    let file =
+        fault_point().and_then(|()| File::create(staged.path())).map_err(|e| Error::io("write a Parquet file", e))?;
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(fail)?;
     let mut rows = 0;
     for batch in batches {

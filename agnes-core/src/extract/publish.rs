@@ -93,7 +93,13 @@ pub fn publish(
             Ok((files, drift)) => {
                 let (count, size) = measure(&files)?;
                 rows.push(MetaRow { name: name.clone(), description, rows: count, size_bytes: size, mode, files });
-                published.push(PublishedExtract { name: name.clone(), rows: count, size_bytes: size, drift, error: None });
+                published.push(PublishedExtract {
+                    name: name.clone(),
+                    rows: count,
+                    size_bytes: size,
+                    drift,
+                    error: None,
+                });
             }
             Err(error) => {
                 published.push(PublishedExtract { name, rows: 0, size_bytes: 0, drift: None, error: Some(error) });
@@ -112,7 +118,14 @@ pub fn publish(
                 let files = TableFiles { partitioned: false, files: vec![target] };
                 let (count, size_bytes) = measure(&files)?;
                 let description = Some(format!("rows of `{name}` that do not fit its columns"));
-                rows.push(MetaRow { name: rejected, description, rows: count, size_bytes, mode: QueryMode::Local, files });
+                rows.push(MetaRow {
+                    name: rejected,
+                    description,
+                    rows: count,
+                    size_bytes,
+                    mode: QueryMode::Local,
+                    files,
+                });
             }
         }
     }
@@ -240,7 +253,8 @@ fn write_meta(
     let mut dropped: Vec<String> = gone.iter().map(ToString::to_string).collect();
     for row in previous.iter().flat_map(|p| &p.meta) {
         let kept = TableName::parse(&row.table_name).is_ok_and(|name| {
-            keep(&name) && (row.query_mode == "remote" || table_files(extract, &name).is_ok_and(|files| files.is_some()))
+            keep(&name)
+                && (row.query_mode == "remote" || table_files(extract, &name).is_ok_and(|files| files.is_some()))
         });
         if !kept {
             dropped.push(row.table_name.clone());
@@ -271,7 +285,10 @@ fn write_meta(
             )?;
             let scan = if row.files.partitioned {
                 let glob = layout::parts_folder(extract, &row.name).join("*.parquet");
-                format!("read_parquet({}, union_by_name=true, hive_partitioning=false)", quote_literal(&glob.to_string_lossy()))
+                format!(
+                    "read_parquet({}, union_by_name=true, hive_partitioning=false)",
+                    quote_literal(&glob.to_string_lossy())
+                )
             } else {
                 format!("read_parquet({})", quote_literal(&layout::single_file(extract, &row.name).to_string_lossy()))
             };

@@ -98,14 +98,15 @@ fn read(conn: &::duckdb::Connection) -> Result<ExtractContent> {
     };
     let mut content = ExtractContent::default();
     let mut columns: HashMap<String, Vec<String>> = HashMap::new();
-    let list = |sql: &str, row: &mut dyn FnMut(&::duckdb::Row<'_>) -> ::duckdb::Result<()>| -> Result<(), ExtractError> {
-        let mut statement = conn.prepare(sql).map_err(unreadable)?;
-        let mut rows = statement.query([]).map_err(unreadable)?;
-        while let Some(found) = rows.next().map_err(unreadable)? {
-            row(found).map_err(unreadable)?;
-        }
-        Ok(())
-    };
+    let list =
+        |sql: &str, row: &mut dyn FnMut(&::duckdb::Row<'_>) -> ::duckdb::Result<()>| -> Result<(), ExtractError> {
+            let mut statement = conn.prepare(sql).map_err(unreadable)?;
+            let mut rows = statement.query([]).map_err(unreadable)?;
+            while let Some(found) = rows.next().map_err(unreadable)? {
+                row(found).map_err(unreadable)?;
+            }
+            Ok(())
+        };
     list("SELECT table_name FROM duckdb_tables() WHERE database_name = 'src' AND schema_name = 'main'", &mut |row| {
         content.objects.insert(row.get::<_, String>(0)?.to_lowercase(), ExtractObject::Table);
         Ok(())

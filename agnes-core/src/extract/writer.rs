@@ -197,11 +197,14 @@ impl TableWriter {
                 // A text that reads `null`, and further files of one value.
                 let parts = self.stage_parts()?;
                 if n > 0 || parts.written.contains_key(&key) {
-                    key = (1..).map(|n| format!("{key}-{n}")).find(|key| !parts.written.contains_key(key)).unwrap_or(key);
+                    key =
+                        (1..).map(|n| format!("{key}-{n}")).find(|key| !parts.written.contains_key(key)).unwrap_or(key);
                 }
                 let footer = parquet::footer(&file)?;
                 let target = parts.folder.join(format!("{key}.parquet"));
-                std::fs::File::open(&file).and_then(|f| f.sync_all()).map_err(|e| Error::io("write a part to disk", e))?;
+                std::fs::File::open(&file)
+                    .and_then(|f| f.sync_all())
+                    .map_err(|e| Error::io("write a part to disk", e))?;
                 std::fs::rename(&file, &target).map_err(|e| Error::io("name a part", e))?;
                 out.push(written(Some(key.clone()), footer, &target)?);
                 parts.written.insert(key, footer);

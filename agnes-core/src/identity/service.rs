@@ -375,9 +375,7 @@ impl Identity<'_> {
         };
         let done = match self.engine.store().access().add_member(&member).await {
             Ok(true) => Ok(member),
-            Ok(false) => {
-                Err(AccessError::AlreadyMember { user: user.email.clone(), group: group.name.clone() }.into())
-            }
+            Ok(false) => Err(AccessError::AlreadyMember { user: user.email.clone(), group: group.name.clone() }.into()),
             Err(error) => Err(error),
         };
         self.engine

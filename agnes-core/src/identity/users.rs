@@ -40,9 +40,9 @@ pub fn normal_email(text: &str) -> Result<String> {
     let email = text.trim().to_lowercase();
     let valid = email.len() <= 254
         && !email.chars().any(|c| c.is_whitespace() || c.is_control())
-        && email.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && !domain.is_empty() && !domain.contains('@')
-        });
+        && email
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
     if valid { Ok(email) } else { Err(UserError::InvalidEmail { email: crate::ident::printable(text, 80) }.into()) }
 }
 

@@ -255,7 +255,8 @@ fn index_tree(root: &Path, folder: &Path, files: &mut Vec<BackupFile>) -> Result
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
-        let parts: Vec<String> = relative.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        let parts: Vec<String> =
+            relative.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
         files.push(BackupFile {
             path: parts.join("/"),
             size_bytes: path.metadata().map_err(|e| Error::io("read the copy", e))?.len(),

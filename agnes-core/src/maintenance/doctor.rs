@@ -105,13 +105,19 @@ impl Maintenance<'_> {
         let tables = generation.tables().count();
         let missing = crate::duck::blocking(move || {
             let parts = generation.tables().flat_map(|t| &t.parts);
-            Ok(parts.filter(|part| !folder.blob(&part.sha256).metadata().is_ok_and(|m| m.len() == part.size_bytes)).count())
+            Ok(parts
+                .filter(|part| !folder.blob(&part.sha256).metadata().is_ok_and(|m| m.len() == part.size_bytes))
+                .count())
         })
         .await
         .unwrap_or(0);
         match missing {
             0 => ok("catalog", format!("generation {}, {tables} tables", self.engine.generation().number)),
-            n => bad("catalog", format!("{n} published files are missing or damaged"), "run `agnes rebuild`, or restore a backup"),
+            n => bad(
+                "catalog",
+                format!("{n} published files are missing or damaged"),
+                "run `agnes rebuild`, or restore a backup",
+            ),
         }
     }
 
@@ -121,26 +127,39 @@ impl Maintenance<'_> {
             .outcome
             .sources
             .iter()
-            .filter(|s| matches!(s.status, SourceStatus::Unreadable | SourceStatus::RejectedName) || !s.skipped.is_empty())
+            .filter(|s| {
+                matches!(s.status, SourceStatus::Unreadable | SourceStatus::RejectedName) || !s.skipped.is_empty()
+            })
             .map(|s| format!("`{}`", s.source))
             .collect();
         if troubled.is_empty() {
             ok("sources", format!("{} published", generation.sources.len()))
         } else {
-            warn("sources", format!("not everything of {} is published", troubled.join(", ")), "`agnes rebuild` says why")
+            warn(
+                "sources",
+                format!("not everything of {} is published", troubled.join(", ")),
+                "`agnes rebuild` says why",
+            )
         }
     }
 
     async fn sync_check(&self) -> Check {
         match self.engine.store().sync().all().await {
             Ok(states) => {
-                let failed: Vec<String> =
-                    states.iter().filter(|s| s.status == SyncStatus::Error).map(|s| format!("`{}`", s.table_id)).collect();
+                let failed: Vec<String> = states
+                    .iter()
+                    .filter(|s| s.status == SyncStatus::Error)
+                    .map(|s| format!("`{}`", s.table_id))
+                    .collect();
                 if failed.is_empty() {
                     ok("sync", format!("{} tables, none failed last", states.len()))
                 } else {
                     let shown = failed.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-                    warn("sync", format!("{} tables failed last: {shown}", failed.len()), "`agnes sync TABLE` tries again and says why")
+                    warn(
+                        "sync",
+                        format!("{} tables failed last: {shown}", failed.len()),
+                        "`agnes sync TABLE` tries again and says why",
+                    )
                 }
             }
             Err(error) => bad("sync", error.to_string(), "restore a backup"),
@@ -160,7 +179,11 @@ impl Maintenance<'_> {
             Err(error) => return bad("admins", error.to_string(), "restore a backup"),
         };
         if access.admin_group.is_none() {
-            return bad("admins", "the group `Admin` is missing".to_owned(), "open the data folder once with a newer Agnes");
+            return bad(
+                "admins",
+                "the group `Admin` is missing".to_owned(),
+                "open the data folder once with a newer Agnes",
+            );
         }
         let admins = access
             .active_users

@@ -42,7 +42,13 @@ impl Maintenance<'_> {
             let before = self.engine.clock().now() - chrono::Duration::days(30);
             self.engine.store().jobs().prune(before).await?;
         }
-        self.engine.audit().event(ctx, "maintenance.gc").params(serde_json::json!({"dry_run": dry_run})).outcome(&done).record().await;
+        self.engine
+            .audit()
+            .event(ctx, "maintenance.gc")
+            .params(serde_json::json!({"dry_run": dry_run}))
+            .outcome(&done)
+            .record()
+            .await;
         done
     }
 }

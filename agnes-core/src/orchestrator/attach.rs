@@ -38,7 +38,12 @@ impl Default for AttachPolicy {
         let list = |items: &[&str]| items.iter().map(ToString::to_string).collect();
         Self {
             extensions: list(&["keboola", "bigquery"]),
-            token_envs: list(&["KBC_TOKEN", "KBC_STORAGE_TOKEN", "KEBOOLA_STORAGE_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"]),
+            token_envs: list(&[
+                "KBC_TOKEN",
+                "KBC_STORAGE_TOKEN",
+                "KEBOOLA_STORAGE_TOKEN",
+                "GOOGLE_APPLICATION_CREDENTIALS",
+            ]),
             hosts: Vec::new(),
             database_hosts: Vec::new(),
             sqlite_folders: Vec::new(),
@@ -166,10 +171,12 @@ impl AttachPolicy {
         }
         let bad = |reason| AttachError::BadUrl { alias: shown(), reason };
         match Engine::of(extension.as_str()) {
-            Engine::Postgres | Engine::MySql => self.check_dsn(&row.url, Engine::of(extension.as_str())).map_err(|e| match e {
-                DsnError::Host(host) => AttachError::HostNotAllowed { host },
-                DsnError::Bad(reason) => bad(reason),
-            })?,
+            Engine::Postgres | Engine::MySql => {
+                self.check_dsn(&row.url, Engine::of(extension.as_str())).map_err(|e| match e {
+                    DsnError::Host(host) => AttachError::HostNotAllowed { host },
+                    DsnError::Bad(reason) => bad(reason),
+                })?
+            }
             Engine::Sqlite => self.check_sqlite(Path::new(&row.url)).map_err(bad)?,
             Engine::Other => self.check_url(&row.url).map_err(|host| match host {
                 Some(host) => AttachError::HostNotAllowed { host },
@@ -212,11 +219,17 @@ impl AttachPolicy {
                 return Err(DsnError::Bad("its values may not be quoted"));
             }
             match key {
-                "password" | "passwd" => return Err(DsnError::Bad("it holds a password: name a token variable instead")),
+                "password" | "passwd" => {
+                    return Err(DsnError::Bad("it holds a password: name a token variable instead"));
+                }
                 "host" => host = Some(value),
                 "port" => port = value,
                 key if KEYS.contains(&key) => {}
-                _ => return Err(DsnError::Bad("it has a key other than host, port, dbname, database, user, connect_timeout")),
+                _ => {
+                    return Err(DsnError::Bad(
+                        "it has a key other than host, port, dbname, database, user, connect_timeout",
+                    ));
+                }
             }
         }
         let host = host.ok_or(DsnError::Bad("it names no host"))?;
@@ -230,7 +243,8 @@ impl AttachPolicy {
 
     fn check_sqlite(&self, path: &Path) -> Result<(), &'static str> {
         let real = path.canonicalize().map_err(|_| "the file is not there")?;
-        let inside = self.sqlite_folders.iter().filter_map(|f| f.canonicalize().ok()).any(|folder| real.starts_with(folder));
+        let inside =
+            self.sqlite_folders.iter().filter_map(|f| f.canonicalize().ok()).any(|folder| real.starts_with(folder));
         if inside { Ok(()) } else { Err("the file is not in a folder that the operator listed") }
     }
 }
@@ -259,7 +273,11 @@ pub(crate) fn attach(
     let run = |sql: &str| {
         conn.execute_batch(sql).map_err(|error| {
             let words = token.as_ref().map_or_else(|| error.to_string(), |t: &Secret| t.scrub(&error.to_string()));
-            tracing::debug!(alias = attach.alias, "the engine refused to attach: {}", words.replace(&attach.url, "***"));
+            tracing::debug!(
+                alias = attach.alias,
+                "the engine refused to attach: {}",
+                words.replace(&attach.url, "***")
+            );
             AttachError::Failed { alias: attach.alias.clone() }
         })
     };
@@ -277,7 +295,10 @@ pub(crate) fn attach(
     let secret = quote_ident(&format!("{}_secret", attach.alias));
     match &token {
         Some(token) => {
-            run(&format!("CREATE TEMPORARY SECRET {secret} (TYPE {kind}, PASSWORD {})", quote_literal(token.expose())))?;
+            run(&format!(
+                "CREATE TEMPORARY SECRET {secret} (TYPE {kind}, PASSWORD {})",
+                quote_literal(token.expose())
+            ))?;
             run(&format!("ATTACH {url} AS {alias} (TYPE {kind}, READ_ONLY, SECRET {secret})"))
         }
         None => run(&format!("ATTACH {url} AS {alias} (TYPE {kind}, READ_ONLY)")),
@@ -327,7 +348,9 @@ pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> 
         return None;
     }
     let [table] = from.as_slice() else { return None };
-    let (true, TableFactor::Table { name, args: None, .. }) = (table.joins.is_empty(), &table.relation) else { return None };
+    let (true, TableFactor::Table { name, args: None, .. }) = (table.joins.is_empty(), &table.relation) else {
+        return None;
+    };
     let parts: Vec<&str> = name
         .0
         .iter()
@@ -352,7 +375,10 @@ pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> 
         })
         .collect::<Option<_>>()?;
     let relation: Vec<String> = parts.iter().map(|part| quote_ident(part)).collect();
-    Some(RemoteTable { alias: alias.clone(), select: format!("SELECT {} FROM {}", columns.join(", "), relation.join(".")) })
+    Some(RemoteTable {
+        alias: alias.clone(),
+        select: format!("SELECT {} FROM {}", columns.join(", "), relation.join(".")),
+    })
 }
 
 #[cfg(test)]

@@ -127,7 +127,14 @@ impl<'a> Interner<'a> {
     }
 
     /// Writes the rows of a base table of a foreign extract as a blob.
-    pub(super) fn table(&mut self, extract: &Path, table: &str, path: &str, scratch: &Path, known: Option<&Part>) -> Result<Part> {
+    pub(super) fn table(
+        &mut self,
+        extract: &Path,
+        table: &str,
+        path: &str,
+        scratch: &Path,
+        known: Option<&Part>,
+    ) -> Result<Part> {
         use crate::ident::{quote_ident, quote_literal};
         let file = extract.join("extract.duckdb");
         let before = signature(&file)?;

@@ -43,9 +43,12 @@ pub(crate) async fn collect_garbage(engine: &Engine, dry_run: bool) -> Result<Gc
         let newest: HashSet<u64> = numbers.iter().rev().take(keep).copied().collect();
         for number in numbers {
             let generation = load::read_any(&folder, number);
-            let old = generation.as_ref().is_some_and(|g| (now - g.published_at).to_std().is_ok_and(|age| age > max_age));
+            let old =
+                generation.as_ref().is_some_and(|g| (now - g.published_at).to_std().is_ok_and(|age| age > max_age));
             if number == current.number || newest.contains(&number) && !old {
-                named.extend(generation.iter().flat_map(|g| g.tables()).flat_map(|t| &t.parts).map(|p| p.sha256.clone()));
+                named.extend(
+                    generation.iter().flat_map(|g| g.tables()).flat_map(|t| &t.parts).map(|p| p.sha256.clone()),
+                );
                 continue;
             }
             report.generations += 1;

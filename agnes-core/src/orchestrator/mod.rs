@@ -12,12 +12,12 @@ mod read;
 mod rebuild;
 mod service;
 
-pub use attach::{AttachError, AttachPolicy};
 pub(crate) use attach::attach;
+pub use attach::{AttachError, AttachPolicy};
+pub(crate) use blobs::hex;
 pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;
 pub use generation::*;
-pub(crate) use blobs::hex;
 pub use load::load_current;
 pub(crate) use master::scan;
 pub(crate) use rebuild::{Rebuilds, rebuild_all, rebuild_sources};

@@ -61,7 +61,9 @@ mod tests {
     fn published(sources: &[(&str, &[&str])]) -> BTreeMap<SourceName, BTreeSet<String>> {
         sources
             .iter()
-            .map(|(source, names)| (SourceName::parse(source).unwrap(), names.iter().map(ToString::to_string).collect()))
+            .map(|(source, names)| {
+                (SourceName::parse(source).unwrap(), names.iter().map(ToString::to_string).collect())
+            })
             .collect()
     }
 
@@ -71,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_first_keeps_the_name() {
-        let claims = decide(&[], &published(&[("a", &["orders"]), ("b", &["orders", "other"])]), &BTreeSet::new(), true);
+        let claims =
+            decide(&[], &published(&[("a", &["orders"]), ("b", &["orders", "other"])]), &BTreeSet::new(), true);
         assert_eq!(claims.claimed, own(&[("orders", "a"), ("other", "b")]));
         assert_eq!(claims.collisions.len(), 1);
     }

@@ -54,7 +54,12 @@ impl Reader<'_> {
         let known: HashMap<&str, &PublishedTable> =
             last.into_iter().flat_map(|l| &l.tables).map(|t| (t.name.as_str(), t)).collect();
         let mut out = Read {
-            generation: SourceGeneration { signature: signature.to_owned(), degraded: false, attaches: Vec::new(), tables: Vec::new() },
+            generation: SourceGeneration {
+                signature: signature.to_owned(),
+                degraded: false,
+                attaches: Vec::new(),
+                tables: Vec::new(),
+            },
             skipped: Vec::new(),
             alerts: Vec::new(),
         };
@@ -64,7 +69,11 @@ impl Reader<'_> {
                 Ok(attach) if out.generation.attaches.iter().any(|a| a.alias.eq_ignore_ascii_case(&attach.alias)) => {}
                 Ok(attach) => out.generation.attaches.push(attach),
                 Err(error) => {
-                    tracing::warn!(source = source.as_str(), code = error.code(), "a remote attachment is refused: {error}");
+                    tracing::warn!(
+                        source = source.as_str(),
+                        code = error.code(),
+                        "a remote attachment is refused: {error}"
+                    );
                     out.skipped.push(note(&row.alias, error.code(), error.to_string()));
                 }
             }
@@ -120,7 +129,11 @@ impl Reader<'_> {
     ) -> Result<Option<PublishedTable>> {
         let mode = match QueryMode::parse(&row.query_mode) {
             Some(QueryMode::Internal) | None => {
-                out.skipped.push(note(name.as_str(), "bad_query_mode", "its query mode is not local, remote or materialized"));
+                out.skipped.push(note(
+                    name.as_str(),
+                    "bad_query_mode",
+                    "its query mode is not local, remote or materialized",
+                ));
                 return Ok(None);
             }
             Some(mode) => mode,
@@ -254,8 +267,10 @@ impl Reader<'_> {
     fn remote_columns(&self, remote: &RemoteAttach, table: &RemoteTable) -> Result<Vec<Column>, attach::AttachError> {
         let failed = |_| attach::AttachError::Failed { alias: remote.alias.clone() };
         let conn = ::duckdb::Connection::open_in_memory().map_err(failed)?;
-        conn.execute_batch("SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; SET TimeZone='UTC'")
-            .map_err(failed)?;
+        conn.execute_batch(
+            "SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; SET TimeZone='UTC'",
+        )
+        .map_err(failed)?;
         attach::attach(&conn, remote, self.policy, self.secrets)?;
         let ask = || -> ::duckdb::Result<Vec<Column>> {
             let mut statement = conn.prepare(&format!("DESCRIBE {}", table.select))?;

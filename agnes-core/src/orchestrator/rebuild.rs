@@ -9,7 +9,8 @@ use super::ownership::{self, Claims};
 use super::plan::{self, Scope};
 use super::read::{Read, Reader, note};
 use super::{
-    AttachPolicy, Generation, PublishedTable, RebuildOutcome, SourceGeneration, SourceOutcome, SourceStatus, load, master,
+    AttachPolicy, Generation, PublishedTable, RebuildOutcome, SourceGeneration, SourceOutcome, SourceStatus, load,
+    master,
 };
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -103,7 +104,8 @@ async fn run(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
 async fn read(engine: &Engine, scope: Scope) -> Result<Reads> {
     let own: HashSet<String> = engine.store().sources().list().await?.into_iter().map(|s| s.name.to_string()).collect();
     // Without the registry there is no fallback for materialized files, and nothing else changes.
-    let registry = engine.table_index().await.map(|index| index.iter().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let registry =
+        engine.table_index().await.map(|index| index.iter().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let (folder, scratch, last) = (engine.folder().clone(), engine.scratch().to_owned(), engine.generation());
     let (policy, secrets) = (AttachPolicy::of(engine.config()), engine.secrets().clone());
     crate::duck::blocking(move || {
@@ -159,7 +161,8 @@ async fn claim(engine: &Engine, reads: &Reads, scope: &Scope, reasons: &mut Vec<
             return Claims::default();
         }
     };
-    let names = |tables: &[PublishedTable]| tables.iter().map(|t| t.name.as_str().to_lowercase()).collect::<BTreeSet<_>>();
+    let names =
+        |tables: &[PublishedTable]| tables.iter().map(|t| t.name.as_str().to_lowercase()).collect::<BTreeSet<_>>();
     let mut published: BTreeMap<SourceName, BTreeSet<String>> = BTreeMap::new();
     for source in &reads.plan.unchanged {
         if let Some(last) = reads.last.sources.get(source) {
@@ -176,7 +179,8 @@ async fn claim(engine: &Engine, reads: &Reads, scope: &Scope, reasons: &mut Vec<
     // those of sources nobody knows any more.
     let mut removed: BTreeSet<String> = reads.plan.removed.iter().map(ToString::to_string).collect();
     if *scope == Scope::Everything {
-        let known = |source: &String| published.contains_key(source.as_str()) || reads.read.contains_key(source.as_str());
+        let known =
+            |source: &String| published.contains_key(source.as_str()) || reads.read.contains_key(source.as_str());
         removed.extend(owners.iter().map(|(_, source)| source.clone()).filter(|source| !known(source)));
     }
     let claims = ownership::decide(&owners, &published, &removed, all_readable);
@@ -199,8 +203,11 @@ fn assemble(
     let last = &reads.last;
     let mut next = Generation { number: last.number + 1, ..(**last).clone() };
     let before = &last.outcome.sources;
-    let mut outcomes: BTreeMap<String, SourceOutcome> =
-        before.iter().filter(|o| next.sources.contains_key(o.source.as_str())).map(|o| (o.source.clone(), o.clone())).collect();
+    let mut outcomes: BTreeMap<String, SourceOutcome> = before
+        .iter()
+        .filter(|o| next.sources.contains_key(o.source.as_str()))
+        .map(|o| (o.source.clone(), o.clone()))
+        .collect();
     for source in &reads.plan.unchanged {
         if let Some(outcome) = outcomes.get_mut(source.as_str()) {
             outcome.status = SourceStatus::Unchanged;
@@ -223,8 +230,17 @@ fn assemble(
                 generation.tables.retain(|table| {
                     match claims.collisions.get(&(source.clone(), table.name.as_str().to_lowercase())) {
                         Some(owner) => {
-                            tracing::error!(source = source.as_str(), table = table.name.as_str(), owner, "view name collision");
-                            outcome.skipped.push(note(table.name.as_str(), "collision", format!("`{owner}` publishes this name")));
+                            tracing::error!(
+                                source = source.as_str(),
+                                table = table.name.as_str(),
+                                owner,
+                                "view name collision"
+                            );
+                            outcome.skipped.push(note(
+                                table.name.as_str(),
+                                "collision",
+                                format!("`{owner}` publishes this name"),
+                            ));
                             false
                         }
                         None => true,
@@ -300,7 +316,9 @@ fn finish(next: &mut Generation, published: bool) {
     outcome.published = published;
     outcome.degraded |= degraded
         || outcome.sources.iter().any(|s| {
-            matches!(s.status, SourceStatus::Unreadable | SourceStatus::RejectedName) || !s.skipped.is_empty() || !s.alerts.is_empty()
+            matches!(s.status, SourceStatus::Unreadable | SourceStatus::RejectedName)
+                || !s.skipped.is_empty()
+                || !s.alerts.is_empty()
         });
 }
 
@@ -367,14 +385,18 @@ async fn publish(
 }
 
 fn same_content(last: &Generation, next: &Generation) -> bool {
-    let key = |g: &Generation| g.tables().map(|t| (t.name.clone(), t.source.clone(), t.mode, t.content_hash.clone(), t.description.clone())).collect::<Vec<_>>();
-    key(last) == key(next)
-        && last.sources.values().map(|s| &s.attaches).eq(next.sources.values().map(|s| &s.attaches))
+    let key = |g: &Generation| {
+        g.tables()
+            .map(|t| (t.name.clone(), t.source.clone(), t.mode, t.content_hash.clone(), t.description.clone()))
+            .collect::<Vec<_>>()
+    };
+    key(last) == key(next) && last.sources.values().map(|s| &s.attaches).eq(next.sources.values().map(|s| &s.attaches))
 }
 
 fn same_outcome(last: &RebuildOutcome, next: &RebuildOutcome) -> bool {
     let key = |o: &RebuildOutcome| {
-        let sources = o.sources.iter().map(|s| (s.source.clone(), s.error.clone(), s.skipped.clone(), s.alerts.clone()));
+        let sources =
+            o.sources.iter().map(|s| (s.source.clone(), s.error.clone(), s.skipped.clone(), s.alerts.clone()));
         (o.degraded, o.reasons.clone(), sources.collect::<Vec<_>>())
     };
     key(last) == key(next)

@@ -21,8 +21,18 @@ pub(super) enum Category {
 impl Category {
     pub(super) fn of(data_type: &str) -> Self {
         const NUMERIC: [&str; 12] = [
-            "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
-            "FLOAT", "DOUBLE",
+            "TINYINT",
+            "SMALLINT",
+            "INTEGER",
+            "BIGINT",
+            "HUGEINT",
+            "UTINYINT",
+            "USMALLINT",
+            "UINTEGER",
+            "UBIGINT",
+            "UHUGEINT",
+            "FLOAT",
+            "DOUBLE",
         ];
         match data_type {
             "BOOLEAN" => Self::Boolean,
@@ -91,7 +101,13 @@ fn whole(cell: Option<&Option<String>>) -> u64 {
 }
 
 /// Statistics of some columns of the table `s`, which has `rows` rows.
-pub(super) fn profile(db: &ScratchDb, columns: &[Column], rows: u64, exact: bool, config: &ProfilerConfig) -> Result<Vec<ColumnProfile>> {
+pub(super) fn profile(
+    db: &ScratchDb,
+    columns: &[Column],
+    rows: u64,
+    exact: bool,
+    config: &ProfilerConfig,
+) -> Result<Vec<ColumnProfile>> {
     let asked: Vec<(String, Category, Vec<String>)> = columns
         .iter()
         .map(|c| {
@@ -129,7 +145,8 @@ pub(super) fn profile(db: &ScratchDb, columns: &[Column], rows: u64, exact: bool
             Category::Date | Category::Timestamp => profile.date_stats = dates(db, quoted, stats),
             Category::Boolean => {
                 let (yes, no) = (whole(stats.first()), whole(stats.get(1)));
-                profile.boolean_stats = Some(BooleanStats { true_count: yes, false_count: no, true_pct: percent(yes, yes + no) });
+                profile.boolean_stats =
+                    Some(BooleanStats { true_count: yes, false_count: no, true_pct: percent(yes, yes + no) });
             }
         }
         out.push(profile);
@@ -143,12 +160,19 @@ fn sample_values(db: &ScratchDb, column: &str, config: &ProfilerConfig) -> Vec<S
         "SELECT DISTINCT v FROM (SELECT {column} AS v FROM s WHERE {column} IS NOT NULL LIMIT 1000) LIMIT {}",
         config.sample_values_limit
     );
-    let mut values: Vec<String> = db.rows(&sql).unwrap_or_default().into_iter().filter_map(|mut row| row.pop().flatten()).collect();
+    let mut values: Vec<String> =
+        db.rows(&sql).unwrap_or_default().into_iter().filter_map(|mut row| row.pop().flatten()).collect();
     values.sort();
     values
 }
 
-fn numeric(db: &ScratchDb, column: &str, stats: &[Option<String>], present: u64, config: &ProfilerConfig) -> NumericStats {
+fn numeric(
+    db: &ScratchDb,
+    column: &str,
+    stats: &[Option<String>],
+    present: u64,
+    config: &ProfilerConfig,
+) -> NumericStats {
     let at = |n: usize| number(stats.get(n));
     let (zeros, negative) = (whole(stats.get(4)), whole(stats.get(5)));
     let (min, max) = (at(0), at(1));
@@ -167,7 +191,9 @@ fn numeric(db: &ScratchDb, column: &str, stats: &[Option<String>], present: u64,
         p75: at(9),
         p95: at(10),
         histogram: match (min, max) {
-            (Some(min), Some(max)) if max > min && (max - min).is_finite() => histogram(db, column, min, max, config.histogram_bins),
+            (Some(min), Some(max)) if max > min && (max - min).is_finite() => {
+                histogram(db, column, min, max, config.histogram_bins)
+            }
             _ => None,
         },
     }

@@ -42,7 +42,11 @@ pub(super) fn profile(
     let db = ScratchDb::open(scratch, &limits)?;
     cancel.interrupts(db.interrupter());
     let sampled = table.rows > config.sample_size;
-    let sample = if sampled { format!(" USING SAMPLE reservoir({} ROWS) REPEATABLE (7)", config.sample_size) } else { String::new() };
+    let sample = if sampled {
+        format!(" USING SAMPLE reservoir({} ROWS) REPEATABLE (7)", config.sample_size)
+    } else {
+        String::new()
+    };
     db.execute(&format!("CREATE TEMP TABLE s AS SELECT * FROM {scan}{sample}"))?;
     let rows = if sampled { config.sample_size } else { table.rows };
     let key: Vec<String> = row.and_then(|r| r.primary_key.clone()).unwrap_or_default();
@@ -104,7 +108,12 @@ fn duplicates(db: &ScratchDb, key: &[String], columns: &[ColumnProfile], rows: u
     distinct.map_or(0, |distinct| rows.saturating_sub(distinct))
 }
 
-fn sample_rows(db: &ScratchDb, scan: &str, table: &PublishedTable, config: &ProfilerConfig) -> Result<Vec<Map<String, Value>>> {
+fn sample_rows(
+    db: &ScratchDb,
+    scan: &str,
+    table: &PublishedTable,
+    config: &ProfilerConfig,
+) -> Result<Vec<Map<String, Value>>> {
     if config.sample_rows_limit == 0 || table.columns.is_empty() {
         return Ok(Vec::new());
     }
@@ -139,7 +148,10 @@ fn alerts(column: &mut ColumnProfile, rows: u64, config: &ProfilerConfig) -> Vec
         found.push(("imbalance", format!("one value makes {} % of it", top.pct)));
     }
     let text = column.type_category == Category::String.as_str();
-    if text && column.unique_count > config.max_categorical_distinct && column.unique_count > config.alert_high_cardinality {
+    if text
+        && column.unique_count > config.max_categorical_distinct
+        && column.unique_count > config.alert_high_cardinality
+    {
         found.push(("high_cardinality", format!("it has {} different values", column.unique_count)));
     }
     column.alerts = found.iter().map(|(kind, _)| (*kind).to_owned()).collect();

@@ -59,7 +59,8 @@ pub(crate) async fn make(
     row: Option<&RegisteredTable>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let (folder, scratch, config) = (engine.folder().clone(), engine.scratch().to_owned(), engine.config().profiler.clone());
+    let (folder, scratch, config) =
+        (engine.folder().clone(), engine.scratch().to_owned(), engine.config().profiler.clone());
     let (work, row, cancel) = (Arc::new(table.clone()), row.cloned(), cancel.clone());
     let profile = crate::duck::blocking(move || {
         compute::profile(&work, row.as_ref(), &crate::orchestrator::scan(&folder, &work), &config, &scratch, &cancel)

@@ -236,7 +236,9 @@ pub enum AccessError {
 impl Coded for AccessError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::GroupNotFound { .. } | Self::NoRemovableMembership | Self::GrantNotFound { .. } => ErrorKind::NotFound,
+            Self::GroupNotFound { .. } | Self::NoRemovableMembership | Self::GrantNotFound { .. } => {
+                ErrorKind::NotFound
+            }
             Self::GroupExists { .. }
             | Self::SystemGroupRename { .. }
             | Self::SystemGroupDelete { .. }
@@ -271,10 +273,9 @@ impl Coded for AccessError {
             Self::GroupNotFound { .. } => Some("`agnes admin group list` shows the groups".to_owned()),
             Self::GrantNotFound { .. } => Some("`agnes admin grant list` shows the grants".to_owned()),
             Self::LastAdmin => Some("add another active user to the group `Admin` first".to_owned()),
-            Self::UnknownResourceType { .. } => Some(format!(
-                "known types: {}",
-                ResourceType::ALL.map(ResourceType::as_str).join(", ")
-            )),
+            Self::UnknownResourceType { .. } => {
+                Some(format!("known types: {}", ResourceType::ALL.map(ResourceType::as_str).join(", ")))
+            }
             Self::AdminRequired => Some("ask a member of the group `Admin`".to_owned()),
             _ => None,
         }

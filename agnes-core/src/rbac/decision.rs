@@ -120,9 +120,10 @@ impl AccessSnapshot {
             return allow(Reason::Admin);
         }
         let groups = self.groups_of.get(principal.user_id());
-        let grant = self.grants.get(&(resource_type, id)).and_then(|grants| {
-            grants.iter().find(|(group, _)| groups.is_some_and(|mine| mine.contains(group)))
-        });
+        let grant = self
+            .grants
+            .get(&(resource_type, id))
+            .and_then(|grants| grants.iter().find(|(group, _)| groups.is_some_and(|mine| mine.contains(group))));
         match grant {
             Some((group_id, grant_id)) => {
                 allow(Reason::Grant { group_id: group_id.clone(), grant_id: grant_id.clone() })

@@ -237,7 +237,8 @@ pub trait OwnershipRepository: Send + Sync {
     async fn all(&self) -> Result<Vec<(String, String)>>;
     /// Claims and releases in one transaction: `claims` are inserted unless another
     /// source owns the name, `releases` are deleted when they belong to that source.
-    async fn apply(&self, claims: &[(String, String)], releases: &[(String, String)], now: DateTime<Utc>) -> Result<()>;
+    async fn apply(&self, claims: &[(String, String)], releases: &[(String, String)], now: DateTime<Utc>)
+    -> Result<()>;
 }
 
 /// What can go wrong in the registry.
@@ -278,9 +279,8 @@ impl Coded for RegistryError {
     }
     fn hint(&self) -> Option<String> {
         match self {
-            Self::TableNotFound { suggestion: Some(name), .. } | Self::SourceNotFound { suggestion: Some(name), .. } => {
-                Some(format!("did you mean `{name}`?"))
-            }
+            Self::TableNotFound { suggestion: Some(name), .. }
+            | Self::SourceNotFound { suggestion: Some(name), .. } => Some(format!("did you mean `{name}`?")),
             Self::TableNotFound { .. } => Some("`agnes catalog` shows the tables you may read".to_owned()),
             Self::SourceNotFound { .. } => Some("`agnes source list` shows the sources".to_owned()),
             Self::UnknownConnector { known, .. } => Some(format!("known connectors: {known}")),

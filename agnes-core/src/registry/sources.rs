@@ -92,7 +92,10 @@ impl Sources<'_> {
             .audit()
             .event(ctx, "source.add")
             .resource(resource)
-            .params(done.as_ref().map_or(json!({}), |added| json!({"kind": added.source.kind, "tables": added.tables.len()})))
+            .params(
+                done.as_ref()
+                    .map_or(json!({}), |added| json!({"kind": added.source.kind, "tables": added.tables.len()})),
+            )
             .outcome(&done)
             .record()
             .await;
@@ -105,7 +108,8 @@ impl Sources<'_> {
         if let Some(schedule) = new.schedule.as_deref()
             && Schedule::parse(schedule).is_none()
         {
-            let reason = format!("`{}` is not a schedule such as `every 15m` or `daily 05:00`", printable(schedule, 64));
+            let reason =
+                format!("`{}` is not a schedule such as `every 15m` or `daily 05:00`", printable(schedule, 64));
             return Err(RegistryError::InvalidField { field: "schedule", reason }.into());
         }
         let source = RegisteredSource {
@@ -298,7 +302,11 @@ pub(crate) async fn remove_from_extract(engine: &Engine, source: &str, tables: V
     let Ok(source) = SourceName::parse(source) else { return Ok(()) };
     let (folder, now) = (engine.folder().extract(&source), engine.clock().now());
     crate::duck::blocking(move || {
-        if folder.join("extract.duckdb").exists() { crate::extract::remove_tables(&folder, &tables, now) } else { Ok(()) }
+        if folder.join("extract.duckdb").exists() {
+            crate::extract::remove_tables(&folder, &tables, now)
+        } else {
+            Ok(())
+        }
     })
     .await
 }

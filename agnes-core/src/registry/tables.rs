@@ -46,7 +46,10 @@ fn validate(table: &RegisteredTable) -> Result<()> {
     {
         return Err(invalid(
             "sync_schedule",
-            format!("`{}` is not a schedule such as `every 15m`, `daily 05:00` or `cron 0 5 * * 1`", printable(schedule, 64)),
+            format!(
+                "`{}` is not a schedule such as `every 15m`, `daily 05:00` or `cron 0 5 * * 1`",
+                printable(schedule, 64)
+            ),
         )
         .into());
     }
@@ -75,7 +78,9 @@ fn validate(table: &RegisteredTable) -> Result<()> {
     if table.where_filters.is_some() && (remote || table.sync_strategy != SyncStrategy::FullRefresh) {
         return Err(invalid("where_filters", "filters go with full refreshes of local tables only").into());
     }
-    if table.source_query.as_deref().is_some_and(|q| !q.trim().is_empty()) && table.query_mode != QueryMode::Materialized {
+    if table.source_query.as_deref().is_some_and(|q| !q.trim().is_empty())
+        && table.query_mode != QueryMode::Materialized
+    {
         return Err(invalid("source_query", "only materialized tables have a query").into());
     }
     Ok(())

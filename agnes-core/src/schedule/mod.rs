@@ -58,7 +58,8 @@ impl Schedule {
                 if !plain || rest.split(' ').count() != 5 || rest.split(' ').any(str::is_empty) {
                     return None;
                 }
-                let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).dom_and_dow(true).build();
+                let parser =
+                    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).dom_and_dow(true).build();
                 parser.parse(rest).ok().map(Box::new).map(Self::Cron)
             }
             _ => None,
@@ -97,7 +98,8 @@ impl Schedule {
             Self::Daily(times) => {
                 let today = now.date_naive();
                 let slots = [Some(today), today.checked_add_days(Days::new(1))];
-                let slots = slots.into_iter().flatten().flat_map(|day| times.iter().map(move |t| day.and_time(*t).and_utc()));
+                let slots =
+                    slots.into_iter().flatten().flat_map(|day| times.iter().map(move |t| day.and_time(*t).and_utc()));
                 slots.filter(|slot| *slot > now).min()
             }
             Self::Cron(cron) => cron.find_next_occurrence(&now, false).ok(),
@@ -119,7 +121,8 @@ pub struct InvalidSchedule;
 
 fn time_of_day(text: &str) -> Option<NaiveTime> {
     let (hours, minutes) = text.split_once(':')?;
-    let two = |t: &str| (t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse::<u32>().ok()).flatten();
+    let two =
+        |t: &str| (t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse::<u32>().ok()).flatten();
     NaiveTime::from_hms_opt(two(hours)?, two(minutes)?, 0)
 }
 
@@ -165,13 +168,40 @@ mod tests {
 
     #[test]
     fn grammar() {
-        for good in ["every 15m", "every 0m", "every 2h", "daily 05:00", "daily 07:00,13:00", "cron 0 5 * * 1", "cron */15 8-18 1,15 * 0"] {
+        for good in [
+            "every 15m",
+            "every 0m",
+            "every 2h",
+            "daily 05:00",
+            "daily 07:00,13:00",
+            "cron 0 5 * * 1",
+            "cron */15 8-18 1,15 * 0",
+        ] {
             assert!(Schedule::parse(good).is_some(), "{good}");
         }
         for bad in [
-            "", " ", "every 15 m", "every -1m", "every m", "every 15s", "every 99999999999999999999m", "daily 25:00", "daily 5:00",
-            "daily 05:60", "daily 05:00,", "daily 05:00, 06:00", "hourly", "Every 15m", "every  15m", "cron 0 5 * *",
-            "cron 60 5 * * *", "cron 0 5 * * 1 2026", "cron 0  5 * * 1", "cron @daily", "cron 0 5 * * MON", "every 15m\n",
+            "",
+            " ",
+            "every 15 m",
+            "every -1m",
+            "every m",
+            "every 15s",
+            "every 99999999999999999999m",
+            "daily 25:00",
+            "daily 5:00",
+            "daily 05:60",
+            "daily 05:00,",
+            "daily 05:00, 06:00",
+            "hourly",
+            "Every 15m",
+            "every  15m",
+            "cron 0 5 * *",
+            "cron 60 5 * * *",
+            "cron 0 5 * * 1 2026",
+            "cron 0  5 * * 1",
+            "cron @daily",
+            "cron 0 5 * * MON",
+            "every 15m\n",
         ] {
             assert!(Schedule::parse(bad).is_none(), "{bad:?}");
         }

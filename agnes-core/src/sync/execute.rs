@@ -57,7 +57,9 @@ impl Coded for RunError {
     }
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Deadline { .. } => Some("raise `sync.table_timeout_seconds`, or split the table into parts".to_owned()),
+            Self::Deadline { .. } => {
+                Some("raise `sync.table_timeout_seconds`, or split the table into parts".to_owned())
+            }
             Self::DiskNearlyFull { .. } => Some("free some space, or run `agnes gc`".to_owned()),
             Self::Unsupported { .. } => None,
             Self::NotPublished { .. } => Some("`agnes rebuild` shows what each source published".to_owned()),
@@ -115,7 +117,8 @@ impl Engine {
                 let all_failed = failed > 0 && failed == outcome.tables.len();
                 let value = serde_json::to_value(&outcome).map_err(|e| Error::internal("write a sync outcome", e))?;
                 if all_failed {
-                    let words = if failed == 1 { "the table failed".to_owned() } else { format!("all {failed} tables failed") };
+                    let words =
+                        if failed == 1 { "the table failed".to_owned() } else { format!("all {failed} tables failed") };
                     jobs.fail(id, &worker, &words, Some(&value), None, now).await
                 } else {
                     jobs.succeed(id, &worker, &value, now).await
@@ -358,7 +361,9 @@ impl Engine {
             QueryMode::Internal => false,
         };
         if !supported {
-            return Err(RunError::Unsupported { mode: target.row.query_mode.as_str(), kind: source.kind.clone() }.into());
+            return Err(
+                RunError::Unsupported { mode: target.row.query_mode.as_str(), kind: source.kind.clone() }.into()
+            );
         }
         let attempts = self.config().sync.attempts.max(1);
         let mut wait = Duration::from_secs(1);
@@ -368,7 +373,12 @@ impl Engine {
             self.check_free_space()?;
             let result = self.attempt(connector, source, target, full, cancel, progress).await;
             match result {
-                Err(error) if attempt < attempts && error.is_retryable() && error.code() != "disk_full" && !cancel.is_cancelled() => {
+                Err(error)
+                    if attempt < attempts
+                        && error.is_retryable()
+                        && error.code() != "disk_full"
+                        && !cancel.is_cancelled() =>
+                {
                     tracing::warn!(table = %target.name, attempt, code = error.code(), "reading a table failed, trying again: {error}");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 4).min(MAX_BACKOFF);

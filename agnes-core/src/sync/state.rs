@@ -143,7 +143,13 @@ pub trait SyncRepository: Send + Sync {
 #[async_trait]
 pub trait ProfileRepository: Send + Sync {
     /// Keeps a profile with the content hash it describes.
-    async fn put(&self, table_id: &str, content_hash: &str, profile: &serde_json::Value, now: DateTime<Utc>) -> Result<()>;
+    async fn put(
+        &self,
+        table_id: &str,
+        content_hash: &str,
+        profile: &serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Result<()>;
     /// `(profile, content hash if known, profiled_at)`.
     async fn get(&self, table_id: &str) -> Result<Option<StoredProfile>>;
     /// Content hash by table, for all profiles that have one.

@@ -79,7 +79,9 @@ async fn killed_at_any_moment_the_old_or_the_new_generation_answers() {
         let engine = open(&site.root()).await.unwrap();
         assert_eq!(temporaries(&site.root()), Vec::<std::path::PathBuf>::new(), "after kill {kill}");
         for table in ["a", "b"] {
-            let got = rows(&engine, &owner(), &format!("SELECT min(round), max(round), count(*) FROM {table}")).await.unwrap();
+            let got = rows(&engine, &owner(), &format!("SELECT min(round), max(round), count(*) FROM {table}"))
+                .await
+                .unwrap();
             assert_eq!(got[0][0], got[0][1], "one round, not a mixture, in {table} after kill {kill}");
             assert_eq!(got[0][2], "2000", "{table} after kill {kill}");
             if let Some(round) = acknowledged {

@@ -218,7 +218,12 @@ async fn one_run_at_a_time_and_it_can_be_cancelled() {
     }
     assert!(engine.sync().cancel(&owner(), &started.id).await.unwrap());
     for _ in 0..500 {
-        if engine.sync().trigger(&owner(), SyncRequest { tables: vec!["good".into()], ..SyncRequest::default() }).await.is_ok() {
+        if engine
+            .sync()
+            .trigger(&owner(), SyncRequest { tables: vec!["good".into()], ..SyncRequest::default() })
+            .await
+            .is_ok()
+        {
             assert_eq!(engine.sync().get(&owner(), &started.id).await.unwrap().state, JobState::Cancelled);
             engine.close().await.unwrap();
             return;

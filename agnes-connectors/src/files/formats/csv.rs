@@ -57,7 +57,10 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
         return Err(FilesError::NoColumns { file: entry.rel.clone() }.into());
     }
     let quote = options.quote.clone().unwrap_or_else(|| "\"".to_owned());
-    let escape = options.escape.clone().unwrap_or_else(|| if head.escapes_with_backslash(&quote) { "\\".to_owned() } else { quote.clone() });
+    let escape = options
+        .escape
+        .clone()
+        .unwrap_or_else(|| if head.escapes_with_backslash(&quote) { "\\".to_owned() } else { quote.clone() });
     let mut skip = options.skip.unwrap_or(0);
     let declared = if skip == 0 { head.declared_delimiter() } else { None };
     skip += u64::from(declared.is_some());
@@ -81,8 +84,9 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
     let (usual, _) = head::usual_width(rows);
     let named = first.map_or(0, |record| record.fields.len());
     let width = named.max(usual).max(1);
-    let raw: Vec<String> =
-        (0..width).map(|index| first.and_then(|record| record.fields.get(index)).cloned().unwrap_or_default()).collect();
+    let raw: Vec<String> = (0..width)
+        .map(|index| first.and_then(|record| record.fields.get(index)).cloned().unwrap_or_default())
+        .collect();
     let (published, mut notes) = names::columns(&raw);
     if first.is_none() {
         notes = vec!["the file has no header; columns are named `column_1`, ...".to_owned()];
@@ -129,7 +133,12 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
             data_type: refine(sniffed.get(index).map_or("VARCHAR", String::as_str), rows, index, &dialect),
         })
         .collect();
-    Ok(Inspected { columns, reader: Reader::Csv { dialect: Box::new(dialect), ready: None }, notes, rejected: Vec::new() })
+    Ok(Inspected {
+        columns,
+        reader: Reader::Csv { dialect: Box::new(dialect), ready: None },
+        notes,
+        rejected: Vec::new(),
+    })
 }
 
 /// The types DuckDB finds in the well-formed rows of the head, in order.
@@ -165,18 +174,25 @@ fn sniff(db: &ScratchDb, head: &Head, rows: &[Record], width: usize, dialect: &m
 /// numbers that do not fit 64 bits do not become inexact ones.
 fn refine(sniffed: &str, rows: &[Record], index: usize, dialect: &Dialect) -> Option<String> {
     let is_null = |text: &str| text.is_empty() || dialect.nulls.iter().any(|null| null == text);
-    let values = || rows.iter().filter_map(|row| row.fields.get(index)).filter(|text| !is_null(text)).map(|text| text.trim());
+    let values =
+        || rows.iter().filter_map(|row| row.fields.get(index)).filter(|text| !is_null(text)).map(|text| text.trim());
     values().next()?;
     let digits = |text: &str| text.trim_start_matches(['-', '+']).len();
-    let is_whole = |text: &str| digits(text) > 0 && text.trim_start_matches(['-', '+']).bytes().all(|b| b.is_ascii_digit());
-    let is_code = |text: &str| (text.starts_with('+') && digits(text) > 6) || (digits(text) > 1 && is_whole(text) && text.trim_start_matches('-').starts_with('0'));
+    let is_whole =
+        |text: &str| digits(text) > 0 && text.trim_start_matches(['-', '+']).bytes().all(|b| b.is_ascii_digit());
+    let is_code = |text: &str| {
+        (text.starts_with('+') && digits(text) > 6)
+            || (digits(text) > 1 && is_whole(text) && text.trim_start_matches('-').starts_with('0'))
+    };
     Some(match sniffed {
         "BIGINT" | "DOUBLE" if values().any(is_code) => "VARCHAR".to_owned(),
         "DOUBLE" if values().all(is_whole) => {
             if values().all(|text| digits(text) <= 38) { "DECIMAL(38,0)" } else { "VARCHAR" }.to_owned()
         }
         // `1 2 3` is no day, whatever the reader says.
-        "DATE" | "TIMESTAMP" if values().any(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b' ')) => "VARCHAR".to_owned(),
+        "DATE" | "TIMESTAMP" if values().any(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b' ')) => {
+            "VARCHAR".to_owned()
+        }
         "TIMESTAMP WITH TIME ZONE" => "TIMESTAMPTZ".to_owned(),
         other => other.to_owned(),
     })
@@ -219,7 +235,8 @@ impl Dialect {
         add("dateformat", &self.date_format);
         add("timestampformat", &self.timestamp_format);
         if !self.nulls.is_empty() {
-            let nulls: Vec<_> = std::iter::once("''".to_owned()).chain(self.nulls.iter().map(|n| quote_literal(n))).collect();
+            let nulls: Vec<_> =
+                std::iter::once("''".to_owned()).chain(self.nulls.iter().map(|n| quote_literal(n))).collect();
             sql += &format!(", nullstr=[{}]", nulls.join(", "));
         }
         sql
@@ -227,8 +244,10 @@ impl Dialect {
 
     /// SQL of the rows of the file at `path` with these columns, all that the file has.
     pub(crate) fn scan(&self, path: &Path, columns: &[(String, String)]) -> String {
-        let columns: Vec<_> =
-            columns.iter().map(|(name, data_type)| format!("{}: {}", quote_literal(name), quote_literal(data_type))).collect();
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|(name, data_type)| format!("{}: {}", quote_literal(name), quote_literal(data_type)))
+            .collect();
         // `new_line` is never set: with it the reader drops rows that end otherwise.
         format!(
             "SELECT * FROM read_csv({}, auto_detect=false, header={}, skip={}, null_padding={}{}, strict_mode={}{}{}, \

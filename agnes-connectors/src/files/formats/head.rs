@@ -109,7 +109,9 @@ impl Head {
     pub(crate) fn escapes_with_backslash(&self, quote: &str) -> bool {
         let &[quote] = quote.as_bytes() else { return false };
         let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || byte == b' ';
-        let has = |before: u8| self.bytes.windows(4).any(|w| w[1] == before && w[2] == quote && is_inside(w[0]) && is_inside(w[3]));
+        let has = |before: u8| {
+            self.bytes.windows(4).any(|w| w[1] == before && w[2] == quote && is_inside(w[0]) && is_inside(w[3]))
+        };
         has(b'\\') && !has(quote)
     }
 
@@ -180,7 +182,8 @@ pub(crate) fn has_header(records: &[Record]) -> bool {
         return !first.fields.iter().any(|field| is_value(field));
     }
     !first.fields.iter().enumerate().any(|(index, field)| {
-        let mut values = rest.iter().take(100).filter_map(|r| r.fields.get(index)).filter(|v| !v.trim().is_empty()).peekable();
+        let mut values =
+            rest.iter().take(100).filter_map(|r| r.fields.get(index)).filter(|v| !v.trim().is_empty()).peekable();
         is_value(field) && values.peek().is_some() && values.all(|value| is_value(value))
     })
 }
@@ -188,7 +191,8 @@ pub(crate) fn has_header(records: &[Record]) -> bool {
 /// A number, date, time or flag.
 fn is_value(text: &str) -> bool {
     let text = text.trim();
-    let numeric = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+' | '/' | ':' | 'e' | 'E' | 'T' | 'Z' | ' ');
+    let numeric =
+        |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+' | '/' | ':' | 'e' | 'E' | 'T' | 'Z' | ' ');
     matches!(text.to_ascii_lowercase().as_str(), "true" | "false")
         || (text.contains(|c: char| c.is_ascii_digit()) && text.chars().all(numeric))
 }

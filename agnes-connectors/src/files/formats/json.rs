@@ -76,7 +76,13 @@ fn is_mixed(found: &Inspected) -> bool {
 
 /// Reads a file of lines again without those that are no JSON objects; none when that does
 /// not help.
-pub(crate) fn repair(db: &ScratchDb, entry: &FileEntry, path: &Path, index: usize, cancel: &Cancel) -> Result<Option<Inspected>> {
+pub(crate) fn repair(
+    db: &ScratchDb,
+    entry: &FileEntry,
+    path: &Path,
+    index: usize,
+    cancel: &Cancel,
+) -> Result<Option<Inspected>> {
     let repaired = db.folder().join(format!("repaired-{index}.json"));
     let (good, bad) = keep_valid_lines(path, &repaired, cancel)?;
     if good == 0 || bad.is_empty() {
@@ -88,7 +94,8 @@ pub(crate) fn repair(db: &ScratchDb, entry: &FileEntry, path: &Path, index: usiz
 }
 
 fn read(db: &ScratchDb, entry: &FileEntry, path: PathBuf, lines: bool) -> Result<Inspected> {
-    let (mut columns, notes) = structured::describe(db, &relation(&path)).map_err(|e| engine_words::damaged(entry, &path, e))?;
+    let (mut columns, notes) =
+        structured::describe(db, &relation(&path)).map_err(|e| engine_words::damaged(entry, &path, e))?;
     let relation = widen_whole_numbers(db, &path, &mut columns);
     let found = Inspected {
         columns,
@@ -123,7 +130,11 @@ fn widen_whole_numbers(db: &ScratchDb, path: &Path, columns: &mut [FileColumn]) 
     for column in columns.iter_mut().filter(|column| column.source_type == "DOUBLE") {
         let key = quote_literal(&column.source);
         let value = agnes_core::ident::quote_ident(&column.source);
-        let text = format!("read_json({}, columns={{{key}: 'VARCHAR'}}, maximum_object_size={})", quote_literal(&path.to_string_lossy()), head::MAX_LINE);
+        let text = format!(
+            "read_json({}, columns={{{key}: 'VARCHAR'}}, maximum_object_size={})",
+            quote_literal(&path.to_string_lossy()),
+            head::MAX_LINE
+        );
         let ask = format!(
             "SELECT coalesce(bool_and(regexp_full_match({value}, '-?[0-9]+')), false), max(length({value})) FROM {text}"
         );

@@ -20,8 +20,7 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, index: usize) -> Result
     let literal = quote_literal(&path.to_string_lossy());
     let numbered = format!("read_parquet({literal}, hive_partitioning=false, file_row_number=true)");
     let relation = format!("read_parquet({literal}, hive_partitioning=false)");
-    let (columns, notes) =
-        structured::describe(db, &relation).map_err(|e| engine_words::damaged(entry, &path, e))?;
+    let (columns, notes) = structured::describe(db, &relation).map_err(|e| engine_words::damaged(entry, &path, e))?;
     if columns.is_empty() {
         return Err(FilesError::NoColumns { file: entry.rel.clone() }.into());
     }

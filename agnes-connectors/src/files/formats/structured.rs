@@ -9,7 +9,10 @@ use super::FileColumn;
 use crate::files::infer::{names, types};
 
 /// The columns of a relation, and notes about renamed ones.
-pub(crate) fn describe(db: &ScratchDb, relation: &str) -> Result<(Vec<FileColumn>, Vec<String>), agnes_core::duck::EngineFailure> {
+pub(crate) fn describe(
+    db: &ScratchDb,
+    relation: &str,
+) -> Result<(Vec<FileColumn>, Vec<String>), agnes_core::duck::EngineFailure> {
     let rows = db.rows(&format!("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {relation})"))?;
     let (raw, found): (Vec<String>, Vec<String>) = rows
         .into_iter()

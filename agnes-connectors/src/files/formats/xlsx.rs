@@ -39,7 +39,8 @@ fn damaged(entry: &FileEntry, error: &XlsxError) -> FilesError {
 /// Names of the visible sheets that hold cells.
 pub(crate) fn sheets(entry: &FileEntry) -> Result<Vec<String>> {
     let book = open(entry)?;
-    let visible = |sheet: &&calamine::Sheet| sheet.typ == SheetType::WorkSheet && sheet.visible == SheetVisible::Visible;
+    let visible =
+        |sheet: &&calamine::Sheet| sheet.typ == SheetType::WorkSheet && sheet.visible == SheetVisible::Visible;
     Ok(book.sheets_metadata().iter().filter(visible).map(|sheet| sheet.name.clone()).collect())
 }
 
@@ -60,8 +61,20 @@ impl Kinds {
         let Self { whole, broken, date, moment, time, flag, text } = self;
         let name = match (whole || broken, date || moment, time, flag, text) {
             (false, false, false, false, false) => return None,
-            (true, false, false, false, false) => if broken { "DOUBLE" } else { "BIGINT" },
-            (false, true, false, false, false) => if moment { "TIMESTAMP" } else { "DATE" },
+            (true, false, false, false, false) => {
+                if broken {
+                    "DOUBLE"
+                } else {
+                    "BIGINT"
+                }
+            }
+            (false, true, false, false, false) => {
+                if moment {
+                    "TIMESTAMP"
+                } else {
+                    "DATE"
+                }
+            }
             (false, false, true, false, false) => "TIME",
             (false, false, false, true, false) => "BOOLEAN",
             _ => "VARCHAR",
@@ -71,11 +84,20 @@ impl Kinds {
 }
 
 /// Reads a sheet: the one the settings name, else the first visible one.
-pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions, index: usize, cancel: &Cancel) -> Result<Inspected> {
+pub(crate) fn inspect(
+    db: &ScratchDb,
+    entry: &FileEntry,
+    options: &TableOptions,
+    index: usize,
+    cancel: &Cancel,
+) -> Result<Inspected> {
     let known = sheets(entry)?;
     let mut notes = Vec::new();
     let sheet = match &options.sheet {
-        Some(wanted) => known.iter().find(|name| *name == wanted).or_else(|| known.iter().find(|name| name.eq_ignore_ascii_case(wanted))),
+        Some(wanted) => known
+            .iter()
+            .find(|name| *name == wanted)
+            .or_else(|| known.iter().find(|name| name.eq_ignore_ascii_case(wanted))),
         None => known.first(),
     };
     let Some(sheet) = sheet else {
@@ -91,7 +113,15 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
     }
     let mut book = open(entry)?;
     let path = db.folder().join(format!("input-{index}.csv"));
-    let mut sink = Sink { out: BufWriter::new(create(&path)?), kinds: Vec::new(), header: None, wants_header: options.header, errors: 0, at: 0, gaps: Vec::new() };
+    let mut sink = Sink {
+        out: BufWriter::new(create(&path)?),
+        kinds: Vec::new(),
+        header: None,
+        wants_header: options.header,
+        errors: 0,
+        at: 0,
+        gaps: Vec::new(),
+    };
     let mut cells = book.worksheet_cells_reader(sheet).map_err(|e| damaged(entry, &e))?;
     let mut skip = options.skip.unwrap_or(0);
     let mut row: (u32, BTreeMap<u32, DataRef<'_>>) = (0, BTreeMap::new());
@@ -106,7 +136,9 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
             sink.flush(row.0, &mut row.1, &mut skip)?;
             row.0 = at;
         }
-        let empty = matches!(cell.get_value(), DataRef::Empty) || matches!(cell.get_value(), DataRef::String(s) if s.is_empty()) || matches!(cell.get_value(), DataRef::SharedString(""));
+        let empty = matches!(cell.get_value(), DataRef::Empty)
+            || matches!(cell.get_value(), DataRef::String(s) if s.is_empty())
+            || matches!(cell.get_value(), DataRef::SharedString(""));
         if column < MAX_COLUMNS && !empty {
             row.1.insert(column, cell.get_value().clone());
         }
@@ -136,7 +168,12 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, options: &TableOptions,
             data_type: kinds.get(index).copied().unwrap_or_default().data_type(),
         })
         .collect();
-    Ok(Inspected { columns, reader: Reader::Csv { dialect: Box::new(Dialect::of_sheet(gaps)), ready: Some(path) }, notes, rejected: Vec::new() })
+    Ok(Inspected {
+        columns,
+        reader: Reader::Csv { dialect: Box::new(Dialect::of_sheet(gaps)), ready: Some(path) },
+        notes,
+        rejected: Vec::new(),
+    })
 }
 
 struct Sink {
@@ -230,7 +267,12 @@ impl Sink {
                 if moment.is_duration() {
                     kinds.text = true;
                     let seconds = (moment.as_f64() * 86_400.0).round();
-                    return Some(format!("{}:{:02}:{:02}", (seconds / 3600.0).trunc(), (seconds / 60.0).trunc() % 60.0, seconds % 60.0));
+                    return Some(format!(
+                        "{}:{:02}:{:02}",
+                        (seconds / 3600.0).trunc(),
+                        (seconds / 60.0).trunc() % 60.0,
+                        seconds % 60.0
+                    ));
                 }
                 if moment.as_f64() < 1.0 {
                     kinds.time = true;

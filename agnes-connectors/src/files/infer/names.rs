@@ -24,20 +24,27 @@ pub(crate) fn columns(raw: &[String]) -> (Vec<String>, Vec<String>) {
         .iter()
         .enumerate()
         .map(|(index, raw)| {
-            let clean: String = raw.trim().chars().map(|c| if is_shown(c) { c } else { '_' }).take(MAX_COLUMN).collect();
+            let clean: String =
+                raw.trim().chars().map(|c| if is_shown(c) { c } else { '_' }).take(MAX_COLUMN).collect();
             let clean = clean.trim().to_owned();
             let base = if clean.is_empty() { format!("column_{}", index + 1) } else { clean };
             let mut name = base.clone();
             let mut suffix = 2;
             // A made-up name must not take one that a later column really has.
-            while taken.contains(&name.to_lowercase()) || (name != raw.trim() && wished.contains(&name.to_lowercase())) {
+            while taken.contains(&name.to_lowercase()) || (name != raw.trim() && wished.contains(&name.to_lowercase()))
+            {
                 let end = format!("_{suffix}");
                 name = base.chars().take(MAX_COLUMN - end.len()).collect::<String>() + &end;
                 suffix += 1;
             }
             taken.insert(name.to_lowercase());
             if name != *raw {
-                notes.push(format!("column {} `{}` is named `{}`", index + 1, printable(raw, 60), printable(&name, 60)));
+                notes.push(format!(
+                    "column {} `{}` is named `{}`",
+                    index + 1,
+                    printable(raw, 60),
+                    printable(&name, 60)
+                ));
             }
             name
         })
@@ -47,7 +54,10 @@ pub(crate) fn columns(raw: &[String]) -> (Vec<String>, Vec<String>) {
 
 /// Whether a character can be seen (or is a plain blank) in a name.
 fn is_shown(c: char) -> bool {
-    c == ' ' || !(c.is_control() || c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
+    c == ' '
+        || !(c.is_control()
+            || c.is_whitespace()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
 }
 
 /// `text` as a table name: lower case, accents dropped, everything else `_`.

@@ -2,10 +2,40 @@
 
 /// Base names a declared type may have.
 const KNOWN: [&str; 34] = [
-    "BOOLEAN", "BOOL", "TINYINT", "SMALLINT", "INTEGER", "INT", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
-    "UBIGINT", "FLOAT", "REAL", "DOUBLE", "DECIMAL", "NUMERIC", "VARCHAR", "TEXT", "STRING", "CHAR", "DATE", "TIME",
-    "TIMESTAMP", "DATETIME", "TIMESTAMPTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "INTERVAL", "UUID", "BLOB",
-    "JSON", "TIMESTAMP WITH TIME ZONE",
+    "BOOLEAN",
+    "BOOL",
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "INT",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "FLOAT",
+    "REAL",
+    "DOUBLE",
+    "DECIMAL",
+    "NUMERIC",
+    "VARCHAR",
+    "TEXT",
+    "STRING",
+    "CHAR",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "DATETIME",
+    "TIMESTAMPTZ",
+    "TIMESTAMP_S",
+    "TIMESTAMP_MS",
+    "TIMESTAMP_NS",
+    "INTERVAL",
+    "UUID",
+    "BLOB",
+    "JSON",
+    "TIMESTAMP WITH TIME ZONE",
 ];
 
 /// A declared type as DuckDB writes it. Only known names, digits and brackets pass, so
@@ -103,7 +133,9 @@ impl Number {
     }
 
     fn join(a: Self, b: Self) -> String {
-        let (Self::Exact { whole: aw, scale: asc, signed: asn }, Self::Exact { whole: bw, scale: bsc, signed: bsn }) = (a, b) else {
+        let (Self::Exact { whole: aw, scale: asc, signed: asn }, Self::Exact { whole: bw, scale: bsc, signed: bsn }) =
+            (a, b)
+        else {
             let single = |n: Self| match n {
                 Self::Float { double } => !double,
                 Self::Exact { whole, scale, .. } => whole <= 5 && scale == 0,
@@ -147,7 +179,9 @@ mod tests {
         assert_eq!(parse(" decimal( 12 , 2 )").unwrap(), "DECIMAL(12,2)");
         assert_eq!(parse("text[]").unwrap(), "VARCHAR[]");
         assert_eq!(parse("hugeint").unwrap(), "DECIMAL(38,0)");
-        for bad in ["", "INT; DROP", "DECIMAL(1", "DECIMAL(40,2)", "DECIMAL(2,3)", "VARCHAR'", "STRUCT(a INT)", "INTEGER(3)"] {
+        for bad in
+            ["", "INT; DROP", "DECIMAL(1", "DECIMAL(40,2)", "DECIMAL(2,3)", "VARCHAR'", "STRUCT(a INT)", "INTEGER(3)"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse("BIGNIT").unwrap_err().contains("BIGINT"));

@@ -9,11 +9,11 @@ use chrono::{DateTime, Utc};
 use super::values::{stamp, stamp_opt, time};
 use super::{Db, Fail, refuse, users};
 use crate::error::Result;
-use crate::identity::UserError;
 use crate::ident::printable;
+use crate::identity::UserError;
 use crate::rbac::{
-    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType,
-    fold_resource_id,
+    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource,
+    ResourceType, fold_resource_id,
 };
 
 pub(super) struct Access(pub(super) Db);
@@ -50,7 +50,9 @@ fn find_group(conn: &Connection, id: &str) -> ::duckdb::Result<Option<Group>> {
 }
 
 fn named_group(conn: &Connection, name: &str) -> ::duckdb::Result<Option<Group>> {
-    let sql = format!("SELECT {GROUP} FROM user_groups WHERE lower(trim(name)) = lower(trim(?)) ORDER BY is_system DESC, id LIMIT 1");
+    let sql = format!(
+        "SELECT {GROUP} FROM user_groups WHERE lower(trim(name)) = lower(trim(?)) ORDER BY is_system DESC, id LIMIT 1"
+    );
     conn.query_row(&sql, [name], group).optional()
 }
 
@@ -74,7 +76,8 @@ pub(super) fn only_admin(conn: &Connection, user_id: &str) -> ::duckdb::Result<b
     let sql = "SELECT count(*) FILTER (u.id = ?), count(*) FILTER (u.id <> ? AND NOT u.email ILIKE '%@system.local') \
                FROM user_group_members m JOIN user_groups g ON g.id = m.group_id JOIN users u ON u.id = m.user_id \
                WHERE g.name = ? AND u.active";
-    let (mine, others): (i64, i64) = conn.query_row(sql, params![user_id, user_id, ADMIN_GROUP], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (mine, others): (i64, i64) =
+        conn.query_row(sql, params![user_id, user_id, ADMIN_GROUP], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(mine > 0 && others == 0)
 }
 
@@ -137,7 +140,14 @@ impl AccessRepository for Access {
                 conn.execute(
                     "INSERT INTO user_groups (id, name, description, is_system, created_at, created_by) \
                      VALUES (?, ?, ?, ?, ?::TIMESTAMP, ?)",
-                    params![group.id, group.name, group.description, group.is_system, stamp_opt(group.created_at), group.created_by],
+                    params![
+                        group.id,
+                        group.name,
+                        group.description,
+                        group.is_system,
+                        stamp_opt(group.created_at),
+                        group.created_by
+                    ],
                 )?;
                 Ok(())
             })
@@ -215,7 +225,13 @@ impl AccessRepository for Access {
                 let added = conn.execute(
                     "INSERT INTO user_group_members (user_id, group_id, source, added_at, added_by) \
                      VALUES (?, ?, ?, ?::TIMESTAMP, ?) ON CONFLICT DO NOTHING",
-                    params![member.user_id, member.group_id, member.source.as_str(), stamp_opt(member.added_at), member.added_by],
+                    params![
+                        member.user_id,
+                        member.group_id,
+                        member.source.as_str(),
+                        stamp_opt(member.added_at),
+                        member.added_by
+                    ],
                 )?;
                 Ok(added > 0)
             })
@@ -241,7 +257,10 @@ impl AccessRepository for Access {
                 if admins && only_admin(conn, &user_id)? {
                     return refuse(AccessError::LastAdmin);
                 }
-                conn.execute("DELETE FROM user_group_members WHERE group_id = ? AND user_id = ?", [&group_id, &user_id])?;
+                conn.execute(
+                    "DELETE FROM user_group_members WHERE group_id = ? AND user_id = ?",
+                    [&group_id, &user_id],
+                )?;
                 Ok(())
             })
             .await
@@ -255,8 +274,10 @@ impl AccessRepository for Access {
                     "SELECT {GRANT} FROM resource_grants g LEFT JOIN user_groups u ON u.id = g.group_id \
                      WHERE ? IS NULL OR g.group_id = ? ORDER BY u.name, g.resource_type, g.resource_id"
                 );
-                let rows: Vec<Option<Grant>> =
-                    conn.prepare(&sql)?.query_map(params![group_id, group_id], grant)?.collect::<::duckdb::Result<_>>()?;
+                let rows: Vec<Option<Grant>> = conn
+                    .prepare(&sql)?
+                    .query_map(params![group_id, group_id], grant)?
+                    .collect::<::duckdb::Result<_>>()?;
                 Ok(rows.into_iter().flatten().collect())
             })
             .await
@@ -272,10 +293,13 @@ impl AccessRepository for Access {
                     ResourceType::Table => "lower(resource_id)",
                     _ => "resource_id",
                 };
-                let sql =
-                    format!("SELECT count(*) FROM resource_grants WHERE group_id = ? AND resource_type = ? AND {same} = ?");
+                let sql = format!(
+                    "SELECT count(*) FROM resource_grants WHERE group_id = ? AND resource_type = ? AND {same} = ?"
+                );
                 let taken: i64 =
-                    conn.query_row(&sql, params![grant.group_id, grant.resource_type.as_str(), folded], |row| row.get(0))?;
+                    conn.query_row(&sql, params![grant.group_id, grant.resource_type.as_str(), folded], |row| {
+                        row.get(0)
+                    })?;
                 if taken > 0 {
                     return refuse(AccessError::GrantExists { group: group.name });
                 }

@@ -32,7 +32,8 @@ pub(super) async fn rows(db: &Db, table: &str, only: Option<InternalScope>) -> R
         if let Some(scope) = only {
             values.push(scope.user_id);
             mine = "user_id = ?".to_owned();
-            let local = scope.email.as_deref().and_then(|email| email.split_once('@')).map(|(local, _)| local.to_owned());
+            let local =
+                scope.email.as_deref().and_then(|email| email.split_once('@')).map(|(local, _)| local.to_owned());
             if let (true, Some(local)) = (underlying != "audit_log", local) {
                 // Rows of older versions know only the local part of the address: usable while
                 // no two people share it.

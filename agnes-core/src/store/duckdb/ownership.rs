@@ -23,7 +23,12 @@ impl OwnershipRepository for Ownership {
             .await
     }
 
-    async fn apply(&self, claims: &[(String, String)], releases: &[(String, String)], now: DateTime<Utc>) -> Result<()> {
+    async fn apply(
+        &self,
+        claims: &[(String, String)],
+        releases: &[(String, String)],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         let (claims, releases) = (claims.to_vec(), releases.to_vec());
         self.0
             .write("write view ownership", move |conn| {
@@ -36,12 +41,14 @@ impl OwnershipRepository for Ownership {
                              WHERE view_name = ? AND source_name = ?",
                             params![next, stamp(now), name, source],
                         )?,
-                        None => {
-                            conn.execute("DELETE FROM view_ownership WHERE view_name = ? AND source_name = ?", [name, source])?
-                        }
+                        None => conn.execute(
+                            "DELETE FROM view_ownership WHERE view_name = ? AND source_name = ?",
+                            [name, source],
+                        )?,
                     };
                 }
-                let fresh = claims.iter().filter(|(name, _)| !releases.iter().any(|(old, _)| old.eq_ignore_ascii_case(name)));
+                let fresh =
+                    claims.iter().filter(|(name, _)| !releases.iter().any(|(old, _)| old.eq_ignore_ascii_case(name)));
                 for chunk in fresh.collect::<Vec<_>>().chunks(500) {
                     let rows = vec!["(?, ?, ?::TIMESTAMP)"; chunk.len()].join(", ");
                     let sql = format!("INSERT INTO view_ownership VALUES {rows} ON CONFLICT DO NOTHING");

@@ -238,8 +238,14 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, owner VARCHAR, schedule VARCHAR, source TEXT NOT NULL, \
          deployed_at TIMESTAMP DEFAULT current_timestamp, last_run TIMESTAMP, last_status VARCHAR",
     ),
-    ("telegram_links", "user_id VARCHAR PRIMARY KEY, chat_id BIGINT NOT NULL, linked_at TIMESTAMP DEFAULT current_timestamp"),
-    ("pending_codes", "code VARCHAR PRIMARY KEY, chat_id BIGINT NOT NULL, created_at TIMESTAMP DEFAULT current_timestamp"),
+    (
+        "telegram_links",
+        "user_id VARCHAR PRIMARY KEY, chat_id BIGINT NOT NULL, linked_at TIMESTAMP DEFAULT current_timestamp",
+    ),
+    (
+        "pending_codes",
+        "code VARCHAR PRIMARY KEY, chat_id BIGINT NOT NULL, created_at TIMESTAMP DEFAULT current_timestamp",
+    ),
     (
         "sources",
         "name VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, config JSON NOT NULL, schedule VARCHAR, \
@@ -313,7 +319,10 @@ fn create(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
         conn.execute_batch(&format!("CREATE INDEX IF NOT EXISTS {index} ON {table} ({columns})"))?;
     }
     conn.execute_batch("CREATE SEQUENCE IF NOT EXISTS jobs_seq; DELETE FROM schema_version")?;
-    conn.execute("INSERT INTO schema_version VALUES (?, ?::TIMESTAMP)", ::duckdb::params![STATE_SCHEMA_VERSION, stamp(now)])?;
+    conn.execute(
+        "INSERT INTO schema_version VALUES (?, ?::TIMESTAMP)",
+        ::duckdb::params![STATE_SCHEMA_VERSION, stamp(now)],
+    )?;
     Ok(())
 }
 

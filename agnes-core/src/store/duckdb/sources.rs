@@ -86,7 +86,9 @@ impl SourceRepository for Sources {
     async fn delete(&self, name: &str) -> Result<bool> {
         let name = name.to_owned();
         self.0
-            .write("remove a source", move |conn| Ok(conn.execute("DELETE FROM sources WHERE lower(name) = lower(?)", [name])? > 0))
+            .write("remove a source", move |conn| {
+                Ok(conn.execute("DELETE FROM sources WHERE lower(name) = lower(?)", [name])? > 0)
+            })
             .await
     }
 }

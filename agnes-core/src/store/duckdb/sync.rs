@@ -141,7 +141,10 @@ impl SyncRepository for Syncs {
         let id = table_id.to_owned();
         self.0
             .write("clear a failed sync", move |conn| {
-                conn.execute("UPDATE sync_state SET status = 'ok', error = '' WHERE table_id = ? AND status = 'error'", [id])?;
+                conn.execute(
+                    "UPDATE sync_state SET status = 'ok', error = '' WHERE table_id = ? AND status = 'error'",
+                    [id],
+                )?;
                 Ok::<_, Fail>(())
             })
             .await
@@ -202,7 +205,9 @@ impl SyncRepository for Syncs {
     async fn all(&self) -> Result<Vec<SyncState>> {
         self.0
             .read("read the sync states", |conn| {
-                conn.prepare(&format!("SELECT {STATE} FROM sync_state ORDER BY table_id"))?.query_map([], state)?.collect()
+                conn.prepare(&format!("SELECT {STATE} FROM sync_state ORDER BY table_id"))?
+                    .query_map([], state)?
+                    .collect()
             })
             .await
     }
@@ -211,7 +216,9 @@ impl SyncRepository for Syncs {
         let id = table_id.to_owned();
         self.0
             .read("read the sync history", move |conn| {
-                let sql = format!("SELECT {HISTORY} FROM sync_history WHERE table_id = ? ORDER BY synced_at DESC, id LIMIT {limit}");
+                let sql = format!(
+                    "SELECT {HISTORY} FROM sync_history WHERE table_id = ? ORDER BY synced_at DESC, id LIMIT {limit}"
+                );
                 conn.prepare(&sql)?.query_map([id], history)?.collect()
             })
             .await

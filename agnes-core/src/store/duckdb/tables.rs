@@ -140,7 +140,9 @@ impl TableRepository for Tables {
     async fn list(&self) -> Result<Vec<RegisteredTable>> {
         self.0
             .read("list the registered tables", |conn| {
-                conn.prepare(&format!("SELECT {COLUMNS} FROM table_registry ORDER BY name, id"))?.query_map([], table)?.collect()
+                conn.prepare(&format!("SELECT {COLUMNS} FROM table_registry ORDER BY name, id"))?
+                    .query_map([], table)?
+                    .collect()
             })
             .await
     }
@@ -161,7 +163,10 @@ impl TableRepository for Tables {
                 ] {
                     conn.execute(&format!("DELETE FROM {table} WHERE lower({column}) = lower(?)"), [value])?;
                 }
-                conn.execute("DELETE FROM resource_grants WHERE resource_type = 'table' AND lower(resource_id) = lower(?)", [&row.id])?;
+                conn.execute(
+                    "DELETE FROM resource_grants WHERE resource_type = 'table' AND lower(resource_id) = lower(?)",
+                    [&row.id],
+                )?;
                 conn.execute("DELETE FROM table_registry WHERE id = ?", [&row.id])?;
                 Ok(true)
             })

@@ -86,7 +86,9 @@ impl UserRepository for Users {
         let email = email.to_owned();
         self.0
             .read("read a user", move |conn| {
-                let sql = format!("SELECT {COLUMNS} FROM users WHERE lower(trim(email)) = lower(trim(?)) ORDER BY id LIMIT 1");
+                let sql = format!(
+                    "SELECT {COLUMNS} FROM users WHERE lower(trim(email)) = lower(trim(?)) ORDER BY id LIMIT 1"
+                );
                 conn.query_row(&sql, [email], user).optional()
             })
             .await
