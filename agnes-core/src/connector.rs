@@ -114,7 +114,8 @@ impl crate::error::Coded for Cancelled {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ProgressEvent {
-    /// A table was started; `total_bytes` of input are expected, when known.
+    /// A table was started; `total_bytes` of input are expected, when known. Comes again when
+    /// that is known only later.
     TableStarted {
         /// The source.
         source: String,

@@ -69,17 +69,19 @@ impl Inner {
         match event {
             ProgressEvent::Stage { name } => self.stage.set_message(name),
             ProgressEvent::TableStarted { source, table, total_bytes } => {
-                let bar = match total_bytes {
-                    Some(total) => ProgressBar::new(total).with_style(style(
+                let bar = tables.entry(format!("{source}.{table}")).or_insert_with(|| {
+                    let bar = self.multi.insert_before(&self.stage, ProgressBar::new_spinner());
+                    bar.set_style(style("  {msg:24!} {spinner} {decimal_bytes:>9} {decimal_bytes_per_sec:>11}"));
+                    bar.set_message(table);
+                    bar.enable_steady_tick(TICK);
+                    bar
+                });
+                if let Some(total) = total_bytes {
+                    bar.set_length(total);
+                    bar.set_style(style(
                         "  {msg:24!} {bar:24.cyan/dim} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec:>11} {eta:>4}",
-                    )),
-                    None => ProgressBar::new_spinner()
-                        .with_style(style("  {msg:24!} {spinner} {decimal_bytes:>9} {decimal_bytes_per_sec:>11}")),
-                };
-                let bar = self.multi.insert_before(&self.stage, bar);
-                bar.set_message(table.clone());
-                bar.enable_steady_tick(TICK);
-                tables.insert(format!("{source}.{table}"), bar);
+                    ));
+                }
             }
             ProgressEvent::TableProgress { source, table, bytes } => {
                 if let Some(bar) = tables.get(&format!("{source}.{table}")) {

@@ -294,6 +294,11 @@ impl<'a> Run<'a> {
             Layout::ByColumn(_) => vec![live],
             _ => live.into_iter().map(|index| vec![index]).collect(),
         };
+        self.source.progress.report(ProgressEvent::TableStarted {
+            source: self.source.name.to_string(),
+            table: self.request.name.to_string(),
+            total_bytes: Some(self.read.iter().map(|file| file.entry.signature.size).sum()),
+        });
         let (mut good, mut bytes, mut widen) = (0, 0, BTreeMap::new());
         for unit in &units {
             self.source.cancel.check()?;

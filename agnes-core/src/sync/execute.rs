@@ -261,6 +261,12 @@ impl Engine {
         let connector = registry::connector(self, &source.kind);
         for target in targets {
             let started = Instant::now();
+            // The connector says it again once it knows how much there is to read.
+            progress.report(ProgressEvent::TableStarted {
+                source: source.name.to_string(),
+                table: target.name.to_string(),
+                total_bytes: None,
+            });
             let result = match &connector {
                 Ok(connector) => self.sync_table(connector, &source, &target, full, &cancel, &progress).await,
                 Err(error) => Err(error.to_wire().into()),
