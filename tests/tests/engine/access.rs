@@ -1,12 +1,10 @@
 //! Who sees what: one grant more or less, asked through every door.
 
-use std::sync::Arc;
-
 use agnes_core::rbac::ResourceType;
 use agnes_core::registry::RegisteredTable;
 use agnes_core::store::Store;
-use agnes_core::store::memory::MemoryStore;
-use agnes_core::{Engine, ErrorKind};
+use agnes_core::store::duckdb::DuckStore;
+use agnes_core::ErrorKind;
 
 use crate::support::{Site, add_files, cell, owner, reader, rows, sync};
 
@@ -106,25 +104,16 @@ async fn a_row_whose_id_is_not_its_name_works_for_a_member() {
     let site = Site::new();
     site.write("orders.csv", "id\n1\n");
     site.write("other.csv", "id\n1\n");
-    let store = Arc::new(MemoryStore::new());
-    let engine = Engine::builder(site.root())
-        .connectors(agnes_connectors::builtin())
-        .store(store.clone())
-        .open()
-        .await
-        .unwrap();
+    let engine = site.open().await;
     add_files(&engine, "shop", &site.files()).await;
+    engine.close().await.unwrap();
+    let store = DuckStore::open(&site.root().join("state/system.duckdb"), chrono::Utc::now()).unwrap();
     let row: RegisteredTable = store.tables().find("orders").await.unwrap().unwrap();
     store.tables().delete("orders").await.unwrap();
     store.tables().upsert(&RegisteredTable { id: "in.c-main.orders".into(), ..row }).await.unwrap();
-    engine.close().await.unwrap();
-    drop(engine);
-    let engine = Engine::builder(site.root())
-        .connectors(agnes_connectors::builtin())
-        .store(store)
-        .open()
-        .await
-        .unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let engine = site.open().await;
     sync(&engine).await;
     let ann = reader(&engine, "ann", &["in.c-main.orders"]).await;
     assert_eq!(cell(&engine, &ann, "SELECT count(*) FROM orders").await.unwrap(), "1");
