@@ -1,10 +1,10 @@
 //! Who sees what: one grant more or less, asked through every door.
 
+use agnes_core::ErrorKind;
 use agnes_core::rbac::ResourceType;
 use agnes_core::registry::RegisteredTable;
 use agnes_core::store::Store;
 use agnes_core::store::duckdb::DuckStore;
-use agnes_core::ErrorKind;
 
 use crate::support::{Site, add_files, cell, owner, reader, rows, sync};
 
@@ -62,7 +62,10 @@ async fn only_admins_administer() {
     let bob = reader(&engine, "bob", &["orders"]).await;
     let code = |error: agnes_core::Error| error.code().to_owned();
     assert_eq!(code(engine.identity().users(&bob).await.unwrap_err()), "admin_required");
-    assert_eq!(code(engine.identity().grant(&bob, "bob", ResourceType::Table, "x").await.unwrap_err()), "admin_required");
+    assert_eq!(
+        code(engine.identity().grant(&bob, "bob", ResourceType::Table, "x").await.unwrap_err()),
+        "admin_required"
+    );
     assert_eq!(code(engine.registry().list(&bob).await.unwrap_err()), "admin_required");
     assert_eq!(code(engine.sources().list(&bob).await.unwrap_err()), "admin_required");
     assert_eq!(code(engine.sync().runs(&bob, 5).await.unwrap_err()), "admin_required");
