@@ -9,6 +9,9 @@ VENV ?= .venv
 DUCKDB := $(or $(DUCKDB_LIB_DIR),$(CURDIR)/.duckdb)
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIBRARY := $(if $(filter Darwin,$(shell uname -s)),libduckdb.dylib,libduckdb.so)
+# With the features of the whole workspace, so that the dependencies are built once for
+# the demo, the tests and the examples.
+BUILD := cargo build --workspace
 export AGNES_TEST_EXTENSIONS ?= $(DUCKDB)/extensions
 EXAMPLES := embed own_connector governed_query remote_attach
 FIND_WHEEL = $$(ls -t $(1)/agnes-*.whl | head -n 1)
@@ -19,11 +22,12 @@ help: ## what there is
 
 .PHONY: demo
 demo: duckdb ## build the command and watch it sync, publish, grant and answer, each step checked
-	cargo run --quiet --package agnes-cli -- demo --once
+	$(BUILD) --bin agnes
+	scripts/with-duckdb.sh "$(TARGET)/debug/agnes" demo --once
 
 .PHONY: build
 build: duckdb ## the command, for development
-	cargo build --package agnes-cli
+	$(BUILD) --bin agnes
 
 .PHONY: release
 release: duckdb ## the command, optimised
@@ -48,13 +52,13 @@ components: $(VENV)/.ready ## what the tests run against: PostgreSQL, DuckDB ext
 
 .PHONY: test-rust
 test-rust: duckdb
-	cargo test --workspace --exclude agnes-py
+	cargo test --workspace
 
 .PHONY: examples
 examples: duckdb ## run every example
-	cargo build --quiet --package agnes-examples --examples
+	cargo test --quiet --workspace --no-run
 	for example in $(EXAMPLES); do \
-	  echo "--- example: $$example"; cargo run --quiet --package agnes-examples --example $$example; \
+	  echo "--- example: $$example"; scripts/with-duckdb.sh "$(TARGET)/debug/examples/$$example"; \
 	done
 
 $(VENV)/.ready: agnes-py/requirements-dev.txt
@@ -63,10 +67,11 @@ $(VENV)/.ready: agnes-py/requirements-dev.txt
 	"$(VENV)/bin/pip" install --quiet --disable-pip-version-check -r agnes-py/requirements-dev.txt
 	touch $@
 
-# The module finds the library beside itself.
+# The module looks for the library there.
 .PHONY: wheel-library
 wheel-library: duckdb
-	cp -f "$(DUCKDB)/$(LIBRARY)" agnes-py/python/agnes/
+	mkdir -p agnes-py/python/agnes/lib
+	cp -f "$(DUCKDB)/$(LIBRARY)" agnes-py/python/agnes/lib/
 
 .PHONY: wheel
 wheel: wheel-library $(VENV)/.ready ## the Python wheel, optimised, in dist/
@@ -105,4 +110,4 @@ bench: duckdb ## the paths people wait for
 .PHONY: clean
 clean: ## all that was built; the fetched library stays
 	cargo clean
-	rm -rf dist "$(VENV)" agnes-py/python/agnes/libduckdb.* agnes-py/python/agnes/*.so
+	rm -rf dist "$(VENV)" agnes-py/python/agnes/lib agnes-py/python/agnes/*.so

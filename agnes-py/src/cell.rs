@@ -137,14 +137,30 @@ fn map<'py>(py: Python<'py>, array: &MapArray, i: usize) -> PyResult<Bound<'py, 
     Ok(dict.into_any())
 }
 
-/// As DuckDB would print it: what Python has no value for.
+/// As text, what Python has no value for: dates beyond the year 9999, infinity, intervals.
 fn text<'py>(py: Python<'py>, array: &ArrayRef, i: usize) -> PyResult<Bound<'py, PyAny>> {
     plain(py, shown(array, i))
 }
 
 fn shown(array: &dyn Array, i: usize) -> String {
+    // How the engine writes infinity.
+    let infinity = match array.data_type() {
+        DataType::Date32 => infinity(array.as_primitive::<Date32Type>().value(i), i32::MAX),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            infinity(array.as_primitive::<TimestampMicrosecondType>().value(i), i64::MAX)
+        }
+        _ => None,
+    };
+    if let Some(word) = infinity.filter(|_| !array.is_null(i)) {
+        return word.to_owned();
+    }
     let options = FormatOptions::default().with_null("NULL");
-    ArrayFormatter::try_new(array, &options).map_or_else(|_| "?".to_owned(), |formatter| formatter.value(i).to_string())
+    let written = ArrayFormatter::try_new(array, &options).and_then(|formatter| formatter.value(i).try_to_string());
+    written.unwrap_or_else(|_| "out of range".to_owned())
+}
+
+fn infinity<T: PartialEq + std::ops::Neg<Output = T> + Copy>(value: T, most: T) -> Option<&'static str> {
+    (value == most).then_some("infinity").or_else(|| (value == -most).then_some("-infinity"))
 }
 
 fn cells(batches: &[RecordBatch]) -> impl Iterator<Item = Vec<String>> {

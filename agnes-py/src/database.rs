@@ -1,9 +1,10 @@
 //! An opened data folder: the handle everything hangs on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agnes_core::config::{Config, LoadOptions};
 use agnes_core::connector::{Progress, ProgressEvent};
 use agnes_core::error::ErrorKind;
 use agnes_core::local::{
@@ -13,7 +14,7 @@ use agnes_core::local::{
 use agnes_core::query::Query;
 use agnes_core::rbac::ClientKind;
 use agnes_core::sync::SyncRequest;
-use agnes_core::{Engine, Result};
+use agnes_core::{Engine, EngineBuilder, Result};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tokio::sync::RwLock;
@@ -83,6 +84,22 @@ fn closed() -> agnes_core::Error {
     misuse(ErrorKind::InvalidInput, "database_closed", "this database is closed", "open it again: `agnes.open(path)`")
 }
 
+/// How a folder is opened: as the command `agnes` opens it, so that both mean the same folder.
+fn builder(root: &Path) -> EngineBuilder {
+    let mut builder = Engine::builder(root).connectors(agnes_connectors::builtin());
+    if let Some(state) = folder_variable("STATE_DIR") {
+        builder = builder.state_dir(state);
+    }
+    if let Some(scratch) = folder_variable("AGNES_TEMP_DIR") {
+        builder = builder.scratch(scratch);
+    }
+    builder
+}
+
+fn folder_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// A data folder, held by this process or served by the process that holds it.
 #[pyclass(frozen, weakref, module = "agnes")]
 pub(crate) struct Database {
@@ -94,17 +111,22 @@ pub(crate) struct Database {
 impl Database {
     /// Opens a data folder; makes it when missing.
     #[staticmethod]
-    fn _open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+    #[pyo3(signature = (path, config=None))]
+    fn _open(py: Python<'_>, path: PathBuf, config: Option<PathBuf>) -> PyResult<Self> {
         let root =
             std::path::absolute(&path).map_err(|e| agnes_core::Error::io("find the data folder", e)).or_raise(py)?;
+        let loaded = Config::load(&LoadOptions {
+            file: config.or_else(|| folder_variable("CONFIG_DIR").map(|folder| folder.join("instance.yaml"))),
+            overlay: Some(builder(&root).folder().config_overlay()),
+            env: &|name| std::env::var(name).ok(),
+            lenient: false,
+        })
+        .or_raise(py)?;
+        for warning in &loaded.warnings {
+            py.import("warnings")?.call_method1("warn", (warning,))?;
+        }
         let folder = root.clone();
-        let door = wait(py, async {
-            Door::open(move || {
-                let engine = Engine::builder(&folder).connectors(agnes_connectors::builtin());
-                Ok(engine)
-            })
-            .await
-        })?;
+        let door = wait(py, Door::open(move || Ok(builder(&folder).config(loaded.config.clone()))))?;
         let caller = Caller::owner(ClientKind::Api);
         let handle = Handle { door: Arc::new(RwLock::new(Some(door))), caller, opened_by: std::process::id() };
         Ok(Self { handle, path: root })

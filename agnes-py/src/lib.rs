@@ -14,8 +14,17 @@ mod tables;
 
 use pyo3::prelude::*;
 
+/// `AGNES_LOG` (`info`, `agnes_core=debug`, ...) says what is logged, on standard error.
+fn start_log() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("AGNES_LOG") {
+        // A program that set up a log of its own keeps it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    }
+}
+
 #[pymodule]
 fn _agnes(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    start_log();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<database::Database>()?;
     module.add_class::<sources::Sources>()?;

@@ -34,7 +34,11 @@ def test_verbs(db: agnes.Database, exports: Path) -> None:
     assert [source["name"] for source in db.sources.list()] == ["shop"]
     assert all(item["ok"] for item in db.sources.check("shop"))
     assert {table["name"] for table in db.sources.discover("shop")} == {"orders", "salaries"}
-    assert {table["name"] for table in db.catalog()} == {"orders", "salaries"}
+    assert {table["name"] for table in db.catalog()} >= {"orders", "salaries"}
+    assert {column["name"] for column in db.tables.schema("salaries")["columns"]} == {"name", "salary"}
+    assert db.tables.profile("orders")
+    assert db.tables.sample("salaries", 1)
+    assert db.tables.history("orders")
     assert db.tables.get("orders")["source"] == "shop"
     (exports / "orders.csv").write_text("id,revenue\n1,2.5\n")
     events: list[dict[str, object]] = []

@@ -47,7 +47,10 @@ def test_rows_are_python_values(db: agnes.Database) -> None:
         ("MAP {'k': 1.5::DOUBLE}", {"k": 1.5}),
         ("'b'::ENUM('a', 'b')", "b"),
         # What Python has no value for comes as text.
-        ("DATE '290000-01-01'", "+290000-01-01"),
+        ("DATE '20000-01-01'", "+20000-01-01"),
+        ("DATE '290000-01-01'", "out of range"),
+        ("DATE 'infinity'", "infinity"),
+        ("TIMESTAMP '-infinity'", "-infinity"),
     ],
 )
 def test_types(db: agnes.Database, sql: str, value: object) -> None:
@@ -99,7 +102,9 @@ def test_every_reader_takes_the_result(db: agnes.Database) -> None:
     assert pa.schema(db.query(sql)).names == ["id", "region"]
     # Another version of DuckDB, in the same process.
     result = db.query(sql)
-    assert duckdb.sql("SELECT sum(id) FROM result").fetchall() == [(10,)]
+    relation = duckdb.sql("SELECT sum(id) FROM result")
+    assert relation is not None
+    assert relation.fetchall() == [(10,)]
 
 
 def test_whole_results_can_be_read_again(db: agnes.Database) -> None:
@@ -187,12 +192,12 @@ def test_grants_hold(db: agnes.Database, analyst: str) -> None:
     # Nobody learns which of the two exists.
     assert (hidden.value.kind, hidden.value.code) == (unknown.value.kind, unknown.value.code)
     ann = db.acting_as(analyst)
-    assert [table["name"] for table in ann.catalog()] == ["orders"]
+    assert {table["name"] for table in ann.catalog() if table["query_mode"] != "internal"} == {"orders"}
     [grant] = db.grants.list("sales")
     db.grants.revoke(grant["id"])
     with pytest.raises(agnes.AgnesError):
         ann.query("SELECT count(*) FROM orders")
-    assert ann.catalog() == []
+    assert all(table["query_mode"] == "internal" for table in ann.catalog())
 
 
 def test_paths_do_not_leak(db: agnes.Database, folder: Path) -> None:

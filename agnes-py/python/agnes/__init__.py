@@ -75,19 +75,20 @@ __all__ = [
 _opened: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
-def open(path: str | os.PathLike[str]) -> Database:  # noqa: A001
+def open(path: str | os.PathLike[str], *, config: str | os.PathLike[str] | None = None) -> Database:  # noqa: A001
     """Opens the data folder at `path`, makes it when missing.
 
     This process holds the folder, or is served by the process that holds it already.
+    `config` names an `instance.yaml`; without it the one in `$CONFIG_DIR` counts, if that is set.
     """
-    database = Database._open(path)
+    database = Database._open(path, config)
     _opened.add(database)
     return database
 
 
-async def aopen(path: str | os.PathLike[str]) -> Database:
+async def aopen(path: str | os.PathLike[str], *, config: str | os.PathLike[str] | None = None) -> Database:
     """`open` for asyncio."""
-    return await asyncio.to_thread(open, path)
+    return await asyncio.to_thread(open, path, config=config)
 
 
 @atexit.register

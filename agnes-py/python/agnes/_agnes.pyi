@@ -7,6 +7,18 @@ import pandas
 import polars
 import pyarrow
 
+__all__ = [
+    "Database",
+    "Grants",
+    "Groups",
+    "QueryResult",
+    "RowIterator",
+    "Sources",
+    "Tables",
+    "Users",
+    "__version__",
+]
+
 __version__: str
 
 # Rows of the engine's own records: the fields of the REST API and of `agnes --format json`.
@@ -19,7 +31,7 @@ class Database:
     """A data folder, held by this process or served by the process that holds it."""
 
     @staticmethod
-    def _open(path: str | PathLike[str]) -> Database: ...
+    def _open(path: str | PathLike[str], config: str | PathLike[str] | None = None) -> Database: ...
     @property
     def path(self) -> pathlib.Path:
         """The data folder."""
