@@ -77,6 +77,12 @@ pub fn read_extract(extract: &Path) -> Result<ExtractContent> {
     read(&conn)
 }
 
+/// Whether a table's definition only stores: the expression of a generated column would be
+/// the producer's own code, run by whoever reads the table.
+pub(crate) fn only_stores(definition: &str) -> bool {
+    !definition.to_ascii_uppercase().contains("GENERATED ALWAYS")
+}
+
 fn attach(file: &Path) -> ::duckdb::Result<::duckdb::Connection> {
     let config = ::duckdb::Config::default()
         .with("autoinstall_known_extensions", "false")?
@@ -107,10 +113,15 @@ fn read(conn: &::duckdb::Connection) -> Result<ExtractContent> {
             }
             Ok(())
         };
-    list("SELECT table_name FROM duckdb_tables() WHERE database_name = 'src' AND schema_name = 'main'", &mut |row| {
-        content.objects.insert(row.get::<_, String>(0)?.to_lowercase(), ExtractObject::Table);
-        Ok(())
-    })?;
+    list(
+        "SELECT table_name, sql FROM duckdb_tables() WHERE database_name = 'src' AND schema_name = 'main'",
+        &mut |row| {
+            if row.get::<_, Option<String>>(1)?.is_some_and(|sql| only_stores(&sql)) {
+                content.objects.insert(row.get::<_, String>(0)?.to_lowercase(), ExtractObject::Table);
+            }
+            Ok(())
+        },
+    )?;
     list(
         "SELECT view_name, sql FROM duckdb_views() WHERE database_name = 'src' AND schema_name = 'main' AND NOT internal",
         &mut |row| {
@@ -128,9 +139,9 @@ fn read(conn: &::duckdb::Connection) -> Result<ExtractContent> {
         },
     )?;
     let bad = |reason: &str| ExtractError::BadMeta { reason: reason.to_owned() };
-    // A view named `_meta` would run the producer's SQL.
+    // A view named `_meta`, or a column that is computed, would run the producer's SQL.
     if content.objects.get("_meta") != Some(&ExtractObject::Table) {
-        return Err(bad("it is missing or not a table").into());
+        return Err(bad("it is missing or not a table of stored columns").into());
     }
     let meta_columns = columns.remove("_meta").unwrap_or_default();
     for needed in ["table_name", "query_mode"] {

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlparser::ast::{Expr, ObjectNamePart, Select, SelectItem, SetExpr, Statement, TableFactor};
+use sqlparser::ast::{
+    Expr, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableFactor, WildcardAdditionalOptions,
+};
 use sqlparser::dialect::DuckDbDialect;
 use sqlparser::parser::Parser;
 
@@ -335,22 +337,22 @@ pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> 
     let mut statements = Parser::parse_sql(&DuckDbDialect {}, sql).ok()?;
     let (Some(statement), true) = (statements.pop(), statements.is_empty()) else { return None };
     let query = match statement {
-        Statement::CreateView(view) => view.query,
+        Statement::CreateView(view) if view.columns.is_empty() => view.query,
         Statement::Query(query) => query,
         _ => return None,
     };
-    let SetExpr::Select(select) = *query.body else { return None };
-    if query.with.is_some() || query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
+    let (name, projection) = parts_of(&query)?;
+    // Whatever else a query may say (filters, sampling, grouping, renamed columns) would be
+    // lost below, so the rest must be that of the plainest query there is.
+    let mut plain = Parser::parse_sql(&DuckDbDialect {}, "SELECT 1 FROM x").ok()?;
+    let Some(Statement::Query(mut plain)) = plain.pop() else { return None };
+    let SetExpr::Select(select) = plain.body.as_mut() else { return None };
+    select.projection.clone_from(projection);
+    let TableFactor::Table { name: place, .. } = &mut select.from.first_mut()?.relation else { return None };
+    place.clone_from(name);
+    if plain != query {
         return None;
     }
-    let Select { projection, from, selection, having, qualify, distinct, .. } = *select;
-    if selection.is_some() || having.is_some() || qualify.is_some() || distinct.is_some() {
-        return None;
-    }
-    let [table] = from.as_slice() else { return None };
-    let (true, TableFactor::Table { name, args: None, .. }) = (table.joins.is_empty(), &table.relation) else {
-        return None;
-    };
     let parts: Vec<&str> = name
         .0
         .iter()
@@ -366,7 +368,7 @@ pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> 
     let columns: Vec<String> = projection
         .iter()
         .map(|item| match item {
-            SelectItem::Wildcard(_) => Some("*".to_owned()),
+            SelectItem::Wildcard(options) if *options == WildcardAdditionalOptions::default() => Some("*".to_owned()),
             SelectItem::UnnamedExpr(Expr::Identifier(column)) => Some(quote_ident(&column.value)),
             SelectItem::ExprWithAlias { expr: Expr::Identifier(column), alias } => {
                 Some(format!("{} AS {}", quote_ident(&column.value), quote_ident(&alias.value)))
@@ -379,6 +381,14 @@ pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> 
         alias: alias.clone(),
         select: format!("SELECT {} FROM {}", columns.join(", "), relation.join(".")),
     })
+}
+
+/// The relation and the columns of a query that is one `SELECT` from one relation.
+fn parts_of(query: &Query) -> Option<(&ObjectName, &Vec<SelectItem>)> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let [table] = select.from.as_slice() else { return None };
+    let TableFactor::Table { name, .. } = &table.relation else { return None };
+    Some((name, &select.projection))
 }
 
 #[cfg(test)]
@@ -428,6 +438,8 @@ mod tests {
         let aliases = ["kbc".to_owned()];
         let good = remote_view(r#"CREATE VIEW orders AS SELECT * FROM kbc."in.c-main"."orders";"#, &aliases).unwrap();
         assert_eq!(good.select, r#"SELECT * FROM "kbc"."in.c-main"."orders""#);
+        let named = remote_view("CREATE VIEW x AS SELECT id, \"full name\" AS who FROM kbc.b", &aliases).unwrap();
+        assert_eq!(named.select, r#"SELECT "id", "full name" AS "who" FROM "kbc"."b""#);
         for bad in [
             "CREATE VIEW x AS SELECT * FROM read_text('/etc/passwd')",
             "CREATE VIEW x AS SELECT * FROM other.main.t",
@@ -437,6 +449,17 @@ mod tests {
             "CREATE VIEW x AS SELECT * FROM kbc.a.b; ATTACH 'x'",
             "CREATE VIEW x AS WITH a AS (SELECT 1) SELECT * FROM kbc.a.b",
             "DROP TABLE x",
+            // Each of these shows less than the relation holds.
+            "CREATE VIEW x AS SELECT * EXCLUDE (ssn) FROM kbc.a.b",
+            "CREATE VIEW x AS SELECT * REPLACE (0 AS ssn) FROM kbc.a.b",
+            "CREATE VIEW x AS SELECT name FROM kbc.a.b GROUP BY name",
+            "CREATE VIEW x AS SELECT DISTINCT name FROM kbc.a.b",
+            "CREATE VIEW x AS SELECT * FROM kbc.a.b WHERE id > 3",
+            "CREATE VIEW x AS SELECT * FROM kbc.a.b LIMIT 3",
+            "CREATE VIEW x AS SELECT * FROM kbc.a.b TABLESAMPLE 10 PERCENT",
+            "CREATE VIEW x AS SELECT * FROM kbc.a.b AS t(p, q)",
+            "CREATE VIEW x(p, q) AS SELECT * FROM kbc.a.b",
+            "CREATE VIEW x AS SELECT * FROM kbc.a.b QUALIFY row_number() OVER () = 1",
         ] {
             assert_eq!(remote_view(bad, &aliases), None, "{bad}");
         }
