@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod internal;
 mod jobs;
+mod migrate;
 mod ownership;
 mod profiles;
 mod schema;
@@ -209,11 +210,13 @@ fn open_file(path: &Path) -> Result<Connection> {
         conn.execute_batch("SET TimeZone='UTC'; SET memory_limit='1GB'")?;
         Ok(conn)
     };
-    open().map_err(|error| {
-        tracing::error!("the state file cannot be opened: {error}");
-        let locked = error.to_string().contains("Could not set lock");
-        if locked { StateError::Locked } else { StateError::Unreadable }.into()
-    })
+    open().map_err(|error| open_error(&error))
+}
+
+fn open_error(error: &::duckdb::Error) -> Error {
+    tracing::error!("the state file cannot be opened: {error}");
+    let locked = error.to_string().contains("Could not set lock");
+    if locked { StateError::Locked } else { StateError::Unreadable }.into()
 }
 
 impl DuckStore {
@@ -222,6 +225,7 @@ impl DuckStore {
     /// # Errors
     /// `state_too_new`, `state_unreadable`, `state_locked`, `disk_full`.
     pub fn open(path: &Path, now: DateTime<Utc>) -> Result<Self> {
+        migrate::prepare(path, now)?;
         let conn = open_file(path)?;
         schema::bring_up_to_date(&conn, now)?;
         let inner = Inner {

@@ -298,7 +298,7 @@ pub(super) fn version(conn: &Connection) -> ::duckdb::Result<i32> {
     conn.query_row("SELECT coalesce(max(version), 0) FROM schema_version", [], |row| row.get(0))
 }
 
-/// Makes a fresh file, leaves a current one, refuses a newer one.
+/// Makes a fresh file, leaves a current one. Older and newer ones never come here.
 pub(super) fn bring_up_to_date(conn: &Connection, now: DateTime<Utc>) -> Result<()> {
     let found = version(conn).map_err(|e| engine_error("read the state's version", &e))?;
     if found > STATE_SCHEMA_VERSION {
@@ -311,7 +311,7 @@ pub(super) fn bring_up_to_date(conn: &Connection, now: DateTime<Utc>) -> Result<
     transaction(conn, |conn| seed(conn, now).map_err(|e| engine_error("seed the state", &e)))
 }
 
-fn create(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
+pub(super) fn create(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
     for (table, columns) in TABLES {
         conn.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})"))?;
     }

@@ -1,1 +1,171 @@
-//! State in memory, for tests, examples and throw-away engines.
+//! State in memory: for tests, and for embedders who keep state elsewhere.
+//!
+//! Every call takes one lock and checks before it changes anything, so each is atomic.
+
+mod audit;
+mod identity;
+mod jobs;
+mod registry;
+mod sync;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+
+use super::{InternalScope, STATE_SCHEMA_VERSION, SchemaInfo, Store};
+use crate::audit::{AuditEvent, AuditRepository};
+use crate::error::{Coded, ErrorKind, Result};
+use crate::identity::{User, UserRepository};
+use crate::rbac::{AccessRepository, Grant, Group, INTERNAL_TABLES, Member};
+use crate::registry::{
+    ColumnMetadata, OwnershipRepository, QueryMode, RegisteredSource, RegisteredTable, SourceRepository, SyncStrategy,
+    TableRepository,
+};
+use crate::sync::{Job, JobRepository, ProfileRepository, StoredProfile, SyncHistory, SyncRepository, SyncState};
+
+/// State in memory; gone with its last clone. Closing it loses nothing.
+#[derive(Debug, Clone)]
+pub struct MemoryStore(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    revision: u64,
+    users: BTreeMap<String, User>,
+    groups: BTreeMap<String, Group>,
+    members: Vec<Member>,
+    grants: BTreeMap<String, Grant>,
+    tables: BTreeMap<String, RegisteredTable>,
+    columns: BTreeMap<(String, String), ColumnMetadata>,
+    sources: BTreeMap<String, RegisteredSource>,
+    owners: BTreeMap<String, String>,
+    states: BTreeMap<String, SyncState>,
+    history: Vec<SyncHistory>,
+    profiles: BTreeMap<String, StoredProfile>,
+    /// In the order of their arrival.
+    jobs: Vec<Job>,
+    audit: Vec<AuditEvent>,
+}
+
+/// What a store in memory cannot do.
+#[derive(Debug, thiserror::Error)]
+#[error("state in memory has no file to back up")]
+struct NoFile;
+
+impl Coded for NoFile {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+    fn code(&self) -> &str {
+        "no_state_file"
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// A store with the rows of every fresh installation.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut state = State { revision: 1, ..State::default() };
+        for id in INTERNAL_TABLES {
+            state.tables.insert(id.to_owned(), internal_table(id));
+        }
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn internal_table(id: &str) -> RegisteredTable {
+    RegisteredTable {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        source_type: Some("internal".to_owned()),
+        source: None,
+        bucket: Some("Agnes Internal".to_owned()),
+        source_table: None,
+        source_query: None,
+        sync_strategy: SyncStrategy::FullRefresh,
+        query_mode: QueryMode::Internal,
+        sync_schedule: None,
+        primary_key: None,
+        folder: None,
+        description: None,
+        registered_by: Some("system_seed".to_owned()),
+        registered_at: None,
+        incremental_window_days: None,
+        max_history_days: None,
+        incremental_column: None,
+        where_filters: None,
+        partition_by: None,
+        partition_granularity: None,
+        initial_load_chunk_days: None,
+        bq_fqn: None,
+        server_only: false,
+        options: None,
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn users(&self) -> Arc<dyn UserRepository> {
+        Arc::new(self.clone())
+    }
+    fn access(&self) -> Arc<dyn AccessRepository> {
+        Arc::new(self.clone())
+    }
+    fn tables(&self) -> Arc<dyn TableRepository> {
+        Arc::new(self.clone())
+    }
+    fn sources(&self) -> Arc<dyn SourceRepository> {
+        Arc::new(self.clone())
+    }
+    fn ownership(&self) -> Arc<dyn OwnershipRepository> {
+        Arc::new(self.clone())
+    }
+    fn sync(&self) -> Arc<dyn SyncRepository> {
+        Arc::new(self.clone())
+    }
+    fn profiles(&self) -> Arc<dyn ProfileRepository> {
+        Arc::new(self.clone())
+    }
+    fn jobs(&self) -> Arc<dyn JobRepository> {
+        Arc::new(self.clone())
+    }
+    fn audit(&self) -> Arc<dyn AuditRepository> {
+        Arc::new(self.clone())
+    }
+
+    fn revision(&self) -> u64 {
+        self.state().revision
+    }
+
+    async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>> {
+        audit::internal_rows(&self.state(), table, only.as_ref())
+    }
+
+    async fn schema(&self) -> Result<SchemaInfo> {
+        Ok(SchemaInfo { version: STATE_SCHEMA_VERSION, writable: true })
+    }
+
+    async fn checkpoint(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn backup_to(&self, _folder: &Path) -> Result<()> {
+        Err(NoFile.into())
+    }
+
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}

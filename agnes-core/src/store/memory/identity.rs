@@ -1,0 +1,323 @@
+//! Users, groups, members, grants.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{MemoryStore, State};
+use crate::error::Result;
+use crate::ident::printable;
+use crate::identity::{User, UserError, UserRepository};
+use crate::rbac::{
+    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType,
+    fold_resource_id,
+};
+
+fn fold(text: &str) -> String {
+    text.trim().to_lowercase()
+}
+
+fn no_user(id: &str) -> UserError {
+    UserError::NotFound { user: printable(id, 80) }
+}
+
+fn no_group(id: &str) -> AccessError {
+    AccessError::GroupNotFound { group: printable(id, 80) }
+}
+
+impl State {
+    fn group_named(&self, name: &str) -> Option<&Group> {
+        let name = fold(name);
+        let mut found: Vec<&Group> = self.groups.values().filter(|group| fold(&group.name) == name).collect();
+        found.sort_by_key(|group| !group.is_system);
+        found.first().copied()
+    }
+
+    fn is_member(&self, group_id: &str, user_id: &str) -> bool {
+        self.members.iter().any(|member| member.group_id == group_id && member.user_id == user_id)
+    }
+
+    fn seed_member(&mut self, user_id: &str, now: Option<DateTime<Utc>>) {
+        let Some(group_id) = self.groups.values().find(|group| group.name == EVERYONE_GROUP).map(|group| group.id.clone()) else {
+            return;
+        };
+        if !self.is_member(&group_id, user_id) {
+            let user_id = user_id.to_owned();
+            self.members.push(Member { group_id, user_id, source: MemberSource::SystemSeed, added_at: now, added_by: None });
+        }
+    }
+
+    /// Whether `user_id` is an active Admin and no other active person is.
+    fn only_admin(&self, user_id: &str) -> bool {
+        let admins: Vec<&User> = self
+            .members
+            .iter()
+            .filter(|member| self.groups.get(&member.group_id).is_some_and(|group| group.name == ADMIN_GROUP))
+            .filter_map(|member| self.users.get(&member.user_id))
+            .filter(|user| user.active)
+            .collect();
+        // Service accounts are no people.
+        let person = |user: &&&User| user.id != user_id && !user.email.to_lowercase().ends_with("@system.local");
+        admins.iter().any(|user| user.id == user_id) && !admins.iter().any(|user| person(&user))
+    }
+}
+
+#[async_trait]
+impl UserRepository for MemoryStore {
+    async fn insert(&self, user: &User) -> Result<()> {
+        let mut state = self.state();
+        let email = fold(&user.email);
+        if state.users.values().any(|other| fold(&other.email) == email || other.id == user.id) {
+            return Err(UserError::Exists { email: user.email.clone() }.into());
+        }
+        state.users.insert(user.id.clone(), user.clone());
+        if user.active {
+            state.seed_member(&user.id, user.created_at);
+        }
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<User>> {
+        Ok(self.state().users.get(id).cloned())
+    }
+
+    async fn by_email(&self, email: &str) -> Result<Option<User>> {
+        let email = fold(email);
+        Ok(self.state().users.values().find(|user| fold(&user.email) == email).cloned())
+    }
+
+    async fn list(&self) -> Result<Vec<User>> {
+        let mut users: Vec<User> = self.state().users.values().cloned().collect();
+        users.sort_by(|a, b| (&a.email, &a.id).cmp(&(&b.email, &b.id)));
+        Ok(users)
+    }
+
+    async fn set_active(&self, id: &str, active: bool, by: &str, now: DateTime<Utc>) -> Result<User> {
+        let mut state = self.state();
+        if !active && state.only_admin(id) {
+            return Err(AccessError::LastAdmin.into());
+        }
+        let Some(user) = state.users.get_mut(id) else { return Err(no_user(id).into()) };
+        user.active = active;
+        user.deactivated_at = (!active).then_some(now);
+        user.deactivated_by = (!active).then(|| by.to_owned());
+        user.updated_at = Some(now);
+        let user = user.clone();
+        if active {
+            state.seed_member(id, Some(now));
+        }
+        state.revision += 1;
+        Ok(user)
+    }
+
+    async fn delete(&self, id: &str) -> Result<()> {
+        let mut state = self.state();
+        if !state.users.contains_key(id) {
+            return Err(no_user(id).into());
+        }
+        if state.only_admin(id) {
+            return Err(AccessError::LastAdmin.into());
+        }
+        state.users.remove(id);
+        state.members.retain(|member| member.user_id != id);
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn touch_last_pull(&self, id: &str, now: DateTime<Utc>) -> Result<()> {
+        if let Some(user) = self.state().users.get_mut(id) {
+            user.last_pull_at = Some(now);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AccessRepository for MemoryStore {
+    async fn seed_system_groups(&self, now: DateTime<Utc>) -> Result<()> {
+        let mut state = self.state();
+        for (name, description) in [(ADMIN_GROUP, "May do everything"), (EVERYONE_GROUP, "Every active user")] {
+            let mut group = state.group_named(name).cloned().unwrap_or_else(|| Group {
+                id: uuid::Uuid::new_v4().simple().to_string(),
+                name: String::new(),
+                description: Some(description.to_owned()),
+                is_system: true,
+                created_at: Some(now),
+                created_by: None,
+            });
+            group.is_system = true;
+            name.clone_into(&mut group.name);
+            state.groups.insert(group.id.clone(), group);
+        }
+        let active: Vec<String> = state.users.values().filter(|user| user.active).map(|user| user.id.clone()).collect();
+        for id in active {
+            state.seed_member(&id, Some(now));
+        }
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn groups(&self) -> Result<Vec<Group>> {
+        let mut groups: Vec<Group> = self.state().groups.values().cloned().collect();
+        groups.sort_by(|a, b| (!a.is_system, &a.name).cmp(&(!b.is_system, &b.name)));
+        Ok(groups)
+    }
+
+    async fn group(&self, id: &str) -> Result<Option<Group>> {
+        Ok(self.state().groups.get(id).cloned())
+    }
+
+    async fn group_by_name(&self, name: &str) -> Result<Option<Group>> {
+        Ok(self.state().group_named(name).cloned())
+    }
+
+    async fn insert_group(&self, group: &Group) -> Result<()> {
+        let mut state = self.state();
+        if state.group_named(&group.name).is_some() || state.groups.contains_key(&group.id) {
+            return Err(AccessError::GroupExists { name: group.name.clone() }.into());
+        }
+        state.groups.insert(group.id.clone(), group.clone());
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn update_group(&self, id: &str, name: &str, description: Option<&str>) -> Result<Group> {
+        let name = name.trim();
+        let mut state = self.state();
+        let Some(before) = state.groups.get(id).cloned() else { return Err(no_group(id).into()) };
+        if before.is_system && before.name != name {
+            return Err(AccessError::SystemGroupRename { name: before.name }.into());
+        }
+        if state.groups.values().any(|other| other.id != id && fold(&other.name) == fold(name)) {
+            return Err(AccessError::GroupExists { name: name.to_owned() }.into());
+        }
+        let group = Group { name: name.to_owned(), description: description.map(str::to_owned), ..before };
+        state.groups.insert(id.to_owned(), group.clone());
+        state.revision += 1;
+        Ok(group)
+    }
+
+    async fn delete_group(&self, id: &str) -> Result<()> {
+        let mut state = self.state();
+        let Some(group) = state.groups.get(id) else { return Err(no_group(id).into()) };
+        if group.is_system {
+            return Err(AccessError::SystemGroupDelete { name: group.name.clone() }.into());
+        }
+        state.groups.remove(id);
+        state.members.retain(|member| member.group_id != id);
+        state.grants.retain(|_, grant| grant.group_id != id);
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn members(&self, group_id: &str) -> Result<Vec<Member>> {
+        let state = self.state();
+        let mut members: Vec<Member> = state.members.iter().filter(|member| member.group_id == group_id).cloned().collect();
+        let email = |member: &Member| state.users.get(&member.user_id).map(|user| user.email.clone());
+        // Users who are gone come last.
+        members.sort_by_key(|member| (email(member).is_none(), email(member), member.user_id.clone()));
+        Ok(members)
+    }
+
+    async fn add_member(&self, member: &Member) -> Result<bool> {
+        let mut state = self.state();
+        if !state.groups.contains_key(&member.group_id) {
+            return Err(no_group(&member.group_id).into());
+        }
+        if !state.users.contains_key(&member.user_id) {
+            return Err(no_user(&member.user_id).into());
+        }
+        if state.is_member(&member.group_id, &member.user_id) {
+            return Ok(false);
+        }
+        state.members.push(member.clone());
+        state.revision += 1;
+        Ok(true)
+    }
+
+    async fn remove_member(&self, group_id: &str, user_id: &str) -> Result<()> {
+        let mut state = self.state();
+        let place = state.members.iter().position(|member| member.group_id == group_id && member.user_id == user_id);
+        let removable = place.filter(|at| state.members.get(*at).is_some_and(|member| member.source != MemberSource::GoogleSync));
+        let Some(at) = removable else { return Err(AccessError::NoRemovableMembership.into()) };
+        let admins = state.groups.get(group_id).is_some_and(|group| group.name == ADMIN_GROUP);
+        if admins && state.only_admin(user_id) {
+            return Err(AccessError::LastAdmin.into());
+        }
+        state.members.remove(at);
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn grants(&self, group_id: Option<&str>) -> Result<Vec<Grant>> {
+        let state = self.state();
+        let mut grants: Vec<Grant> =
+            state.grants.values().filter(|grant| group_id.is_none_or(|id| grant.group_id == id)).cloned().collect();
+        grants.sort_by_key(|grant| {
+            let group = state.groups.get(&grant.group_id).map(|group| group.name.clone());
+            (group.is_none(), group, grant.resource_type.as_str(), grant.resource_id.clone())
+        });
+        Ok(grants)
+    }
+
+    async fn insert_grant(&self, grant: &Grant) -> Result<()> {
+        let mut state = self.state();
+        let Some(group) = state.groups.get(&grant.group_id) else { return Err(no_group(&grant.group_id).into()) };
+        let folded = fold_resource_id(grant.resource_type, &grant.resource_id);
+        let same = |other: &Grant| {
+            other.group_id == grant.group_id
+                && other.resource_type == grant.resource_type
+                && fold_resource_id(other.resource_type, &other.resource_id) == folded
+        };
+        if state.grants.values().any(same) {
+            return Err(AccessError::GrantExists { group: group.name.clone() }.into());
+        }
+        state.grants.insert(grant.id.clone(), grant.clone());
+        state.revision += 1;
+        Ok(())
+    }
+
+    async fn delete_grant(&self, id: &str) -> Result<Grant> {
+        let mut state = self.state();
+        let Some(grant) = state.grants.remove(id) else {
+            return Err(AccessError::GrantNotFound { grant: printable(id, 80) }.into());
+        };
+        state.revision += 1;
+        Ok(grant)
+    }
+
+    async fn delete_grants_of(&self, resource_type: ResourceType, resource_id: &str) -> Result<usize> {
+        Ok(self.state().delete_grants_of(resource_type, resource_id))
+    }
+
+    async fn snapshot(&self) -> Result<AccessSnapshot> {
+        let state = self.state();
+        let mut snapshot = AccessSnapshot { revision: state.revision, ..AccessSnapshot::default() };
+        snapshot.groups.clone_from(&state.groups);
+        snapshot.active_users =
+            state.users.values().filter(|user| user.active).map(|user| (user.id.clone(), user.email.clone())).collect();
+        snapshot.admin_group =
+            state.groups.values().find(|group| group.is_system && group.name == ADMIN_GROUP).map(|group| group.id.clone());
+        for member in &state.members {
+            snapshot.groups_of.entry(member.user_id.clone()).or_default().insert(member.group_id.clone());
+        }
+        for grant in state.grants.values() {
+            let id = fold_resource_id(grant.resource_type, &grant.resource_id);
+            snapshot.granted_to.entry((grant.group_id.clone(), grant.resource_type)).or_default().insert(id.clone());
+            snapshot.grants.entry((grant.resource_type, id)).or_default().push((grant.group_id.clone(), grant.id.clone()));
+        }
+        Ok(snapshot)
+    }
+}
+
+impl State {
+    /// Deletes the grants of one resource; how many.
+    pub(super) fn delete_grants_of(&mut self, resource_type: ResourceType, resource_id: &str) -> usize {
+        let (folded, before) = (fold_resource_id(resource_type, resource_id), self.grants.len());
+        self.grants.retain(|_, grant| {
+            grant.resource_type != resource_type || fold_resource_id(resource_type, &grant.resource_id) != folded
+        });
+        self.revision += 1;
+        before - self.grants.len()
+    }
+}
