@@ -109,7 +109,9 @@ fn migrate(path: &Path, from: i32, now: DateTime<Utc>) -> Result<()> {
     if wal_of(path).exists() {
         return Err(Error::internal(ACTION, "the write-ahead log is still there after a checkpoint"));
     }
-    let copied = read_only(&temporary).and_then(|conn| counts(&conn, None)).map_err(|e| engine_error("verify the copy of the state", &e))?;
+    let copied = read_only(&temporary)
+        .and_then(|conn| counts(&conn, None))
+        .map_err(|e| engine_error("verify the copy of the state", &e))?;
     if copied != before {
         return Err(Error::internal("verify the copy of the state", "its row counts differ from those of the state"));
     }
@@ -151,9 +153,12 @@ fn fill(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
             continue;
         }
         copy_table(conn, &table)?;
-        let now_there: i64 = conn.query_row(&format!("SELECT count(*) FROM main.{}", quote_ident(&table)), [], |row| row.get(0))?;
+        let now_there: i64 =
+            conn.query_row(&format!("SELECT count(*) FROM main.{}", quote_ident(&table)), [], |row| row.get(0))?;
         if now_there != rows {
-            return Err(::duckdb::Error::InvalidParameterName(format!("a copy of {table} has {now_there} rows, not {rows}")));
+            return Err(::duckdb::Error::InvalidParameterName(format!(
+                "a copy of {table} has {now_there} rows, not {rows}"
+            )));
         }
     }
     Ok(())
@@ -196,7 +201,8 @@ fn counts(conn: &Connection, database: Option<&str>) -> ::duckdb::Result<BTreeMa
     let mut counts = BTreeMap::new();
     for table in tables(conn, "main", database)? {
         let place = database.map_or("main".to_owned(), |db| format!("{db}.main"));
-        let rows = conn.query_row(&format!("SELECT count(*) FROM {place}.{}", quote_ident(&table)), [], |row| row.get(0))?;
+        let rows =
+            conn.query_row(&format!("SELECT count(*) FROM {place}.{}", quote_ident(&table)), [], |row| row.get(0))?;
         counts.insert(table, rows);
     }
     Ok(counts)
@@ -350,7 +356,8 @@ fn grants_of_permissions(conn: &Connection, from: i32, now: DateTime<Utc>) -> ::
     if !has_column(conn, "dataset_permissions", "dataset")? {
         return Ok(json!({"groups": [], "already_granted": 0, "not_turned_into_grants": []}));
     }
-    let access = if has_column(conn, "dataset_permissions", "access")? { "lower(trim(coalesce(access, '')))" } else { "'read'" };
+    let access =
+        if has_column(conn, "dataset_permissions", "access")? { "lower(trim(coalesce(access, '')))" } else { "'read'" };
     let rows: Vec<(String, String, String, Option<String>, Option<String>)> = conn
         .prepare(&format!(
             "SELECT p.user_id, p.dataset, {access}, \
@@ -409,7 +416,9 @@ fn free_group_name(conn: &Connection, wanted: &str) -> ::duckdb::Result<String> 
     let mut name = wanted.to_owned();
     for n in 2.. {
         let taken: i64 =
-            conn.query_row("SELECT count(*) FROM user_groups WHERE lower(trim(name)) = lower(?)", [&name], |row| row.get(0))?;
+            conn.query_row("SELECT count(*) FROM user_groups WHERE lower(trim(name)) = lower(?)", [&name], |row| {
+                row.get(0)
+            })?;
         if taken == 0 {
             break;
         }
@@ -424,13 +433,13 @@ fn public_tables(conn: &Connection) -> ::duckdb::Result<Vec<String>> {
     if !has_column(conn, "table_registry", "is_public")? {
         return Ok(Vec::new());
     }
-    conn.prepare("SELECT id FROM table_registry WHERE is_public ORDER BY id")?.query_map([], |row| row.get(0))?.collect()
+    conn.prepare("SELECT id FROM table_registry WHERE is_public ORDER BY id")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to)
-        .and_then(|_| File::open(to)?.sync_all())
-        .map_err(|e| Error::io("copy the state", e))
+    std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()).map_err(|e| Error::io("copy the state", e))
 }
 
 /// Renames and makes the new name durable.

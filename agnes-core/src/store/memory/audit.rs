@@ -119,8 +119,9 @@ fn audit_batch(state: &State, only: Option<&InternalScope>) -> Result<RecordBatc
         Arc::new(rows.iter().map(|event| value(event)).collect::<StringArray>())
     };
     let json = |value: &Option<Value>| value.as_ref().map(ToString::to_string);
-    let times: ArrayRef =
-        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|event| event.timestamp.timestamp_micros())));
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(
+        rows.iter().map(|event| event.timestamp.timestamp_micros()),
+    ));
     let durations: Int32Array =
         rows.iter().map(|event| event.duration_ms.map(|ms| i32::try_from(ms).unwrap_or(i32::MAX))).collect();
     RecordBatch::try_from_iter_with_nullable([

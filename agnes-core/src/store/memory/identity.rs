@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::ident::printable;
 use crate::identity::{User, UserError, UserRepository};
 use crate::rbac::{
-    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType,
-    fold_resource_id,
+    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource,
+    ResourceType, fold_resource_id,
 };
 
 fn fold(text: &str) -> String {
@@ -37,12 +37,20 @@ impl State {
     }
 
     fn seed_member(&mut self, user_id: &str, now: Option<DateTime<Utc>>) {
-        let Some(group_id) = self.groups.values().find(|group| group.name == EVERYONE_GROUP).map(|group| group.id.clone()) else {
+        let Some(group_id) =
+            self.groups.values().find(|group| group.name == EVERYONE_GROUP).map(|group| group.id.clone())
+        else {
             return;
         };
         if !self.is_member(&group_id, user_id) {
             let user_id = user_id.to_owned();
-            self.members.push(Member { group_id, user_id, source: MemberSource::SystemSeed, added_at: now, added_by: None });
+            self.members.push(Member {
+                group_id,
+                user_id,
+                source: MemberSource::SystemSeed,
+                added_at: now,
+                added_by: None,
+            });
         }
     }
 
@@ -212,7 +220,8 @@ impl AccessRepository for MemoryStore {
 
     async fn members(&self, group_id: &str) -> Result<Vec<Member>> {
         let state = self.state();
-        let mut members: Vec<Member> = state.members.iter().filter(|member| member.group_id == group_id).cloned().collect();
+        let mut members: Vec<Member> =
+            state.members.iter().filter(|member| member.group_id == group_id).cloned().collect();
         let email = |member: &Member| state.users.get(&member.user_id).map(|user| user.email.clone());
         // Users who are gone come last.
         members.sort_by_key(|member| (email(member).is_none(), email(member), member.user_id.clone()));
@@ -238,7 +247,8 @@ impl AccessRepository for MemoryStore {
     async fn remove_member(&self, group_id: &str, user_id: &str) -> Result<()> {
         let mut state = self.state();
         let place = state.members.iter().position(|member| member.group_id == group_id && member.user_id == user_id);
-        let removable = place.filter(|at| state.members.get(*at).is_some_and(|member| member.source != MemberSource::GoogleSync));
+        let removable =
+            place.filter(|at| state.members.get(*at).is_some_and(|member| member.source != MemberSource::GoogleSync));
         let Some(at) = removable else { return Err(AccessError::NoRemovableMembership.into()) };
         let admins = state.groups.get(group_id).is_some_and(|group| group.name == ADMIN_GROUP);
         if admins && state.only_admin(user_id) {
@@ -296,15 +306,22 @@ impl AccessRepository for MemoryStore {
         snapshot.groups.clone_from(&state.groups);
         snapshot.active_users =
             state.users.values().filter(|user| user.active).map(|user| (user.id.clone(), user.email.clone())).collect();
-        snapshot.admin_group =
-            state.groups.values().find(|group| group.is_system && group.name == ADMIN_GROUP).map(|group| group.id.clone());
+        snapshot.admin_group = state
+            .groups
+            .values()
+            .find(|group| group.is_system && group.name == ADMIN_GROUP)
+            .map(|group| group.id.clone());
         for member in &state.members {
             snapshot.groups_of.entry(member.user_id.clone()).or_default().insert(member.group_id.clone());
         }
         for grant in state.grants.values() {
             let id = fold_resource_id(grant.resource_type, &grant.resource_id);
             snapshot.granted_to.entry((grant.group_id.clone(), grant.resource_type)).or_default().insert(id.clone());
-            snapshot.grants.entry((grant.resource_type, id)).or_default().push((grant.group_id.clone(), grant.id.clone()));
+            snapshot
+                .grants
+                .entry((grant.resource_type, id))
+                .or_default()
+                .push((grant.group_id.clone(), grant.id.clone()));
         }
         Ok(snapshot)
     }

@@ -29,7 +29,13 @@ fn end(job: &mut Job, state: JobState, now: DateTime<Utc>) {
 
 impl State {
     /// Takes the first of the jobs that `wanted` selects and that may run.
-    fn claim(&mut self, wanted: impl Fn(&Job) -> bool, worker: &str, lease: Duration, now: DateTime<Utc>) -> Option<Job> {
+    fn claim(
+        &mut self,
+        wanted: impl Fn(&Job) -> bool,
+        worker: &str,
+        lease: Duration,
+        now: DateTime<Utc>,
+    ) -> Option<Job> {
         let ready = |job: &Job| match job.state {
             // A job asked for in the future of a clock that was set back runs now.
             JobState::Queued => job.run_after <= now || job.created_at > now,

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::ident::printable;
 use crate::rbac::ResourceType;
 use crate::registry::{
-    ColumnMetadata, OwnershipRepository, RegisteredSource, RegisteredTable, RegistryError, SourceRepository, TableRepository,
+    ColumnMetadata, OwnershipRepository, RegisteredSource, RegisteredTable, RegistryError, SourceRepository,
+    TableRepository,
 };
 
 fn same(a: &str, b: &str) -> bool {
@@ -111,7 +112,12 @@ impl OwnershipRepository for MemoryStore {
         Ok(self.state().owners.iter().map(|(view, source)| (view.clone(), source.clone())).collect())
     }
 
-    async fn apply(&self, claims: &[(String, String)], releases: &[(String, String)], _now: DateTime<Utc>) -> Result<()> {
+    async fn apply(
+        &self,
+        claims: &[(String, String)],
+        releases: &[(String, String)],
+        _now: DateTime<Utc>,
+    ) -> Result<()> {
         let mut state = self.state();
         for (view, source) in releases {
             if state.owners.get(view) == Some(source) {

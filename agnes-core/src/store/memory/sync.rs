@@ -147,7 +147,8 @@ impl ProfileRepository for MemoryStore {
 
     async fn hashes(&self) -> Result<Vec<(String, String)>> {
         let state = self.state();
-        let hashes = state.profiles.iter().filter_map(|(id, profile)| Some((id.clone(), profile.content_hash.clone()?)));
+        let hashes =
+            state.profiles.iter().filter_map(|(id, profile)| Some((id.clone(), profile.content_hash.clone()?)));
         Ok(hashes.collect())
     }
 }
