@@ -1,8 +1,9 @@
 //! Statistics of columns: one pass for the aggregates of many, then what needs their answer.
 
-use super::compute::{percent, round2};
+use super::compute::{clip, percent, round2};
 use super::{BooleanStats, ColumnProfile, DateStats, Histogram, NumericStats, StringStats, TopValue};
 use crate::config::ProfilerConfig;
+use crate::connector::Cancel;
 use crate::duck::ScratchDb;
 use crate::error::Result;
 use crate::ident::quote_ident;
@@ -37,7 +38,7 @@ impl Category {
         match data_type {
             "BOOLEAN" => Self::Boolean,
             "DATE" => Self::Date,
-            t if t.starts_with("TIMESTAMP") => Self::Timestamp,
+            t if t.starts_with("TIMESTAMP") && !t.ends_with(']') => Self::Timestamp,
             t if NUMERIC.contains(&t) || t.starts_with("DECIMAL(") && !t.ends_with(']') => Self::Numeric,
             _ => Self::String,
         }
@@ -53,6 +54,8 @@ impl Category {
         }
     }
 }
+
+const QUANTILES: &str = "[0.05, 0.25, 0.5, 0.75, 0.95]";
 
 /// Aggregates asked for each column, in order; a category leaves out what it has no use for.
 fn aggregates(column: &str, category: Category, exact: bool) -> Vec<String> {
@@ -73,10 +76,11 @@ fn aggregates(column: &str, category: Category, exact: bool) -> Vec<String> {
                 format!("count_if({column} = 0)"),
                 format!("count_if({column} < 0)"),
             ]);
-            list.extend(["0.05", "0.25", "0.5", "0.75", "0.95"].map(|q| match exact {
-                true => format!("quantile_cont({x}, {q})"),
-                false => format!("approx_quantile({x}, {q})"),
-            }));
+            // One state for all five.
+            list.push(match exact {
+                true => format!("quantile_cont({x}, {QUANTILES})"),
+                false => format!("approx_quantile({x}, {QUANTILES})"),
+            });
         }
         Category::String => {
             let text = format!("length({column}::VARCHAR)");
@@ -100,6 +104,53 @@ fn whole(cell: Option<&Option<String>>) -> u64 {
     cell.and_then(|c| c.as_ref()).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// What the engine said of one column; no `stats` when they cannot be made.
+struct Answer {
+    present: u64,
+    distinct: u64,
+    stats: Option<Vec<Option<String>>>,
+}
+
+/// Asks for the aggregates of all these columns at once; when that fails, of each alone, so
+/// that one column whose statistics cannot be made (a deviation beyond a double) costs no other.
+fn ask(db: &ScratchDb, columns: &[Column], exact: bool, cancel: &Cancel) -> Result<Vec<Answer>> {
+    let lists: Vec<Vec<String>> = columns
+        .iter()
+        .map(|column| aggregates(&quote_ident(&column.name), Category::of(&column.data_type), exact))
+        .collect();
+    let select = |list: &mut dyn Iterator<Item = &String>| {
+        let list: Vec<String> = list.enumerate().map(|(n, expr)| format!("{expr} AS c{n}")).collect();
+        db.rows(&format!("SELECT {} FROM s", list.join(", ")))
+    };
+    match select(&mut lists.iter().flatten()) {
+        Ok(rows) => {
+            let mut cells = rows.into_iter().flatten();
+            Ok(lists
+                .iter()
+                .map(|list| {
+                    let mut mine = cells.by_ref().take(list.len());
+                    let (present, distinct) = (whole(mine.next().as_ref()), whole(mine.next().as_ref()));
+                    Answer { present, distinct, stats: Some(mine.collect()) }
+                })
+                .collect())
+        }
+        Err(_) if columns.len() > 1 => {
+            let mut answers = Vec::with_capacity(columns.len());
+            for column in columns {
+                cancel.check()?;
+                answers.extend(ask(db, std::slice::from_ref(column), exact, cancel)?);
+            }
+            Ok(answers)
+        }
+        Err(_) => {
+            cancel.check()?;
+            let counts = select(&mut lists.iter().flatten().take(2))?;
+            let counts = counts.first().map(Vec::as_slice).unwrap_or_default();
+            Ok(vec![Answer { present: whole(counts.first()), distinct: whole(counts.get(1)), stats: None }])
+        }
+    }
+}
+
 /// Statistics of some columns of the table `s`, which has `rows` rows.
 pub(super) fn profile(
     db: &ScratchDb,
@@ -107,25 +158,15 @@ pub(super) fn profile(
     rows: u64,
     exact: bool,
     config: &ProfilerConfig,
+    cancel: &Cancel,
 ) -> Result<Vec<ColumnProfile>> {
-    let asked: Vec<(String, Category, Vec<String>)> = columns
-        .iter()
-        .map(|c| {
-            let (quoted, category) = (quote_ident(&c.name), Category::of(&c.data_type));
-            let list = aggregates(&quoted, category, exact);
-            (quoted, category, list)
-        })
-        .collect();
-    let list: Vec<String> =
-        asked.iter().flat_map(|(_, _, list)| list).enumerate().map(|(n, expr)| format!("{expr} AS c{n}")).collect();
-    let answer = db.rows(&format!("SELECT {} FROM s", list.join(", ")))?;
-    let mut cells = answer.first().map(Vec::as_slice).unwrap_or_default();
+    let answers = ask(db, columns, exact, cancel)?;
     let mut out = Vec::with_capacity(columns.len());
-    for (column, (quoted, category, list)) in columns.iter().zip(&asked) {
-        let (mine, rest) = cells.split_at(list.len().min(cells.len()));
-        cells = rest;
-        let present = whole(mine.first());
-        let distinct = whole(mine.get(1)).min(present);
+    for (column, answer) in columns.iter().zip(answers) {
+        cancel.check()?;
+        let (quoted, category) = (quote_ident(&column.name), Category::of(&column.data_type));
+        let present = answer.present;
+        let distinct = answer.distinct.min(present);
         let mut profile = ColumnProfile {
             name: column.name.clone(),
             data_type: column.data_type.clone(),
@@ -134,19 +175,19 @@ pub(super) fn profile(
             null_count: rows.saturating_sub(present),
             unique_count: distinct,
             unique_pct: percent(distinct, present),
-            sample_values: sample_values(db, quoted, config),
+            sample_values: sample_values(db, &quoted, config),
             ..ColumnProfile::default()
         };
-        let stats = mine.get(2..).unwrap_or_default();
-        // A block that fails is left out; the column stays.
-        match category {
-            Category::Numeric => profile.numeric_stats = Some(numeric(db, quoted, stats, present, config)),
-            Category::String => profile.string_stats = Some(text(db, quoted, stats, present, distinct, config)),
-            Category::Date | Category::Timestamp => profile.date_stats = dates(db, quoted, stats),
-            Category::Boolean => {
-                let (yes, no) = (whole(stats.first()), whole(stats.get(1)));
-                profile.boolean_stats =
-                    Some(BooleanStats { true_count: yes, false_count: no, true_pct: percent(yes, yes + no) });
+        if let Some(stats) = answer.stats.as_deref() {
+            match category {
+                Category::Numeric => profile.numeric_stats = Some(numeric(db, &quoted, stats, present, config)),
+                Category::String => profile.string_stats = Some(text(db, &quoted, stats, present, distinct, config)),
+                Category::Date | Category::Timestamp => profile.date_stats = dates(db, &quoted, stats),
+                Category::Boolean => {
+                    let (yes, no) = (whole(stats.first()), whole(stats.get(1)));
+                    let true_pct = percent(yes, yes + no);
+                    profile.boolean_stats = Some(BooleanStats { true_count: yes, false_count: no, true_pct });
+                }
             }
         }
         out.push(profile);
@@ -160,8 +201,8 @@ fn sample_values(db: &ScratchDb, column: &str, config: &ProfilerConfig) -> Vec<S
         "SELECT DISTINCT v FROM (SELECT {column} AS v FROM s WHERE {column} IS NOT NULL LIMIT 1000) LIMIT {}",
         config.sample_values_limit
     );
-    let mut values: Vec<String> =
-        db.rows(&sql).unwrap_or_default().into_iter().filter_map(|mut row| row.pop().flatten()).collect();
+    let rows = db.rows(&sql).unwrap_or_default();
+    let mut values: Vec<String> = rows.into_iter().filter_map(|mut row| row.pop().flatten()).map(clip).collect();
     values.sort();
     values
 }
@@ -176,6 +217,13 @@ fn numeric(
     let at = |n: usize| number(stats.get(n));
     let (zeros, negative) = (whole(stats.get(4)), whole(stats.get(5)));
     let (min, max) = (at(0), at(1));
+    let quantiles = stats.get(6).and_then(|cell| cell.as_deref()).unwrap_or_default();
+    let quantiles: Vec<Option<f64>> = quantiles
+        .trim_matches(['[', ']'])
+        .split(", ")
+        .map(|text| text.parse::<f64>().ok().filter(|n| n.is_finite()))
+        .collect();
+    let quantile = |n: usize| quantiles.get(n).copied().flatten();
     NumericStats {
         min,
         max,
@@ -185,11 +233,11 @@ fn numeric(
         zeros_pct: percent(zeros, present),
         negative,
         negative_pct: percent(negative, present),
-        p5: at(6),
-        p25: at(7),
-        median: at(8),
-        p75: at(9),
-        p95: at(10),
+        p5: quantile(0),
+        p25: quantile(1),
+        median: quantile(2),
+        p75: quantile(3),
+        p95: quantile(4),
         histogram: match (min, max) {
             (Some(min), Some(max)) if max > min && (max - min).is_finite() => {
                 histogram(db, column, min, max, config.histogram_bins)
@@ -249,7 +297,7 @@ fn text(
         for mut row in db.rows(&sql).unwrap_or_default() {
             let count = whole(row.get(1));
             if let Some(value) = row.swap_remove(0) {
-                top_values.push(TopValue { value, count, pct: percent(count, present) });
+                top_values.push(TopValue { value: clip(value), count, pct: percent(count, present) });
             }
         }
     }
@@ -286,6 +334,7 @@ mod tests {
             ("BIGINT", Category::Numeric),
             ("DECIMAL(18,2)", Category::Numeric),
             ("DECIMAL(18,2)[]", Category::String),
+            ("TIMESTAMP[]", Category::String),
             ("TIMESTAMP WITH TIME ZONE", Category::Timestamp),
             ("DATE", Category::Date),
             ("BOOLEAN", Category::Boolean),

@@ -14,10 +14,21 @@ use crate::ident::quote_ident;
 use crate::orchestrator::PublishedTable;
 use crate::registry::RegisteredTable;
 
-/// Above this many rows distinct values are estimated.
-const EXACT_DISTINCT_ROWS: u64 = 1_000_000;
+/// Above this many rows looked at, distinct values and quantiles are estimated.
+const EXACT_ROWS: u64 = 1_000_000;
 /// Columns whose aggregates are asked for at once.
 const COLUMNS_AT_ONCE: usize = 64;
+/// Longest value that a profile quotes, characters.
+const LONGEST_VALUE: usize = 1000;
+
+/// `value`, cut where it is too long for a profile.
+pub(super) fn clip(mut value: String) -> String {
+    if let Some((end, _)) = value.char_indices().nth(LONGEST_VALUE) {
+        value.truncate(end);
+        value.push('…');
+    }
+    value
+}
 
 /// `x` rounded to two places; null-like for what is no number.
 pub(super) fn round2(x: f64) -> f64 {
@@ -42,20 +53,20 @@ pub(super) fn profile(
     let db = ScratchDb::open(scratch, &limits)?;
     cancel.interrupts(db.interrupter());
     let sampled = table.rows > config.sample_size;
-    let sample = if sampled {
-        format!(" USING SAMPLE reservoir({} ROWS) REPEATABLE (7)", config.sample_size)
-    } else {
-        String::new()
+    let rows = match sampled {
+        true => sample(&db, scan, table.rows, config.sample_size)?,
+        false => {
+            db.execute(&format!("CREATE TEMP TABLE s AS SELECT * FROM {scan}"))?;
+            table.rows
+        }
     };
-    db.execute(&format!("CREATE TEMP TABLE s AS SELECT * FROM {scan}{sample}"))?;
-    let rows = if sampled { config.sample_size } else { table.rows };
     let key: Vec<String> = row.and_then(|r| r.primary_key.clone()).unwrap_or_default();
 
-    let exact = table.rows <= EXACT_DISTINCT_ROWS;
+    let exact = rows <= EXACT_ROWS;
     let mut profiles = Vec::with_capacity(table.columns.len());
     for group in table.columns.chunks(COLUMNS_AT_ONCE) {
         cancel.check()?;
-        profiles.extend(columns::profile(&db, group, rows, exact, config)?);
+        profiles.extend(columns::profile(&db, group, rows, exact, config, cancel)?);
     }
     for column in &mut profiles {
         column.is_primary_key = key.iter().any(|k| k.eq_ignore_ascii_case(&column.name));
@@ -92,9 +103,26 @@ pub(super) fn profile(
         last_sync: table.extracted_at.map(|t| t.to_rfc3339()),
         related_tables: Vec::new(),
         used_by_metrics: Vec::new(),
-        sample_rows: sample_rows(&db, scan, table, config)?,
+        sample_rows: sample_rows(&db, scan, table, config),
         columns: profiles,
     })
+}
+
+/// Makes `s` a uniform sample of `wanted` of the `rows` rows; how many it got.
+///
+/// Each row is drawn by itself, a few more than wanted, and what is too much is thrown out
+/// again: a reservoir reads on one thread and costs more than everything else together.
+fn sample(db: &ScratchDb, scan: &str, rows: u64, wanted: u64) -> Result<u64> {
+    #[expect(clippy::cast_precision_loss, reason = "a share of rows")]
+    let (all, some) = (rows as f64, wanted as f64);
+    let percent = ((some + 5.0 * some.sqrt() + 5.0) / all * 100.0).min(100.0);
+    db.execute(&format!("CREATE TEMP TABLE s AS SELECT * FROM {scan} USING SAMPLE {percent:.6}% (bernoulli)"))?;
+    let answer = db.rows("SELECT count(*) FROM s")?;
+    let drawn: u64 = answer.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0);
+    if let Some(surplus) = drawn.checked_sub(wanted).filter(|surplus| *surplus > 0) {
+        db.execute(&format!("DELETE FROM s WHERE rowid IN (SELECT rowid FROM s ORDER BY random() LIMIT {surplus})"))?;
+    }
+    Ok(drawn.min(wanted))
 }
 
 fn duplicates(db: &ScratchDb, key: &[String], columns: &[ColumnProfile], rows: u64) -> u64 {
@@ -108,20 +136,16 @@ fn duplicates(db: &ScratchDb, key: &[String], columns: &[ColumnProfile], rows: u
     distinct.map_or(0, |distinct| rows.saturating_sub(distinct))
 }
 
-fn sample_rows(
-    db: &ScratchDb,
-    scan: &str,
-    table: &PublishedTable,
-    config: &ProfilerConfig,
-) -> Result<Vec<Map<String, Value>>> {
+fn sample_rows(db: &ScratchDb, scan: &str, table: &PublishedTable, config: &ProfilerConfig) -> Vec<Map<String, Value>> {
     if config.sample_rows_limit == 0 || table.columns.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let rows = db.rows(&format!("SELECT * FROM {scan} LIMIT {}", config.sample_rows_limit))?;
+    let rows = db.rows(&format!("SELECT * FROM {scan} LIMIT {}", config.sample_rows_limit)).unwrap_or_default();
     let named = |row: Vec<Option<String>>| {
-        table.columns.iter().zip(row).map(|(c, v)| (c.name.clone(), v.map_or(Value::Null, Value::from))).collect()
+        let values = row.into_iter().map(|value| value.map_or(Value::Null, |value| Value::from(clip(value))));
+        table.columns.iter().map(|c| c.name.clone()).zip(values).collect()
     };
-    Ok(rows.into_iter().map(named).collect())
+    rows.into_iter().map(named).collect()
 }
 
 /// The alerts of one column, which also go into the column itself.

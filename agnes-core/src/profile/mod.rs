@@ -8,7 +8,6 @@ mod model;
 pub use model::*;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::connector::Cancel;
 use crate::context::CallContext;
@@ -52,6 +51,15 @@ pub(crate) async fn profile_changed(engine: &Engine, generation: &Generation, ca
     made
 }
 
+/// Ends the work when whoever waits for it goes away.
+struct EndsWith(Cancel);
+
+impl Drop for EndsWith {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Makes and keeps the profile of one table.
 pub(crate) async fn make(
     engine: &Engine,
@@ -59,13 +67,20 @@ pub(crate) async fn make(
     row: Option<&RegisteredTable>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let (folder, scratch, config) =
-        (engine.folder().clone(), engine.scratch().to_owned(), engine.config().profiler.clone());
-    let (work, row, cancel) = (Arc::new(table.clone()), row.cloned(), cancel.clone());
+    cancel.check()?;
+    let cancel = cancel.child();
+    let _ends = EndsWith(cancel.clone());
+    let (folder, scratch) = (engine.folder().clone(), engine.scratch().to_owned());
+    let (config, work, row) = (engine.config().profiler.clone(), table.clone(), row.cloned());
     let profile = crate::duck::blocking(move || {
-        compute::profile(&work, row.as_ref(), &crate::orchestrator::scan(&folder, &work), &config, &scratch, &cancel)
+        let scan = crate::orchestrator::scan(&folder, &work);
+        compute::profile(&work, row.as_ref(), &scan, &config, &scratch, &cancel)
     })
     .await?;
     let value = serde_json::to_value(&profile).map_err(|e| crate::Error::internal("write a profile", e))?;
     engine.store().profiles().put(table.name.as_str(), &table.content_hash, &value, engine.clock().now()).await
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
