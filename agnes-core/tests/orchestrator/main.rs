@@ -2,6 +2,7 @@
 //! kill or a full disk leaves, and what a rebuild costs.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+mod crash;
 mod disk;
 mod edges;
 mod hostile;

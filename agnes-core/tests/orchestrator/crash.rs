@@ -1,0 +1,153 @@
+//! Every file operation of a run fails once: a run that writes
+//! Parquet in both layouts, publishes the extract and rebuilds.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use agnes_core::Engine;
+use agnes_core::connector::{
+    Capability, CheckItem, Connector, ConnectorRegistry, DiscoveredTable, ExtractReport, ExtractRequest, Progress,
+    SourceContext,
+};
+use agnes_core::duck::{ScratchDb, ScratchLimits};
+use agnes_core::error::Result;
+use agnes_core::extract::TableWriter;
+use agnes_core::ident::TableName;
+use agnes_core::registry::{NewSource, SyncStrategy};
+use agnes_core::sync::SyncRequest;
+
+use crate::support::{Site, ask, owner};
+
+/// Set in the child: the data folder.
+const ROOT: &str = "AGNES_TEST_FAULT_ROOT";
+/// Set in the child: which round of data it syncs.
+const ROUND: &str = "AGNES_TEST_FAULT_ROUND";
+
+/// Tables of a round: `one` is a file, `parts` a folder.
+#[derive(Debug)]
+struct Rounds(u32);
+
+#[async_trait::async_trait]
+impl Connector for Rounds {
+    fn kind(&self) -> &'static str {
+        "rounds"
+    }
+    fn capability(&self) -> Capability {
+        Capability { discover: true, partitioned: true, ..Capability::default() }
+    }
+    fn normalise_config(&self, config: &serde_json::Value) -> Result<serde_json::Value> {
+        Ok(config.clone())
+    }
+    async fn check(&self, _: &SourceContext) -> Result<Vec<CheckItem>> {
+        Ok(Vec::new())
+    }
+    async fn discover(&self, _: &SourceContext) -> Result<Vec<DiscoveredTable>> {
+        let table = |name| DiscoveredTable {
+            name: TableName::parse(name).unwrap(),
+            source_table: String::from(name),
+            description: None,
+            sync_strategy: SyncStrategy::FullRefresh,
+            partition_by: None,
+            primary_key: None,
+            options: None,
+            size_bytes: None,
+        };
+        Ok(vec![table("one"), table("parts")])
+    }
+    async fn extract(
+        &self,
+        source: &SourceContext,
+        request: &ExtractRequest,
+        mut writer: TableWriter,
+    ) -> Result<(TableWriter, ExtractReport)> {
+        let (round, scratch, parts) = (self.0, source.scratch.clone(), request.name.as_str() == "parts");
+        agnes_core::duck::blocking(move || {
+            let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
+            let select = format!("SELECT {round} AS round, i % 3 AS p FROM range(300) r(i)");
+            if parts {
+                writer.write_partitioned(&db, &select, "p")?;
+            } else {
+                writer.write_query(&db, &select, None)?;
+            }
+            Ok((writer, ExtractReport::default()))
+        })
+        .await
+    }
+}
+
+async fn open(root: &Path, round: u32) -> Engine {
+    let mut config = agnes_core::config::Config::default();
+    config.sync.attempts = 1;
+    Engine::builder(root).config(config).connectors(ConnectorRegistry::new().with(Rounds(round))).open().await.unwrap()
+}
+
+async fn sync(engine: &Engine) -> agnes_core::sync::SyncRun {
+    engine.sync().run(&owner(), SyncRequest::default(), Progress::default()).await.unwrap()
+}
+
+/// The round each table answers with; each is whole.
+async fn answers(engine: &Engine) -> Vec<String> {
+    let mut rounds = Vec::new();
+    for table in ["one", "parts"] {
+        let rows = ask(engine, &format!("SELECT round, count(*) FROM {table} GROUP BY round")).await.unwrap();
+        let [row] = rows.as_slice() else { panic!("a mixture in `{table}`: {rows:?}") };
+        let (round, count) = row.split_once('|').unwrap();
+        assert_eq!(count, "300", "half of `{table}`");
+        rounds.push(round.to_owned());
+    }
+    rounds
+}
+
+/// Not a test of its own: the process whose file operations fail runs only this.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    let (Some(root), Ok(round)) = (std::env::var_os(ROOT).map(PathBuf::from), std::env::var(ROUND)) else { return };
+    let engine = open(&root, round.parse().unwrap()).await;
+    // One operation may fail in the first run; then nothing may be half-done, and the next run works.
+    let first = sync(&engine).await;
+    assert!(answers(&engine).await.iter().all(|r| *r == "1" || *r == round), "after {first:?}");
+    let second = sync(&engine).await;
+    assert!(second.outcome.as_ref().is_some_and(|o| !o.partial), "{second:?}");
+    assert_eq!(answers(&engine).await, [round.clone(), round], "{first:?} {second:?}");
+    engine.close().await.unwrap();
+}
+
+fn run_child(root: &Path, fault: &str) -> (bool, String) {
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["crash::child", "--exact", "--nocapture"])
+        .env(ROOT, root)
+        .env(ROUND, "2")
+        .env("AGNES_FAULT_AT", fault)
+        .output()
+        .unwrap();
+    (done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr))
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// A data folder that has synced round 1.
+async fn prepared(site: &Site) {
+    let engine = open(&site.root(), 1).await;
+    let source =
+        NewSource { name: "shop".into(), kind: "rounds".into(), config: serde_json::json!({}), schedule: None };
+    engine.sources().add(&owner(), source).await.unwrap();
+    sync(&engine).await;
+    assert_eq!(answers(&engine).await, ["1", "1"]);
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_file_operation_may_fail_once() {
+    let site = Site::new();
+    prepared(&site).await;
+    for n in 1..=40 {
+        let other = Site::new();
+        copy(&site.root(), &other.root());
+        let (finished, said) = run_child(&other.root(), &n.to_string());
+        assert!(finished, "when operation {n} fails: {said}");
+    }
+}
