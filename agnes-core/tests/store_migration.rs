@@ -39,7 +39,8 @@ fn number(conn: &Connection, sql: &str) -> i64 {
 }
 
 fn has(conn: &Connection, table: &str, column: &str) -> bool {
-    let sql = format!("SELECT count(*) FROM duckdb_columns() WHERE table_name = '{table}' AND column_name = '{column}'");
+    let sql =
+        format!("SELECT count(*) FROM duckdb_columns() WHERE table_name = '{table}' AND column_name = '{column}'");
     number(conn, &sql) > 0
 }
 
@@ -115,11 +116,19 @@ async fn holds(path: &Path, counts: &BTreeMap<String, i64>, label: &str) {
         };
         assert!(more >= 0 && found == rows + more, "{label}: {table} has {found} rows, had {rows}");
     }
-    assert_eq!(number(&conn, "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type = 'FOREIGN KEY'"), 0, "{label}");
+    assert_eq!(
+        number(&conn, "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type = 'FOREIGN KEY'"),
+        0,
+        "{label}"
+    );
     drop(conn);
     // A second start changes nothing more.
     DuckStore::open(path, now()).unwrap().close().await.unwrap();
-    assert_eq!(number(&Connection::open(path).unwrap(), "SELECT count(*) FROM audit_log"), counts["audit_log"] + 1, "{label}");
+    assert_eq!(
+        number(&Connection::open(path).unwrap(), "SELECT count(*) FROM audit_log"),
+        counts["audit_log"] + 1,
+        "{label}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +165,9 @@ async fn every_version_between_migrates() {
         }
         if base == 1 && version > 9 {
             steps.push("CREATE TABLE view_ownership (view_name VARCHAR PRIMARY KEY, source_name VARCHAR)");
-            steps.push("CREATE TABLE retired_feature (id INTEGER, note VARCHAR); INSERT INTO retired_feature VALUES (1, 'x')");
+            steps.push(
+                "CREATE TABLE retired_feature (id INTEGER, note VARCHAR); INSERT INTO retired_feature VALUES (1, 'x')",
+            );
         }
         if base == 14 && version > 15 {
             steps.push("ALTER TABLE users DROP COLUMN role");
