@@ -409,6 +409,11 @@ impl EngineBuilder {
                 lock: Mutex::new(Some(lock)),
             }),
         };
+        if crate::orchestrator::is_behind(engine.folder(), &engine.generation())
+            && let Err(error) = crate::orchestrator::rebuild_all(&engine).await
+        {
+            tracing::error!(code = error.code(), "a damaged catalog could not be made anew: {error}");
+        }
         let listener = Listener::start(engine.folder(), engine.downgrade())?;
         *engine.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
         Ok(engine)

@@ -132,6 +132,25 @@ fn incompatible_values_keep_the_last_good_data() {
 }
 
 #[test]
+fn a_part_that_does_not_go_with_the_others_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (extract, db) = (folder.path().join("shop"), scratch(folder.path()));
+    let part = |key: &str, select: &str| {
+        let mut writer = TableWriter::new(&extract, name("orders"));
+        for kept in writer.published_parts().unwrap() {
+            writer.keep_part(&kept).unwrap();
+        }
+        writer.write_query(&db, select, Some(key)).unwrap();
+        extract::publish(&extract, vec![change(writer)], &|_| true, Utc::now()).unwrap().remove(0)
+    };
+    assert!(part("2024-01", "SELECT 1::INTEGER AS n").error.is_none());
+    assert!(part("2024-02", "SELECT 1::BIGINT AS n").error.is_none());
+    assert_eq!(part("2024-03", "SELECT DATE '2024-01-01' AS n").error.unwrap().code(), "schema_drift");
+    assert_eq!(TableWriter::new(&extract, name("orders")).published_parts().unwrap(), ["2024-01", "2024-02"]);
+    assert_eq!(leftovers(folder.path()), Vec::<String>::new());
+}
+
+#[test]
 fn nothing_in_a_foreign_extract_is_executed() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret.txt");

@@ -48,18 +48,38 @@ pub(super) fn schema(path: &Path) -> Result<Schema> {
 }
 
 /// One schema for several files, by name; the widest type of each column.
-pub(super) fn union(schemas: Vec<Schema>) -> Schema {
+///
+/// # Errors
+/// [`ExtractError::IncompatibleDrift`] when no query could read them together.
+pub(super) fn union(schemas: Vec<Schema>) -> Result<Schema, ExtractError> {
     let mut fields: Vec<arrow::datatypes::FieldRef> = Vec::new();
     for schema in schemas {
         for field in schema.fields() {
             match fields.iter_mut().find(|known| known.name() == field.name()) {
                 None => fields.push(field.clone()),
-                Some(known) if known.data_type() == &DataType::Null => *known = field.clone(),
+                Some(known) if !compatible(known.data_type(), field.data_type()) => {
+                    return Err(ExtractError::IncompatibleDrift {
+                        column: field.name().clone(),
+                        before: known.data_type().to_string(),
+                        after: field.data_type().to_string(),
+                    });
+                }
+                Some(known) if wider(known.data_type(), field.data_type()) => *known = field.clone(),
                 Some(_) => {}
             }
         }
     }
-    Schema::new(fields)
+    Ok(Schema::new(fields))
+}
+
+/// Whether `new` takes more values than `known`, both of kinds that go together.
+fn wider(known: &DataType, new: &DataType) -> bool {
+    match (known, new) {
+        (DataType::Null, _) => true,
+        (_, DataType::Null) => false,
+        (known, new) if family(known) == Family::Text || family(new) == Family::Text => family(known) != Family::Text,
+        (known, new) => new.primitive_width() > known.primitive_width() || new.is_floating() && !known.is_floating(),
+    }
 }
 
 /// What changed from `before` to `after`; `None` when nothing did.
@@ -137,6 +157,9 @@ mod tests {
         let wider = schema(&[("id", DataType::Int64), ("day", DataType::Utf8), ("new", DataType::Utf8)]);
         let drift = compare(&before, &wider).ok().flatten();
         assert_eq!(drift.as_ref().map(|d| (d.added.len(), d.removed.len(), d.changed.len())), Some((1, 1, 2)));
+        let together = union(vec![before.clone(), wider.clone()]);
+        assert_eq!(together.ok().map(|s| s.field(0).data_type().clone()), Some(DataType::Int64));
+        assert!(union(vec![before.clone(), schema(&[("id", DataType::Date32)])]).is_err());
         let other = schema(&[("id", DataType::Date32), ("day", DataType::Date32), ("gone", DataType::Utf8)]);
         assert!(compare(&before, &other).is_err());
         assert!(matches!(compare(&before, &before), Ok(None)));

@@ -22,6 +22,10 @@ pub enum ExtractError {
     Unreadable,
     #[error("the extract has no usable `_meta` table: {reason}")]
     BadMeta { reason: String },
+    #[error("a file of the extract lies outside of its folder")]
+    Outside,
+    #[error("a file of the extract changes while it is read")]
+    Changing,
     #[error("column `{column}` changed from {before} to {after}, which would lose data")]
     IncompatibleDrift { column: String, before: String, after: String },
 }
@@ -30,6 +34,7 @@ impl Coded for ExtractError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::PartNotFound { .. } => ErrorKind::NotFound,
+            Self::Changing => ErrorKind::Unavailable,
             Self::MixedLayout | Self::NothingWritten => ErrorKind::Internal,
             Self::BadPartKey { .. } => ErrorKind::InvalidInput,
             _ => ErrorKind::DataInvalid,
@@ -45,6 +50,8 @@ impl Coded for ExtractError {
             Self::NothingWritten => "nothing_written",
             Self::Unreadable => "extract_unreadable",
             Self::BadMeta { .. } => "extract_meta",
+            Self::Outside => "file_outside_extract",
+            Self::Changing => "file_changing",
             Self::IncompatibleDrift { .. } => "schema_drift",
         }
     }
@@ -53,6 +60,8 @@ impl Coded for ExtractError {
             Self::IncompatibleDrift { .. } => {
                 Some("the last good data stays; correct the source, or unregister and register the table".to_owned())
             }
+            Self::Outside => Some("put the file itself into the extract, not a link to another place".to_owned()),
+            Self::Changing => Some("let its producer write beside the file and rename".to_owned()),
             Self::Unreadable | Self::BadMeta { .. } => Some("let its producer write the extract again".to_owned()),
             _ => None,
         }

@@ -140,6 +140,36 @@ pub(crate) fn sweep(folder: &Path, depth: usize) {
     }
 }
 
+/// Opens a regular file below `folder`, however a producer laid links: one that leads
+/// outside is refused, so that nobody has Agnes read for him what he may not read himself.
+pub(crate) fn open_beneath(folder: &Path, relative: &Path) -> Result<File> {
+    let opened = open_beneath_as_is(folder, relative)?;
+    let regular = opened.metadata().is_ok_and(|meta| meta.is_file());
+    if regular { Ok(opened) } else { Err(super::ExtractError::Outside.into()) }
+}
+
+fn open_beneath_as_is(folder: &Path, relative: &Path) -> Result<File> {
+    let fail = |e: std::io::Error| Error::io("read a file of an extract", e);
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+        let root = File::open(folder).map_err(fail)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        match openat2(&root, relative, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS) {
+            Ok(file) => return Ok(file.into()),
+            Err(rustix::io::Errno::XDEV | rustix::io::Errno::LOOP) => return Err(super::ExtractError::Outside.into()),
+            // Kernels and filters that do not know the call.
+            Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
+            Err(e) => return Err(fail(e.into())),
+        }
+    }
+    let real = folder.join(relative).canonicalize().map_err(fail)?;
+    if !real.starts_with(folder.canonicalize().map_err(fail)?) || !real.is_file() {
+        return Err(super::ExtractError::Outside.into());
+    }
+    File::open(real).map_err(fail)
+}
+
 /// Marks the old folder while it is exchanged where the system cannot do that in one step.
 const OLD: &str = ".old-";
 

@@ -172,8 +172,12 @@ fn remove_data(extract: &Path, table: &TableName) {
     drop(std::fs::remove_dir_all(layout::parts_folder(extract, table)));
 }
 
-fn columns_of(files: &[PathBuf]) -> Result<arrow::datatypes::Schema> {
-    Ok(drift::union(files.iter().map(|file| drift::schema(file)).collect::<Result<_>>()?))
+/// The columns of files that are one table.
+///
+/// # Errors
+/// `schema_drift` when no query could read them together.
+pub(crate) fn columns_of(files: &[PathBuf]) -> Result<arrow::datatypes::Schema> {
+    Ok(drift::union(files.iter().map(|file| drift::schema(file)).collect::<Result<_>>()?)?)
 }
 
 /// Moves what the writer holds into place, in the one layout the table then has.
@@ -185,9 +189,9 @@ fn place(extract: &Path, table: &TableName, mut writer: TableWriter) -> Result<(
             // Data that cannot be read any more is no measure.
             Some(before) => match columns_of(&before.files) {
                 Ok(before) => Ok(drift::compare(&before, &columns_of(after)?)?),
-                Err(_) => Ok(None),
+                Err(_) => columns_of(after).map(|_| None),
             },
-            None => Ok(None),
+            None => columns_of(after).map(|_| None),
         }
     };
     if let Some(staged) = writer.single.take() {

@@ -2,7 +2,7 @@
 //! generation names it.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use md5::Md5;
@@ -10,12 +10,14 @@ use sha2::{Digest, Sha256};
 
 use super::{FileSignature, Part};
 use crate::error::{Error, Result};
-use crate::extract::fsio::{Staged, fault_point, sync_folder};
-use crate::extract::{ExtractError, parquet};
+use crate::extract::fsio::{Staged, fault_point, open_beneath, sync_folder};
+use crate::extract::{self, ExtractError, parquet};
 use crate::layout::DataFolder;
 
 /// From this size on the two hashes are computed on two threads.
 const PARALLEL_BYTES: u64 = 8 << 20;
+/// How often a file that changes while it is copied is copied again.
+const TRIES: usize = 3;
 /// More new blobs than this are made durable by one call for the whole file system.
 const MANY: usize = 16;
 
@@ -62,63 +64,89 @@ impl<'a> Interner<'a> {
         Self { folder, touched: Vec::new() }
     }
 
-    /// The blob of `file`, called `path` inside the extract's `data/`. Hashed only when it
-    /// does not look like `known` any more. A file that Agnes wrote itself (`own`) is
-    /// linked, since Agnes never writes in place; any other is copied, and what is hashed
-    /// is the copy.
-    pub(super) fn intern(&mut self, file: &Path, path: &str, own: bool, known: Option<&Part>) -> Result<Part> {
-        let before = signature(file)?;
+    /// The blob of the file called `path` inside the `data/` folder of `extract`. Hashed
+    /// only when it does not look like `known` any more. A file that Agnes wrote itself
+    /// (`own`) is linked, since Agnes never writes in place; any other is copied. What is
+    /// hashed is the link or the copy, so nobody can exchange it in between.
+    pub(super) fn intern(&mut self, extract: &Path, path: &str, own: bool, known: Option<&Part>) -> Result<Part> {
+        let relative = Path::new("data").join(path);
+        let before = signature(&extract.join(&relative))?;
         if let Some(known) = known
             && known.signature == Some(before)
-            && self.folder.blob(&known.sha256).metadata().is_ok_and(|m| m.len() == known.size_bytes)
+            && self.is_blob(&known.sha256, known.size_bytes)
         {
             return Ok(Part { path: path.to_owned(), ..known.clone() });
         }
-        let (sha256, md5, rows) = if own { self.link(file)? } else { self.copy(file)? };
-        Ok(Part {
-            path: path.to_owned(),
-            size_bytes: self.folder.blob(&sha256).metadata().map_err(|e| Error::io("read a blob", e))?.len(),
-            sha256,
-            md5,
-            rows,
-            // Linking moves ctime, so the signature is that of afterwards.
-            signature: Some(signature(file)?),
-        })
+        let taken = if own { self.link(&extract.join(&relative), before)? } else { None };
+        let taken = match taken {
+            Some(taken) => taken,
+            None => self.copy(extract, &relative)?,
+        };
+        Ok(Part { path: path.to_owned(), ..taken })
     }
 
-    fn link(&mut self, file: &Path) -> Result<(String, String, u64)> {
-        let rows = parquet::footer(file)?.rows;
-        let (sha256, md5) = hash(file)?;
-        let blob = self.folder.blob(&sha256);
-        if blob.exists() {
-            return Ok((sha256, md5, rows));
-        }
-        self.prepare(&blob)?;
-        match fault_point().and_then(|()| std::fs::hard_link(file, &blob)) {
-            Ok(()) => read_only(&blob)?,
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            // Another disk, or too many links.
-            Err(e) if matches!(e.raw_os_error(), Some(18 | 31)) => return self.copy(file),
+    fn is_blob(&self, sha256: &str, size: u64) -> bool {
+        self.folder.blob(sha256).metadata().is_ok_and(|meta| meta.len() == size)
+    }
+
+    /// Takes the file by a link to it; `None` where links cannot be made.
+    fn link(&mut self, file: &Path, before: FileSignature) -> Result<Option<Part>> {
+        let staged = Staged::beside(&self.folder.blobs().join("incoming.parquet"))?;
+        match fault_point().and_then(|()| std::fs::hard_link(file, staged.path())) {
+            Ok(()) => {}
+            // Another disk, too many links, or a file system without.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::CrossesDevices
+                        | std::io::ErrorKind::TooManyLinks
+                        | std::io::ErrorKind::Unsupported
+                ) =>
+            {
+                return Ok(None);
+            }
             Err(e) => return Err(Error::io("link a blob", e)),
         }
-        Ok((sha256, md5, rows))
+        let mut part = self.hashed(staged)?;
+        // Linking moved ctime. Where the name means another file by now, it is looked at
+        // again next time.
+        let now = signature(file)?;
+        part.signature = (FileSignature { ctime_ns: before.ctime_ns, ..now } == before).then_some(now);
+        Ok(Some(part))
     }
 
-    fn copy(&mut self, file: &Path) -> Result<(String, String, u64)> {
-        // Under `blobs/` itself: its name is known only when it is hashed.
-        let staged = Staged::beside(&self.folder.blobs().join("incoming.parquet"))?;
-        let (sha256, md5) = copy_hashed(file, staged.path())?;
+    fn copy(&mut self, extract: &Path, relative: &Path) -> Result<Part> {
+        for _ in 0..TRIES {
+            let file = open_beneath(extract, relative)?;
+            let look =
+                || file.metadata().map(|meta| signature_of(&meta)).map_err(|e| Error::io("look at a Parquet file", e));
+            let before = look()?;
+            // Under `blobs/` itself: its name is known only when it is hashed.
+            let staged = Staged::beside(&self.folder.blobs().join("incoming.parquet"))?;
+            copy_file(&file, staged.path())?;
+            if look()? == before {
+                let part = self.hashed(staged)?;
+                return Ok(Part { signature: Some(before), ..part });
+            }
+        }
+        Err(ExtractError::Changing.into())
+    }
+
+    /// Makes a staged file, already whole, the blob of its content.
+    fn hashed(&mut self, staged: Staged) -> Result<Part> {
         let rows = parquet::footer(staged.path())?.rows;
-        self.adopt(staged, &sha256)?;
-        Ok((sha256, md5, rows))
+        let size_bytes = staged.path().metadata().map_err(|e| Error::io("read a blob", e))?.len();
+        let (sha256, md5) = hash(staged.path())?;
+        self.adopt(staged, &sha256, size_bytes)?;
+        Ok(Part { path: String::new(), sha256, md5, size_bytes, rows, signature: None })
     }
 
-    /// Makes a staged file the blob of that hash.
-    pub(super) fn adopt(&mut self, staged: Staged, sha256: &str) -> Result<()> {
-        let blob = self.folder.blob(sha256);
-        if blob.exists() {
+    /// Puts a staged file in place under its hash, unless it is there already.
+    fn adopt(&mut self, staged: Staged, sha256: &str, size: u64) -> Result<()> {
+        if self.is_blob(sha256, size) {
             return Ok(());
         }
+        let blob = self.folder.blob(sha256);
         self.prepare(&blob)?;
         read_only(staged.path())?;
         staged.publish(&blob)?;
@@ -126,7 +154,8 @@ impl<'a> Interner<'a> {
         Ok(())
     }
 
-    /// Writes the rows of a base table of a foreign extract as a blob.
+    /// Writes the rows of a base table of a foreign extract as a blob, in an engine that
+    /// can reach that file and the new blob alone.
     pub(super) fn table(
         &mut self,
         extract: &Path,
@@ -140,21 +169,38 @@ impl<'a> Interner<'a> {
         let before = signature(&file)?;
         if let Some(known) = known
             && known.signature == Some(before)
-            && self.folder.blob(&known.sha256).exists()
+            && self.is_blob(&known.sha256, known.size_bytes)
         {
             return Ok(known.clone());
         }
         let staged = Staged::beside(&self.folder.blobs().join("incoming.parquet"))?;
         let db = crate::duck::ScratchDb::open(scratch, &crate::duck::ScratchLimits::default())?;
-        db.execute(&format!("ATTACH {} AS src (READ_ONLY)", quote_literal(&file.to_string_lossy())))
-            .map_err(|_| ExtractError::Unreadable)?;
-        // Ordered, so that the same rows are the same bytes.
-        db.execute("SET preserve_insertion_order=true")?;
-        let rows = parquet::write_query(&db, &format!("SELECT * FROM src.main.{}", quote_ident(table)), &staged)?.rows;
-        let (sha256, md5) = hash(staged.path())?;
-        let size_bytes = staged.path().metadata().map_err(|e| Error::io("read a blob", e))?.len();
-        self.adopt(staged, &sha256)?;
-        Ok(Part { path: path.to_owned(), sha256, md5, size_bytes, rows, signature: Some(before) })
+        let sealed = || {
+            db.execute(&format!("ATTACH {} AS src (READ_ONLY)", quote_literal(&file.to_string_lossy())))?;
+            // Ordered, so that the same rows are the same bytes.
+            db.execute(&format!(
+                "SET preserve_insertion_order=true; SET allowed_paths=[{}]; SET enable_external_access=false; SET lock_configuration=true",
+                quote_literal(&staged.path().to_string_lossy())
+            ))?;
+            db.rows(&format!(
+                "SELECT sql FROM duckdb_tables() WHERE database_name = 'src' AND schema_name = 'main' AND lower(table_name) = lower({})",
+                quote_literal(table)
+            ))
+        };
+        let found = sealed().map_err(|_| ExtractError::Unreadable)?;
+        // What is attached now may be another file than the one that was looked at.
+        if !found
+            .first()
+            .and_then(|row| row.first())
+            .is_some_and(|sql| sql.as_deref().is_some_and(extract::only_stores))
+        {
+            return Err(ExtractError::Unreadable.into());
+        }
+        parquet::write_query(&db, &format!("SELECT * FROM src.main.{}", quote_ident(table)), &staged)?;
+        drop(db);
+        let part = self.hashed(staged)?;
+        let now = signature(&file)?;
+        Ok(Part { path: path.to_owned(), signature: (now == before).then_some(before), ..part })
     }
 
     fn prepare(&mut self, blob: &Path) -> Result<()> {
@@ -239,23 +285,17 @@ pub(super) fn hash(path: &Path) -> Result<(String, String)> {
     }
 }
 
-/// Copies a file and hashes what was copied.
-fn copy_hashed(from: &Path, to: &Path) -> Result<(String, String)> {
-    let copy = || -> std::io::Result<(String, String)> {
+/// Copies what is open; shares its blocks where the file system can.
+fn copy_file(from: &File, to: &Path) -> Result<()> {
+    let copy = || -> std::io::Result<()> {
         fault_point()?;
-        let (mut from, mut to) = (File::open(from)?, File::create(to)?);
-        let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match from.read(&mut buffer)? {
-                0 => return Ok((hex(&sha256.finalize()), hex(&md5.finalize()))),
-                n => {
-                    to.write_all(&buffer[..n])?;
-                    sha256.update(&buffer[..n]);
-                    md5.update(&buffer[..n]);
-                }
-            }
+        let mut to = File::create(to)?;
+        #[cfg(target_os = "linux")]
+        if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
+            return Ok(());
         }
+        let mut from = from;
+        std::io::copy(&mut from, &mut to).map(drop)
     };
     copy().map_err(|e| Error::io("copy a Parquet file", e))
 }

@@ -77,8 +77,7 @@ fn is_whole(folder: &DataFolder, generation: &Generation) -> bool {
 /// `generation_too_new`, I/O errors.
 pub fn load_current(folder: &DataFolder) -> Result<Generation> {
     repair(folder);
-    let current: Option<u64> = std::fs::read_to_string(folder.current()).ok().and_then(|text| text.trim().parse().ok());
-    let Some(current) = current else {
+    let Some(current) = pointer(folder) else {
         // Nothing was ever published, or the pointer is lost: then the newest whole one.
         return newest_whole(folder, u64::MAX);
     };
@@ -95,6 +94,20 @@ pub fn load_current(folder: &DataFolder) -> Result<Generation> {
             tracing::error!(generation = current, "the published generation is damaged; an older one answers");
             newest_whole(folder, current)
         }
+    }
+}
+
+/// Number of the generation that was published last.
+pub(super) fn pointer(folder: &DataFolder) -> Option<u64> {
+    std::fs::read_to_string(folder.current()).ok().and_then(|text| text.trim().parse().ok())
+}
+
+/// Whether the generation that answers is not the one that was published last, or nothing
+/// was published though extracts are there: then a rebuild is due.
+pub(crate) fn is_behind(folder: &DataFolder, loaded: &Generation) -> bool {
+    match pointer(folder) {
+        Some(number) => number != loaded.number,
+        None => std::fs::read_dir(folder.extracts()).is_ok_and(|mut entries| entries.next().is_some()),
     }
 }
 

@@ -18,8 +18,17 @@ pub(super) struct NewMaster {
     number: u64,
     /// Columns of the local tables that were patched, by name.
     pub(super) columns: HashMap<String, Vec<Column>>,
-    /// Tables whose view could not be made, with the engine's reason in plain words.
-    pub(super) failed: HashMap<String, String>,
+    /// Tables whose view could not be made.
+    pub(super) failed: HashMap<String, Failed>,
+}
+
+/// A table whose view could not be made.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// In plain words.
+    pub(super) reason: String,
+    /// The last good table, whose view is there instead.
+    pub(super) kept: Option<PublishedTable>,
 }
 
 /// The scan of a table's blobs.
@@ -57,9 +66,9 @@ pub(super) fn prepare<'a>(
             fault_point()
                 .and_then(|()| std::fs::copy(folder.master(), staged.path()).map(drop))
                 .map_err(|e| Error::io("copy the master", e))?;
-            write(staged.path(), folder, changed, &[], gone)
+            write(staged.path(), folder, last, changed, &[], gone)
         }
-        false => write(staged.path(), folder, changed, unchanged, &[]),
+        false => write(staged.path(), folder, last, changed, unchanged, &[]),
     };
     let mut wal = staged.path().as_os_str().to_owned();
     wal.push(".wal");
@@ -69,11 +78,12 @@ pub(super) fn prepare<'a>(
     Ok(NewMaster { staged, number, columns, failed })
 }
 
-type Made = (HashMap<String, Vec<Column>>, HashMap<String, String>);
+type Made = (HashMap<String, Vec<Column>>, HashMap<String, Failed>);
 
 fn write(
     path: &Path,
     folder: &DataFolder,
+    last: &Generation,
     changed: &[&PublishedTable],
     also: &[&PublishedTable],
     gone: &[String],
@@ -91,11 +101,21 @@ fn write(
     conn.execute_batch("COMMIT")?;
     for table in changed.iter().chain(also).filter(|table| table.remote.is_none()) {
         // Each its own transaction: a view that fails must not take the others with it.
-        let view = format!("CREATE OR REPLACE VIEW {} AS SELECT * FROM {}", table.name.quoted(), scan(folder, table));
-        if let Err(error) = conn.execute_batch(&view) {
+        let make = |table: &PublishedTable| {
+            let view =
+                format!("CREATE OR REPLACE VIEW {} AS SELECT * FROM {}", table.name.quoted(), scan(folder, table));
+            conn.execute_batch(&view)
+        };
+        if let Err(error) = make(table) {
             tracing::warn!(table = %table.name, "a view cannot be made: {error}");
             drop(conn.execute_batch(&format!("DROP VIEW IF EXISTS {}", table.name.quoted())));
-            failed.insert(table.name.to_string(), "its Parquet files cannot be read together".to_owned());
+            let kept = last.tables().find(|t| t.name == table.name && t.source == table.source);
+            let kept = kept.filter(|kept| make(kept).is_ok()).cloned();
+            let and = if kept.is_some() { "; its last good data is kept" } else { "" };
+            failed.insert(
+                table.name.to_string(),
+                Failed { reason: format!("its Parquet files cannot be read together{and}"), kept },
+            );
         }
     }
     let mut columns: HashMap<String, Vec<Column>> = HashMap::new();

@@ -18,6 +18,7 @@ pub(crate) use blobs::hex;
 pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;
 pub use generation::*;
+pub(crate) use load::is_behind;
 pub use load::load_current;
 pub(crate) use master::scan;
 pub(crate) use rebuild::{Rebuilds, rebuild_all, rebuild_sources};

@@ -42,8 +42,17 @@ impl Scope {
 /// What is in `extracts/`: a fingerprint for each source, and folders that are none.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    pub(super) sources: BTreeMap<SourceName, String>,
+    pub(super) sources: BTreeMap<SourceName, Fingerprint>,
     pub(super) rejected: Vec<String>,
+}
+
+/// Changes whenever a file of the extract changes that a generation may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    /// Of everything that is seen of the files.
+    pub(super) full: String,
+    /// Without the time of the last status change, which a link to a file moves.
+    pub(super) content: String,
 }
 
 /// Lists the extracts within `scope`.
@@ -63,7 +72,7 @@ pub(super) fn list(folder: &DataFolder, scope: &Scope) -> Result<Listing> {
         }
         match SourceName::parse(&name) {
             Ok(source) if scope.holds(&name) => {
-                listing.sources.insert(source, fingerprint(&path)?);
+                listing.sources.insert(source, fingerprint(&path));
             }
             Ok(_) => {}
             Err(_) => listing.rejected.push(printable(&name, 64)),
@@ -73,15 +82,15 @@ pub(super) fn list(folder: &DataFolder, scope: &Scope) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Changes whenever a file of the extract changes that a generation may read.
-fn fingerprint(extract: &Path) -> Result<String> {
+/// What the folder of an extract looks like now.
+pub(super) fn fingerprint(extract: &Path) -> Fingerprint {
     let mut seen = Vec::new();
     let mut look = |path: &Path, label: String| {
         if let Ok(meta) = path.metadata()
             && meta.is_file()
         {
             let s = signature_of(&meta);
-            seen.push(format!("{label}|{}|{}|{}|{}", s.size, s.mtime_ns, s.ctime_ns, s.inode));
+            seen.push((label, s));
         }
     };
     look(&extract.join("extract.duckdb"), "extract.duckdb".to_owned());
@@ -98,8 +107,16 @@ fn fingerprint(extract: &Path) -> Result<String> {
             }
         }
     }
-    seen.sort_unstable();
-    Ok(hex(&Sha256::digest(seen.join("\n").as_bytes())))
+    seen.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let sum = |ctime: bool| {
+        let mut digest = Sha256::new();
+        for (label, s) in &seen {
+            let ctime = if ctime { s.ctime_ns } else { 0 };
+            digest.update(format!("{label}|{}|{}|{ctime}|{}\n", s.size, s.mtime_ns, s.inode));
+        }
+        hex(&digest.finalize())
+    };
+    Fingerprint { full: sum(true), content: sum(false) }
 }
 
 /// What to do with each source.
@@ -118,7 +135,7 @@ pub(super) fn plan(last: &Generation, listing: &Listing, scope: &Scope) -> Plan 
     let mut plan = Plan::default();
     for (source, fingerprint) in &listing.sources {
         match last.sources.get(source) {
-            Some(known) if known.signature == *fingerprint && !known.degraded && !collided(last, source) => {
+            Some(known) if known.signature == fingerprint.full && !known.degraded && !collided(last, source) => {
                 plan.unchanged.push(source.clone());
             }
             _ => plan.read.push(source.clone()),
@@ -130,6 +147,11 @@ pub(super) fn plan(last: &Generation, listing: &Listing, scope: &Scope) -> Plan 
         }
     }
     plan
+}
+
+/// Sources that lost a name to another one: they may get it whenever that one changes.
+pub(super) fn all_collided(last: &Generation) -> std::collections::BTreeSet<String> {
+    last.sources.keys().filter(|source| collided(last, source)).map(ToString::to_string).collect()
 }
 
 /// Whether a source lost a name to another one: it may get it this time.

@@ -11,7 +11,7 @@ use super::attach::{self, AttachPolicy};
 use super::blobs::{Interner, hex};
 use super::{Column, Part, PublishedTable, RemoteAttach, RemoteTable, SkippedRow, SourceGeneration};
 use crate::error::{Coded, Error, Result};
-use crate::extract::{self, ExtractContent, ExtractMeta, ExtractObject};
+use crate::extract::{self, ExtractContent, ExtractMeta, ExtractObject, fsio};
 use crate::ident::{SourceName, TableName, printable};
 use crate::layout::{self, DataFolder};
 use crate::registry::{QueryMode, RegisteredTable};
@@ -50,6 +50,9 @@ impl Reader<'_> {
         interner: &mut Interner<'_>,
     ) -> Result<Read> {
         let extract = self.folder.extract(source);
+        if !self.own.contains(source.as_str()) {
+            fsio::open_beneath(&extract, Path::new("extract.duckdb"))?;
+        }
         let content = extract::read_extract(&extract)?;
         let known: HashMap<&str, &PublishedTable> =
             last.into_iter().flat_map(|l| &l.tables).map(|t| (t.name.as_str(), t)).collect();
@@ -210,14 +213,19 @@ impl Reader<'_> {
         let data = extract.join("data");
         let known: HashMap<&str, &Part> =
             known.into_iter().flat_map(|t| &t.parts).map(|p| (p.path.as_str(), p)).collect();
-        files
+        let parts = files
             .iter()
             .map(|file| {
                 let relative = file.strip_prefix(&data).unwrap_or(file);
                 let path = relative.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
-                interner.intern(file, &path, own, known.get(path.as_str()).copied())
+                interner.intern(extract, &path, own, known.get(path.as_str()).copied())
             })
-            .collect()
+            .collect::<Result<Vec<Part>>>()?;
+        if parts.len() > 1 {
+            // Binding a view over parts that do not go together works; asking it fails.
+            extract::columns_of(&parts.iter().map(|part| self.folder.blob(&part.sha256)).collect::<Vec<_>>())?;
+        }
+        Ok(parts)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one row with all that is known about it")]

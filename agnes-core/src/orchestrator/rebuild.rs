@@ -15,7 +15,7 @@ use super::{
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ident::SourceName;
-use crate::sync::SyncUpdate;
+use crate::sync::{SyncState, SyncStatus, SyncUpdate};
 
 /// Rebuilds that wait and the one that runs.
 #[derive(Debug, Default)]
@@ -54,8 +54,17 @@ pub(crate) async fn rebuild_sources(engine: &Engine, sources: &[String]) -> Resu
     request(engine, Scope::Sources(sources.iter().cloned().collect())).await
 }
 
-/// Joins the rebuild that waits, if one does: a burst of calls costs two runs, not many.
+/// Runs to its end even when the caller does not wait for it.
 async fn request(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
+    let engine = engine.clone();
+    match tokio::spawn(async move { join(&engine, scope).await }).await {
+        Ok(done) => done,
+        Err(panic) => Err(Error::internal("rebuild", panic)),
+    }
+}
+
+/// Joins the rebuild that waits, if one does: a burst of calls costs two runs, not many.
+async fn join(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
     let rebuilds = engine.rebuilds();
     let lock = || rebuilds.waiting.lock().unwrap_or_else(PoisonError::into_inner);
     let batch = {
@@ -86,18 +95,30 @@ async fn request(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
 struct Reads {
     last: Arc<Generation>,
     plan: plan::Plan,
+    /// The highest number that was ever used, as far as the disk tells: none is used twice.
+    highest: u64,
+    /// Whether the pointer on disk names the generation that answers.
+    pointed_at: bool,
     rejected: Vec<String>,
     read: BTreeMap<SourceName, (Result<Read>, u64)>,
 }
 
 async fn run(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
     let started = Instant::now();
+    // A name that one of these gives up goes to whoever waits for it, in this rebuild.
+    let scope = match scope {
+        Scope::Sources(mut names) => {
+            names.extend(plan::all_collided(&engine.generation()));
+            Scope::Sources(names)
+        }
+        everything => everything,
+    };
     let reads = read(engine, scope.clone()).await?;
     let mut reasons = Vec::new();
     let claims = claim(engine, &reads, &scope, &mut reasons).await;
-    let (next, changed, gone) = assemble(&reads, &claims, reasons, started);
-    let outcome = publish(engine, &reads.last, next, changed, gone).await?;
-    record(engine, &reads.last, &outcome).await?;
+    let (next, changed, gone) = assemble(&reads, &claims, &scope, reasons, started);
+    let outcome = publish(engine, &reads, next, changed, gone).await?;
+    record(engine, &outcome).await?;
     Ok(outcome)
 }
 
@@ -123,25 +144,29 @@ async fn read(engine: &Engine, scope: Scope) -> Result<Reads> {
         let mut read = BTreeMap::new();
         for source in &plan.read {
             let started = Instant::now();
-            let signature = listing.sources.get(source).map(String::as_str).unwrap_or_default();
-            let result = reader.read(source, signature, last.sources.get(source), &mut interner);
+            let before = listing.sources.get(source).cloned().unwrap_or_default();
+            let result = reader.read(source, &before.full, last.sources.get(source), &mut interner);
             if let Err(error) = &result
                 && error.code() == "disk_full"
             {
                 return Err(error.to_wire().into());
             }
-            // What was linked meanwhile moved ctime: the fingerprint is that of now.
-            let result = result.and_then(|mut read| {
-                let again = plan::list(&folder, &Scope::Sources([source.to_string()].into()))?;
-                if let Some(now) = again.sources.get(source) {
-                    read.generation.signature.clone_from(now);
+            // Links moved ctime: the fingerprint is that of now, unless more than that moved,
+            // for then what was read is not what is there, and the next rebuild reads again.
+            let result = result.map(|mut read| {
+                let now = plan::fingerprint(&folder.extract(source));
+                if own.contains(source.as_str()) && now.content == before.content {
+                    read.generation.signature = now.full;
                 }
-                Ok(read)
+                read
             });
             read.insert(source.clone(), (result, millis(started)));
         }
         interner.sync()?;
-        Ok(Reads { last, plan, rejected: listing.rejected, read })
+        let pointer = load::pointer(&folder).unwrap_or(0);
+        let highest = load::numbers(&folder).last().copied().unwrap_or(0).max(pointer);
+        let pointed_at = pointer == last.number;
+        Ok(Reads { last, plan, highest, pointed_at, rejected: listing.rejected, read })
     })
     .await
 }
@@ -197,15 +222,19 @@ async fn claim(engine: &Engine, reads: &Reads, scope: &Scope, reasons: &mut Vec<
 fn assemble(
     reads: &Reads,
     claims: &Claims,
+    scope: &Scope,
     reasons: Vec<String>,
     started: Instant,
 ) -> (Generation, Vec<PublishedTable>, Vec<String>) {
     let last = &reads.last;
-    let mut next = Generation { number: last.number + 1, ..(**last).clone() };
+    let mut next = Generation { number: last.number.max(reads.highest) + 1, ..(**last).clone() };
     let before = &last.outcome.sources;
+    // What was never readable stays so while nobody looks at it.
+    let stays =
+        |known: bool, o: &SourceOutcome| known || o.status == SourceStatus::Unreadable && !scope.holds(&o.source);
     let mut outcomes: BTreeMap<String, SourceOutcome> = before
         .iter()
-        .filter(|o| next.sources.contains_key(o.source.as_str()))
+        .filter(|o| stays(next.sources.contains_key(o.source.as_str()), o))
         .map(|o| (o.source.clone(), o.clone()))
         .collect();
     for source in &reads.plan.unchanged {
@@ -324,12 +353,13 @@ fn finish(next: &mut Generation, published: bool) {
 
 async fn publish(
     engine: &Engine,
-    last: &Arc<Generation>,
+    reads: &Reads,
     mut next: Generation,
     changed: Vec<PublishedTable>,
     gone: Vec<String>,
 ) -> Result<RebuildOutcome> {
-    let nothing_new = changed.is_empty() && gone.is_empty() && same_content(last, &next);
+    let last = &reads.last;
+    let nothing_new = reads.pointed_at && changed.is_empty() && gone.is_empty() && same_content(last, &next);
     if nothing_new && (last.number > 0 || next.sources.is_empty()) {
         next.number = last.number;
         next.published_at = last.published_at;
@@ -353,21 +383,27 @@ async fn publish(
         let unchanged_refs: Vec<&PublishedTable> = unchanged.iter().collect();
         let master = master::prepare(&folder, &last, next.number, &changed_refs, &unchanged_refs, &gone)?;
         for (source, generation) in &mut next.sources {
+            let mut degraded = generation.degraded;
             generation.tables.retain_mut(|table| {
                 if table.remote.is_some() {
                     return true;
                 }
-                if let Some(reason) = master.failed.get(table.name.as_str()) {
+                if let Some(failed) = master.failed.get(table.name.as_str()) {
                     if let Some(outcome) = next.outcome.sources.iter_mut().find(|o| o.source == source.as_str()) {
-                        outcome.skipped.push(note(table.name.as_str(), "unreadable_data", reason.clone()));
+                        outcome.skipped.push(note(table.name.as_str(), "unreadable_data", failed.reason.clone()));
                     }
-                    return false;
+                    degraded |= failed.kept.is_some();
+                    if let Some(kept) = &failed.kept {
+                        table.clone_from(kept);
+                    }
+                    return failed.kept.is_some();
                 }
                 if let Some(columns) = master.columns.get(table.name.as_str()) {
                     table.columns.clone_from(columns);
                 }
                 true
             });
+            generation.degraded = degraded;
         }
         finish(&mut next, true);
         load::publish(&folder, &next)?;
@@ -403,34 +439,57 @@ fn same_outcome(last: &RebuildOutcome, next: &RebuildOutcome) -> bool {
 }
 
 /// Sync state of extracts that others write; a run of Agnes's own records its tables itself.
-async fn record(engine: &Engine, last: &Generation, outcome: &RebuildOutcome) -> Result<()> {
+/// Compared with what is recorded, not with the last generation: a kill between the
+/// publication and this is made good by the next rebuild.
+async fn record(engine: &Engine, outcome: &RebuildOutcome) -> Result<()> {
     let own: HashSet<String> = engine.store().sources().list().await?.into_iter().map(|s| s.name.to_string()).collect();
     let generation = engine.generation();
-    let before: BTreeMap<&str, &PublishedTable> = last.tables().map(|t| (t.name.as_str(), t)).collect();
-    let updates: Vec<SyncUpdate> = generation
-        .tables()
-        .filter(|t| !own.contains(t.source.as_str()))
-        .filter(|t| before.get(t.name.as_str()).is_none_or(|b| b.content_hash != t.content_hash))
-        .map(|t| SyncUpdate {
-            table_id: t.name.to_string(),
-            rows: i64::try_from(t.rows).unwrap_or(i64::MAX),
-            file_size_bytes: i64::try_from(t.size_bytes).unwrap_or(i64::MAX),
-            columns: i32::try_from(t.columns.len()).ok(),
-            hash: t.manifest_hash.clone(),
-            parts: t.partitioned.then(|| t.parts.clone()),
-            duration_ms: None,
-            bump_last_sync: t.mode != crate::registry::QueryMode::Materialized,
-            history: true,
+    let (sync, now) = (engine.store().sync(), engine.clock().now());
+    let states: BTreeMap<String, SyncState> = sync.all().await?.into_iter().map(|s| (s.table_id.clone(), s)).collect();
+    let failed: BTreeMap<&str, &str> = outcome
+        .sources
+        .iter()
+        .filter(|source| !own.contains(&source.source))
+        .flat_map(|source| &source.skipped)
+        .filter_map(|row| match row.reason.as_str() {
+            "missing_data" => Some((row.table.as_str(), "missing data")),
+            "unreadable_data" => Some((row.table.as_str(), row.detail.as_str())),
+            _ => None,
         })
         .collect();
-    let (sync, now) = (engine.store().sync(), engine.clock().now());
+    let mut updates = Vec::new();
+    for table in generation.tables().filter(|t| !own.contains(t.source.as_str())) {
+        if failed.contains_key(table.name.as_str()) {
+            continue;
+        }
+        let state = states.get(table.name.as_str());
+        let rows = i64::try_from(table.rows).unwrap_or(i64::MAX);
+        if state.is_some_and(|s| s.hash.as_deref() == Some(table.manifest_hash.as_str()) && s.rows == Some(rows)) {
+            if state.is_some_and(|s| s.status == SyncStatus::Error) {
+                sync.clear_error(table.name.as_str()).await?;
+            }
+            continue;
+        }
+        updates.push(SyncUpdate {
+            table_id: table.name.to_string(),
+            rows,
+            file_size_bytes: i64::try_from(table.size_bytes).unwrap_or(i64::MAX),
+            columns: i32::try_from(table.columns.len()).ok(),
+            hash: table.manifest_hash.clone(),
+            parts: table.partitioned.then(|| table.parts.clone()),
+            duration_ms: None,
+            bump_last_sync: table.mode != crate::registry::QueryMode::Materialized,
+            history: true,
+        });
+    }
     if !updates.is_empty() {
         sync.update(&updates, now).await?;
     }
-    for source in outcome.sources.iter().filter(|s| s.status != SourceStatus::Unchanged) {
-        for row in source.skipped.iter().filter(|r| matches!(r.reason.as_str(), "missing_data" | "unreadable_data")) {
-            let words = if row.reason == "missing_data" { "missing data" } else { row.detail.as_str() };
-            sync.set_error(&row.table, words, now).await?;
+    for (table, words) in failed {
+        let known =
+            states.get(table).is_some_and(|s| s.status == SyncStatus::Error && s.error.as_deref() == Some(words));
+        if !known {
+            sync.set_error(table, words, now).await?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Every file operation of a run fails once: a run that writes
+//! Every file operation of a run fails once, and ends the process once: a run that writes
 //! Parquet in both layouts, publishes the extract and rebuilds.
 
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use agnes_core::ident::TableName;
 use agnes_core::registry::{NewSource, SyncStrategy};
 use agnes_core::sync::SyncRequest;
 
-use crate::support::{Site, ask, owner};
+use crate::support::{Site, ask, leftovers, owner};
 
 /// Set in the child: the data folder.
 const ROOT: &str = "AGNES_TEST_FAULT_ROOT";
@@ -138,6 +138,32 @@ async fn prepared(site: &Site) {
     sync(&engine).await;
     assert_eq!(answers(&engine).await, ["1", "1"]);
     engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ends_at_any_file_operation_leaves_old_or_new() {
+    let site = Site::new();
+    prepared(&site).await;
+    let mut ended = 0;
+    for n in 1.. {
+        let other = Site::new();
+        copy(&site.root(), &other.root());
+        let (finished, said) = run_child(&other.root(), &format!("{n}:abort"));
+        assert!(!said.contains("panicked"), "at operation {n}: {said}");
+        let engine = open(&other.root(), 3).await;
+        assert_eq!(leftovers(&other.root().join("analytics")), Vec::<PathBuf>::new(), "at operation {n}");
+        assert_eq!(leftovers(&other.root().join("extracts")), Vec::<PathBuf>::new(), "at operation {n}");
+        let rounds = answers(&engine).await;
+        assert!(rounds.iter().all(|r| r == "1" || r == "2"), "at operation {n}: {rounds:?}");
+        let run = sync(&engine).await;
+        assert_eq!(answers(&engine).await, ["3", "3"], "at operation {n}: {run:?}");
+        engine.close().await.unwrap();
+        if finished {
+            break;
+        }
+        ended += 1;
+    }
+    assert!(ended >= 20, "only {ended} operations were reached");
 }
 
 #[tokio::test(flavor = "multi_thread")]

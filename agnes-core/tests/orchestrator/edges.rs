@@ -1,6 +1,7 @@
 //! Odd extracts, one test for each, and readers beside a rebuild.
 
 use agnes_core::orchestrator::SourceStatus;
+use agnes_core::sync::SyncStatus;
 
 use crate::support::{META, Site, ask, check_blobs, code, leftovers, owner, pair, rebuild, skipped, source, sql};
 
@@ -50,6 +51,30 @@ async fn odd_extracts_stop_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn missing_data_is_said_in_the_sync_state_and_cleared_when_it_is_back() {
+    let site = Site::new();
+    site.write("shop", &[("orders", "SELECT 1 AS n"), ("items", "SELECT 1 AS n")]);
+    let (file, away) = (site.extract("shop").join("data/orders.parquet"), site.outside().join("away"));
+    let engine = site.open().await;
+    let states = || async {
+        let states = engine.sync().state(&owner()).await.unwrap();
+        states.into_iter().find(|s| s.table_id == "orders").map(|s| (s.status, s.error, s.rows))
+    };
+    rebuild(&engine).await;
+    assert_eq!(states().await, Some((SyncStatus::Ok, None, Some(1))));
+    std::fs::rename(&file, &away).unwrap();
+    let outcome = rebuild(&engine).await;
+    assert_eq!(skipped(&outcome, "shop"), [pair("orders", "missing_data")]);
+    let (status, error, rows) = states().await.unwrap();
+    assert_eq!((status, error.as_deref(), rows), (SyncStatus::Error, Some("missing data"), Some(1)));
+    assert_eq!(ask(&engine, "SELECT n FROM orders").await.unwrap(), ["1"], "the last good data answers");
+    std::fs::rename(&away, &file).unwrap();
+    rebuild(&engine).await;
+    let (status, error, _) = states().await.unwrap();
+    assert_eq!((status, error.unwrap_or_default()), (SyncStatus::Ok, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_for_another_source_adds_no_history() {
     let site = Site::new();
     site.write("a", &[("orders", "SELECT 1 AS n")]);
@@ -73,6 +98,40 @@ async fn no_rows_where_there_were_some_is_an_alert() {
     let outcome = rebuild(&engine).await;
     assert_eq!(source(&outcome, "shop").alerts[0].reason, "zero_rows");
     assert!(outcome.degraded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_one_table_and_the_manifest_hash_covers_them() {
+    let site = Site::new();
+    site.write("shop", &[("orders", "SELECT 0 AS n")]);
+    let (folder, single) = (site.extract("shop").join("data/orders"), site.extract("shop").join("data/orders.parquet"));
+    std::fs::remove_file(&single).unwrap();
+    std::fs::create_dir_all(&folder).unwrap();
+    let part = |name: &str, select: &str| {
+        sql(None, &format!("COPY ({select}) TO '{}' (FORMAT parquet)", folder.join(name).display()))
+    };
+    part("2024-01.parquet", "SELECT 1 AS n");
+    part("2024-02.parquet", "SELECT 2 AS n, 'x' AS extra");
+    std::fs::write(folder.join("2024-03.parquet.half"), b"being written").unwrap();
+    let engine = site.open().await;
+    rebuild(&engine).await;
+    assert_eq!(ask(&engine, "SELECT n, extra FROM orders ORDER BY n").await.unwrap(), ["1|NULL", "2|x"]);
+    let table = site.generation().table("orders").unwrap().clone();
+    assert!(table.partitioned && table.manifest_hash.len() == 32);
+    assert_eq!(
+        table.parts.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(),
+        ["orders/2024-01.parquet", "orders/2024-02.parquet"]
+    );
+    part("2024-02.parquet", "SELECT 3 AS n, 'y' AS extra");
+    rebuild(&engine).await;
+    assert_ne!(site.generation().table("orders").unwrap().manifest_hash, table.manifest_hash);
+    assert_eq!(ask(&engine, "SELECT sum(n) FROM orders").await.unwrap(), ["4"]);
+    // Parts that do not go together are not taken, and the last good ones stay.
+    part("2024-02.parquet", "SELECT {'a': 1} AS n");
+    let outcome = rebuild(&engine).await;
+    assert_eq!(skipped(&outcome, "shop"), [pair("orders", "unreadable_data")]);
+    assert_eq!(ask(&engine, "SELECT sum(n) FROM orders").await.unwrap(), ["4"]);
+    check_blobs(&site);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,10 @@
 //! Extracts whose producer wants something else.
 
+use std::os::unix::fs::symlink;
+
 use agnes_core::orchestrator::SourceStatus;
 
-use crate::support::{META, Site, code, pair, rebuild, skipped, source};
+use crate::support::{META, Site, ask, check_blobs, code, pair, rebuild, skipped, source, sql, write_meta};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_producer_is_executed() {
@@ -69,6 +71,47 @@ async fn wrong_types_and_sizes_are_data() {
     }
     let longest = outcome.sources.iter().flat_map(|s| &s.skipped).map(|row| row.table.len() + row.detail.len()).max();
     assert!(longest.unwrap() < 400, "what is shown is bounded");
+}
+
+/// A producer that may write only its own folder must not have Agnes publish what others
+/// put elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_to_other_places_are_not_followed() {
+    let site = Site::new();
+    site.write("hr", &[("salaries", "SELECT 90000 AS pay")]);
+    let salaries = site.extract("hr").join("data/salaries.parquet");
+    let data = |source: &str| {
+        let data = site.extract(source).join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        data
+    };
+    symlink(&salaries, data("by_file").join("pay1.parquet")).unwrap();
+    write_meta(&site.extract("by_file"), &["pay1"]);
+    symlink("../../hr/data/salaries.parquet", data("by_relative").join("pay2.parquet")).unwrap();
+    write_meta(&site.extract("by_relative"), &["pay2"]);
+    symlink(site.extract("hr").join("data"), data("by_folder").join("salaries")).unwrap();
+    write_meta(&site.extract("hr"), &["salaries"]);
+    site.made_by("by_folder", &format!("{META} INSERT INTO _meta(table_name, query_mode) VALUES ('salaries', 'local'); CREATE VIEW salaries AS SELECT 1"));
+    std::fs::create_dir_all(site.extract("by_database")).unwrap();
+    site.made_by("theirs", &format!("{META} INSERT INTO _meta(table_name, query_mode) VALUES ('inside', 'local'); CREATE TABLE inside AS SELECT 1 AS n"));
+    symlink(site.extract("theirs").join("extract.duckdb"), site.extract("by_database").join("extract.duckdb")).unwrap();
+    // Inside its own folder a producer may lay links as it likes.
+    sql(None, &format!("COPY (SELECT 3 AS n) TO '{}' (FORMAT parquet)", data("tidy").join("v2.bin").display()));
+    symlink("v2.bin", data("tidy").join("linked.parquet")).unwrap();
+    write_meta(&site.extract("tidy"), &["linked"]);
+
+    let engine = site.open().await;
+    let outcome = rebuild(&engine).await;
+    assert_eq!(skipped(&outcome, "by_file"), [pair("pay1", "unreadable_data")]);
+    assert_eq!(skipped(&outcome, "by_relative"), [pair("pay2", "unreadable_data")]);
+    assert_eq!(skipped(&outcome, "by_folder"), [pair("salaries", "unreadable_data")]);
+    assert_eq!(source(&outcome, "by_database").status, SourceStatus::Unreadable);
+    assert_eq!(source(&outcome, "hr").views, ["salaries"]);
+    assert_eq!(ask(&engine, "SELECT n FROM linked").await.unwrap(), ["3"]);
+    check_blobs(&site);
+    for row in outcome.sources.iter().flat_map(|s| s.skipped.iter().map(|r| r.detail.clone()).chain(s.error.clone())) {
+        assert!(!row.contains('/'), "no path is shown: {row}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

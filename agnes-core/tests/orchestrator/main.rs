@@ -7,4 +7,6 @@ mod disk;
 mod edges;
 mod hostile;
 mod ownership;
+mod repair;
+mod speed;
 mod support;
