@@ -358,7 +358,9 @@ fn grants_of_permissions(conn: &Connection, from: i32, now: DateTime<Utc>) -> ::
     }
     let access =
         if has_column(conn, "dataset_permissions", "access")? { "lower(trim(coalesce(access, '')))" } else { "'read'" };
-    let rows: Vec<(String, String, String, Option<String>, Option<String>)> = conn
+    // User and dataset as they were written, access, then the user and table they mean.
+    type Row = (String, String, String, Option<String>, Option<String>);
+    let rows: Vec<Row> = conn
         .prepare(&format!(
             "SELECT p.user_id, p.dataset, {access}, \
                (SELECT min(u.id) FROM users u WHERE u.id = p.user_id OR u.email = lower(trim(p.user_id))), \
