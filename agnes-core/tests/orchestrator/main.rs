@@ -8,5 +8,4 @@ mod edges;
 mod hostile;
 mod ownership;
 mod repair;
-mod speed;
 mod support;
