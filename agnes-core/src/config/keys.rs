@@ -120,6 +120,7 @@ pub(super) const KNOWN: &[&str] = &[
     "api.catalog_cache_ttl_seconds",
     "api.schema_cache_ttl_seconds",
     "api.sample_cache_ttl_seconds",
+    "query.max_sql_bytes",
     "query.timeout_seconds",
     "query.memory_mb",
     "query.threads",

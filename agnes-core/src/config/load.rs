@@ -1,10 +1,10 @@
 //! Reads `instance.yaml`, its overlay and the environment into a [`Config`].
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::values::Values;
 use super::{Config, ConfigError, keys};
 use crate::error::Result;
 
@@ -75,7 +75,7 @@ impl Config {
                 warnings.push(format!("`config_version` in `{file}` is not 1: it is read as version 1"));
             }
         }
-        let mut values = Values { merged: &merged, file: &file, env: options.env, warnings: &mut warnings };
+        let mut values = Values::new(&merged, &file, options.env, &mut warnings);
         let config = values.config()?;
         Ok(Loaded { config, warnings })
     }
@@ -104,7 +104,7 @@ fn is_blank(value: Option<&Value>) -> bool {
     }
 }
 
-fn at<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+pub(super) fn at<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
     key.split('.').try_fold(value, |value, name| value.get(name))
 }
 
@@ -188,7 +188,11 @@ fn check_keys(
     lenient: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let Value::Object(map) = value else { return Ok(()) };
+    let map = match value {
+        Value::Object(map) => map,
+        Value::Null => return Ok(()),
+        _ => return Err(invalid(file, section, "it is a section: its keys go below it")),
+    };
     for (name, below) in map {
         let key = join(section, name);
         if !keys::is_known(&key) {
@@ -208,231 +212,11 @@ fn check_keys(
     Ok(())
 }
 
-struct Values<'a> {
-    merged: &'a Value,
-    file: &'a str,
-    env: &'a dyn Fn(&str) -> Option<String>,
-    warnings: &'a mut Vec<String>,
-}
-
-impl Values<'_> {
-    fn number(&mut self, key: &str) -> Option<f64> {
-        let value = at(self.merged, key).filter(|v| !v.is_null())?;
-        let number = match value {
-            Value::Number(n) => n.as_f64(),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        if number.is_none_or(|n: f64| !n.is_finite() || n < 0.0) {
-            self.warnings.push(format!("`{key}` in `{}` is not a number of 0 or more: the default is used", self.file));
-            return None;
-        }
-        number
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked to be finite and not negative; saturates"
-    )]
-    fn whole(&mut self, key: &str) -> Option<u64> {
-        self.number(key).map(|n| n as u64)
-    }
-
-    fn set<T: TryFrom<u64>>(&mut self, key: &str, target: &mut T) {
-        if let Some(value) = self.whole(key).and_then(|n| T::try_from(n).ok()) {
-            *target = value;
-        }
-    }
-
-    fn seconds(&mut self, key: &str, target: &mut Duration) {
-        if let Some(value) = self.whole(key) {
-            *target = Duration::from_secs(value);
-        }
-    }
-
-    fn mebibytes(&mut self, key: &str, target: &mut u64) {
-        if let Some(value) = self.whole(key) {
-            *target = value.saturating_mul(1 << 20);
-        }
-    }
-
-    fn list(&mut self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
-        let bad = || ConfigError::InvalidValue {
-            file: self.file.to_owned(),
-            key: key.to_owned(),
-            reason: "it is a list of texts".to_owned(),
-        };
-        match at(self.merged, key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Array(items)) => {
-                items.iter().map(|v| v.as_str().map(str::to_owned).ok_or_else(bad)).collect::<Result<_, _>>().map(Some)
-            }
-            Some(_) => Err(bad()),
-        }
-    }
-
-    /// A comma list of the environment; blank counts as unset.
-    fn env_list(&self, name: &str) -> Option<Vec<String>> {
-        let text = (self.env)(name)?;
-        let items: Vec<String> = text.split(',').map(|i| i.trim().to_owned()).filter(|i| !i.is_empty()).collect();
-        (!items.is_empty()).then_some(items)
-    }
-
-    fn config(&mut self) -> Result<Config, ConfigError> {
-        let instance_name = at(self.merged, "instance.name").and_then(Value::as_str).map(str::to_owned);
-        let mut config = Config { instance_name, ..Config::default() };
-
-        let query = &mut config.query;
-        self.seconds("query.timeout_seconds", &mut query.timeout);
-        self.mebibytes("query.memory_mb", &mut query.memory_bytes);
-        self.mebibytes("query.spill_mb", &mut query.spill_bytes);
-        self.set("query.threads", &mut query.threads);
-        self.set("query.max_per_user", &mut query.max_per_user);
-        self.set("query.max_total", &mut query.max_total);
-        self.seconds("query.wait_seconds", &mut query.wait);
-        self.set("query.instances", &mut query.instances);
-        query.threads = query.threads.clamp(1, 256);
-        query.instances = query.instances.max(1);
-
-        let attach = &mut config.attach;
-        attach.extensions = self.env_list("AGNES_REMOTE_ATTACH_EXTENSIONS").or(self.list("remote_attach.extensions")?);
-        attach.token_envs = self.env_list("AGNES_REMOTE_ATTACH_TOKEN_ENVS").or(self.list("remote_attach.token_envs")?);
-        let hosts = self.env_list("AGNES_REMOTE_ATTACH_HOST_ALLOWLIST").or(self.list("remote_attach.hosts")?);
-        attach.hosts = hosts.unwrap_or_default();
-        attach.database_hosts = self.list("remote_attach.database_hosts")?.unwrap_or_default();
-        attach.sqlite_folders =
-            self.list("remote_attach.sqlite_folders")?.unwrap_or_default().into_iter().map(PathBuf::from).collect();
-        attach.extension_folder =
-            at(self.merged, "remote_attach.extension_folder").and_then(Value::as_str).map(PathBuf::from);
-        attach.allow_install = at(self.merged, "remote_attach.allow_install").and_then(Value::as_bool).unwrap_or(false);
-
-        self.seconds("sync.table_timeout_seconds", &mut config.sync.table_timeout);
-        if let Some(seconds) = (self.env)("AGNES_EXTRACTOR_TIMEOUT_SEC").and_then(|t| t.trim().parse().ok()) {
-            config.sync.table_timeout = Duration::from_secs(seconds);
-        }
-        self.set("sync.attempts", &mut config.sync.attempts);
-        self.set("sync.parallel_sources", &mut config.sync.parallel_sources);
-
-        self.set("generations.keep", &mut config.generations.keep);
-        if let Some(days) = self.whole("generations.max_age_days") {
-            config.generations.max_age = Duration::from_secs(days.saturating_mul(86_400));
-        }
-
-        let profiler = &mut config.profiler;
-        self.set("profiler.sample_size", &mut profiler.sample_size);
-        self.set("profiler.max_categorical_distinct", &mut profiler.max_categorical_distinct);
-        self.set("profiler.top_values_limit", &mut profiler.top_values_limit);
-        self.set("profiler.histogram_bins", &mut profiler.histogram_bins);
-        self.set("profiler.sample_rows_limit", &mut profiler.sample_rows_limit);
-        self.set("profiler.sample_values_limit", &mut profiler.sample_values_limit);
-        self.set("profiler.alert_high_cardinality", &mut profiler.alert_high_cardinality);
-        for (key, target) in [
-            ("profiler.alert_high_missing_pct", &mut profiler.alert_high_missing_pct),
-            ("profiler.alert_missing_pct", &mut profiler.alert_missing_pct),
-            ("profiler.alert_imbalance_pct", &mut profiler.alert_imbalance_pct),
-        ] {
-            if let Some(value) = self.number(key) {
-                *target = value;
-            }
-        }
-        self.mebibytes("profiler.memory_mb", &mut profiler.memory_bytes);
-        profiler.memory_bytes = profiler.memory_bytes.clamp(64 << 20, 4 << 30);
-        profiler.histogram_bins = profiler.histogram_bins.clamp(1, 100);
-        profiler.sample_size = profiler.sample_size.max(1);
-
-        self.seconds("remote_query.timeout_seconds", &mut config.remote_query.timeout);
-        self.set("remote_query.max_bq_registration_rows", &mut config.remote_query.max_rows);
-        self.mebibytes("remote_query.max_memory_mb", &mut config.remote_query.max_bytes);
-        self.seconds("api.sample_cache_ttl_seconds", &mut config.cache.sample);
-        self.set("audit.retention_days", &mut config.audit_retention_days);
-        Ok(config)
-    }
+pub(super) fn invalid(file: &str, key: &str, reason: &str) -> ConfigError {
+    ConfigError::InvalidValue { file: file.to_owned(), key: key.to_owned(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    const HEAD: &str = "config_version: 1\ninstance: {name: Acme}\nauth: {allowed_domain: acme.example}\nserver: {host: 127.0.0.1, hostname: agnes.acme.example}\n";
-
-    fn load(file: &str, overlay: &str, lenient: bool) -> Result<Loaded> {
-        let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (folder.path().join("instance.yaml"), folder.path().join("overlay.yaml"));
-        std::fs::write(&a, file).unwrap();
-        std::fs::write(&b, overlay).unwrap();
-        let env = |name: &str| match name {
-            "SET" => Some("42".to_owned()),
-            "EMPTY" => Some(String::new()),
-            "AGNES_REMOTE_ATTACH_EXTENSIONS" => Some("postgres, sqlite".to_owned()),
-            _ => None,
-        };
-        Config::load(&LoadOptions { file: Some(a), overlay: Some(b), env: &env, lenient })
-    }
-
-    fn code(file: &str) -> (String, String, Option<String>) {
-        let error = load(file, "", false).unwrap_err();
-        (error.code().to_owned(), error.to_string(), error.hint())
-    }
-
-    #[test]
-    fn no_file_means_defaults() {
-        let loaded = Config::load(&LoadOptions {
-            file: Some("/nowhere/instance.yaml".into()),
-            overlay: None,
-            env: &|_| None,
-            lenient: false,
-        });
-        assert_eq!(loaded.unwrap().config.query, Config::default().query);
-    }
-
-    #[test]
-    fn values_variables_and_overlay() {
-        let file = format!(
-            "{HEAD}query: {{timeout_seconds: '${{SET}}', threads: '${{UNSET:-3}}'}}\nremote_attach: {{hosts: [a.example, b.example]}}\n"
-        );
-        let overlay =
-            "query: {timeout_seconds: 7}\nremote_attach: {hosts: [c.example]}\ninstance: {subtitle: 'a $${literal}'}\n";
-        let config = load(&file, overlay, false).unwrap().config;
-        assert_eq!((config.query.timeout.as_secs(), config.query.threads), (7, 3));
-        assert_eq!(config.attach.hosts, ["c.example"]);
-        assert_eq!(config.attach.extensions.unwrap(), ["postgres", "sqlite"]);
-        assert_eq!(config.instance_name.as_deref(), Some("Acme"));
-    }
-
-    #[test]
-    fn errors_name_file_key_and_variable() {
-        let (unset, words, hint) = code(&format!("{HEAD}jira: {{api_token: '${{JIRA_TOKEN}}'}}\n"));
-        assert_eq!(unset, "config_unset_variable");
-        assert!(
-            words.contains("instance.yaml") && words.contains("jira.api_token") && words.contains("JIRA_TOKEN"),
-            "{words}"
-        );
-        assert!(hint.unwrap().contains(":-"));
-        let (unknown, words, hint) = code(&format!("{HEAD}query: {{timeout_secs: 3}}\n"));
-        assert_eq!(unknown, "config_unknown_key");
-        assert!(words.contains("query.timeout_secs"), "{words}");
-        assert_eq!(hint.unwrap(), "did you mean `query.timeout_seconds`?");
-        let (unknown, _, hint) = code(&format!("{HEAD}querry: {{timeout_seconds: 3}}\n"));
-        assert_eq!((unknown.as_str(), hint.unwrap().as_str()), ("config_unknown_key", "did you mean `query`?"));
-        assert_eq!(code("a: [1\n").0, "config_not_yaml");
-        assert_eq!(code("- a\n").0, "config_not_yaml");
-        assert_eq!(code(&format!("{HEAD}remote_attach: {{hosts: 3}}\n")).0, "config_invalid_value");
-        assert_eq!(code(&format!("{HEAD}instance: {{name: '${{A'}}\n")).0, "config_not_yaml", "a key twice");
-        let (missing, words, _) = code("instance: {name: Acme}\n");
-        assert_eq!(missing, "config_missing_keys");
-        assert!(
-            words.contains("auth.allowed_domain") && words.contains("server.host") && !words.contains("instance.name"),
-            "{words}"
-        );
-    }
-
-    #[test]
-    fn lenient_turns_errors_into_warnings() {
-        let file = format!("{HEAD}query: {{timeout_secs: 3, threads: many}}\njira: {{api_token: '${{JIRA_TOKEN}}'}}\n");
-        let loaded = load(&file, "", true).unwrap();
-        assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
-        assert_eq!(loaded.config.query.threads, 2);
-    }
-}
+#[path = "tests.rs"]
+mod tests;

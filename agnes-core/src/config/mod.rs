@@ -6,6 +6,7 @@ mod error;
 mod keys;
 mod load;
 mod sections;
+mod values;
 
 pub use error::ConfigError;
 pub use load::{LoadOptions, Loaded};
