@@ -54,8 +54,10 @@ impl Schedule {
             }
             "daily" => rest.split(',').map(time_of_day).collect::<Option<_>>().map(Self::Daily),
             "cron" => {
-                let plain = rest.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'*' | b',' | b'-' | b'/' | b' '));
-                if !plain || rest.split(' ').count() != 5 || rest.split(' ').any(str::is_empty) {
+                // croner knows more than this grammar: names, `L`, `W`, `#`, 7 for Sunday.
+                let fields: Vec<&str> = rest.split(' ').collect();
+                let most = [59, 23, 31, 12, 6];
+                if fields.len() != most.len() || !fields.iter().zip(most).all(|(field, most)| is_field(field, most)) {
                     return None;
                 }
                 let parser =
@@ -118,6 +120,20 @@ impl FromStr for Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a schedule such as `every 15m`, `daily 05:00` or `cron 0 5 * * 1`")]
 pub struct InvalidSchedule;
+
+/// Whether this is one field of a cron schedule: a list of `*`, numbers and ranges, each
+/// with or without a step.
+fn is_field(field: &str, most: u32) -> bool {
+    let number = |text: &str| {
+        let digits = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        digits && text.parse::<u32>().is_ok_and(|n| n <= most)
+    };
+    field.split(',').all(|item| {
+        let (base, step) = item.split_once('/').map_or((item, None), |(base, step)| (base, Some(step)));
+        let based = base == "*" || base.split_once('-').map_or_else(|| number(base), |(a, b)| number(a) && number(b));
+        based && step.is_none_or(|step| number(step) && !step.trim_start_matches('0').is_empty())
+    })
+}
 
 fn time_of_day(text: &str) -> Option<NaiveTime> {
     let (hours, minutes) = text.split_once(':')?;
@@ -201,6 +217,23 @@ mod tests {
             "cron 0  5 * * 1",
             "cron @daily",
             "cron 0 5 * * MON",
+            "cron 0 5 * * 7",
+            "cron 0 5 * * 5-7",
+            "cron 0 5 * * 1,07",
+            "cron 0 5 L * *",
+            "cron 0 5 0 * *",
+            "cron 0 5 * 13 *",
+            "cron */0 5 * * *",
+            "cron 5-1 5 * * *",
+            "cron , 5 * * *",
+            "cron - 5 * * *",
+            "cron 0 5 * * 1#2",
+            "cron 0 5 * * 1,",
+            "cron 0 5 * * 1--2",
+            "cron 0 5 * * */",
+            "cron 0 5 * * /2",
+            "cron 0 5 */2/2 * *",
+            "cron 0 5 * * １",
             "every 15m\n",
         ] {
             assert!(Schedule::parse(bad).is_none(), "{bad:?}");
@@ -245,5 +278,46 @@ mod tests {
         assert_eq!(next("every 15m", "2026-01-01T10:00:00", "2026-01-01T10:05:00"), at("2026-01-01T10:15:00"));
         assert_eq!(next("daily 05:00", "2026-01-01T05:00:01", "2026-01-01T06:00:00"), at("2026-01-02T05:00:00"));
         assert_eq!(next("cron 0 5 * * 1", "2026-01-05T05:00:01", "2026-01-05T06:00:00"), at("2026-01-12T05:00:00"));
+    }
+
+    #[test]
+    fn rare_days_are_found_and_impossible_ones_end() {
+        let started = std::time::Instant::now();
+        let check = |schedule: &str, last: &str, now: &str| due(Some(schedule), Some(at(last)), at(now));
+        // A leap day, and one that is a Monday too: 2044.
+        assert_eq!(check("cron 0 0 29 2 *", "2024-03-01T00:00:00", "2028-02-28T23:59:59"), Due::No);
+        assert_eq!(check("cron 0 0 29 2 *", "2024-03-01T00:00:00", "2028-02-29T00:00:00"), Due::Yes);
+        assert_eq!(check("cron 0 0 29 2 1", "2024-03-01T00:00:00", "2043-12-31T00:00:00"), Due::No);
+        assert_eq!(check("cron 0 0 29 2 1", "2040-03-01T00:00:00", "2044-02-29T00:00:00"), Due::Yes);
+        // Weekdays: Sunday is 0.
+        assert_eq!(check("cron 0 0 * * 0", "2026-01-03T12:00:00", "2026-01-04T00:00:00"), Due::Yes);
+        assert_eq!(check("cron 0 0 * * 1-5", "2026-01-02T12:00:00", "2026-01-04T23:59:00"), Due::No);
+        assert_eq!(check("cron */20 8-10/2 * * *", "2026-01-02T08:40:00", "2026-01-02T09:59:00"), Due::No);
+        assert_eq!(check("cron */20 8-10/2 * * *", "2026-01-02T08:40:00", "2026-01-02T10:00:00"), Due::Yes);
+        for schedule in ["cron 0 0 30 2 *", "cron 0 0 31 4,6,9,11 *"] {
+            assert_eq!(check(schedule, "1970-01-01T00:00:00", "2026-01-01T00:00:00"), Due::No);
+            let parsed = Schedule::parse(schedule).unwrap();
+            let next = parsed.next_after(Some(at("2025-01-01T00:00:00")), at("2026-01-01T00:00:00"));
+            assert_eq!(next, None, "{schedule}");
+        }
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    proptest::proptest! {
+        /// Whatever somebody types, it is a schedule that answers, or none.
+        #[test]
+        fn no_text_panics(
+            text in "(every |daily |cron )?[0-9*,/:hm -]{0,20}",
+            last in 0i64..4_000_000_000,
+            now in 0i64..4_000_000_000,
+        ) {
+            let (last, now) = (DateTime::from_timestamp(last, 0), DateTime::from_timestamp(now, 0).unwrap());
+            if let Some(schedule) = Schedule::parse(&text) {
+                let next = schedule.next_after(last, now);
+                proptest::prop_assert!(next.is_none_or(|next| next >= now));
+                proptest::prop_assert_eq!(schedule.is_due(last, now), next == Some(now));
+                proptest::prop_assert!(schedule.is_due(None, now));
+            }
+        }
     }
 }
