@@ -54,6 +54,7 @@ struct Inner {
     runs: Runs,
     rebuilds: Rebuilds,
     samples: SampleCache,
+    profile_turn: tokio::sync::Mutex<()>,
     /// Generations that somebody may still read.
     held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
@@ -141,6 +142,11 @@ impl Engine {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.inner.store
+    }
+
+    /// Held by the one profile that is being made.
+    pub(crate) async fn profile_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.profile_turn.lock().await
     }
 
     pub(crate) fn connectors(&self) -> &ConnectorRegistry {
@@ -400,6 +406,7 @@ impl EngineBuilder {
                 runs: Runs::default(),
                 rebuilds: Rebuilds::default(),
                 samples,
+                profile_turn: tokio::sync::Mutex::default(),
                 held: Mutex::new(vec![Arc::downgrade(&generation)]),
                 generation: RwLock::new(generation),
                 access: RwLock::new(None),

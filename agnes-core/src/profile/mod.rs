@@ -60,13 +60,15 @@ impl Drop for EndsWith {
     }
 }
 
-/// Makes and keeps the profile of one table.
+/// Makes and keeps the profile of one table. One at a time, whoever asks: each may use the
+/// whole of `profiler.memory_mb`.
 pub(crate) async fn make(
     engine: &Engine,
     table: &PublishedTable,
     row: Option<&RegisteredTable>,
     cancel: &Cancel,
 ) -> Result<()> {
+    let _turn = engine.profile_turn().await;
     cancel.check()?;
     let cancel = cancel.child();
     let _ends = EndsWith(cancel.clone());
