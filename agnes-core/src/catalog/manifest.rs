@@ -25,7 +25,8 @@ pub struct Manifest {
     pub server_time: DateTime<Utc>,
     /// Number of the published generation.
     pub generation: u64,
-    /// SHA-256 over everything above but the time: equal when nothing changed.
+    /// SHA-256 over the tables but the times: equal when there is nothing to pull and
+    /// nothing to tell.
     pub etag: String,
 }
 
@@ -119,13 +120,7 @@ impl Catalog<'_> {
                 },
             );
         }
-        let mut etag = Sha256::new();
-        for (name, table) in &tables {
-            etag.update(format!("{name}\n{}\n{}\n{:?}\n", table.id, table.hash, table.status));
-            for part in table.parts.iter().flatten() {
-                etag.update(&part.sha256);
-            }
-        }
+        let etag = etag(&tables)?;
         let now = self.engine.clock().now();
         if !ctx.principal().is_trusted_owner() {
             // Never in the way of the answer.
@@ -139,12 +134,16 @@ impl Catalog<'_> {
             .event(ctx, "manifest.fetch")
             .params(json!({"tables": tables.len(), "admin": admin}))
             .later();
-        Ok(Manifest {
-            assets: BTreeMap::new(),
-            server_time: now,
-            generation: view.generation.number,
-            etag: crate::orchestrator::hex(&etag.finalize()),
-            tables,
-        })
+        Ok(Manifest { assets: BTreeMap::new(), server_time: now, generation: view.generation.number, etag, tables })
     }
+}
+
+fn etag(tables: &BTreeMap<String, ManifestTable>) -> Result<String> {
+    let mut hash = Sha256::new();
+    for (name, table) in tables {
+        let timeless = ManifestTable { updated: None, ..table.clone() };
+        let text = serde_json::to_vec(&(name, timeless)).map_err(|e| crate::Error::internal("hash a manifest", e))?;
+        hash.update(text);
+    }
+    Ok(crate::orchestrator::hex(&hash.finalize()))
 }

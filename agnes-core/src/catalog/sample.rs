@@ -10,7 +10,6 @@ use crate::context::CallContext;
 use crate::error::Result;
 use crate::ident::printable;
 use crate::query::Query;
-use crate::registry::QueryMode;
 
 type Rows = Arc<Vec<Map<String, Value>>>;
 
@@ -47,7 +46,7 @@ impl Catalog<'_> {
         }
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
-        if found.published.is_none() && found.mode() != QueryMode::Internal {
+        if found.published.is_none() && !found.is_internal() {
             return Err(self.no_data(&found).await);
         }
         let source = found.row.and_then(|row| row.source_type.clone());

@@ -40,6 +40,7 @@ pub(super) struct View {
 pub(super) struct Found<'v> {
     pub(super) id: String,
     pub(super) row: Option<&'v Arc<RegisteredTable>>,
+    /// Never set for an internal table: what an extract publishes under such a name is not it.
     pub(super) published: Option<&'v PublishedTable>,
 }
 
@@ -51,16 +52,27 @@ impl Found<'_> {
             (None, None) => &self.id,
         }
     }
+    pub(super) fn is_internal(&self) -> bool {
+        is_internal(self.name())
+    }
     fn source_type(&self) -> Option<String> {
         match (self.row, self.published) {
             (Some(row), _) => row.source_type.clone(),
             (None, Some(_)) => Some("local".to_owned()),
-            (None, None) => None,
+            (None, None) => self.is_internal().then(|| "internal".to_owned()),
         }
     }
     pub(super) fn mode(&self) -> QueryMode {
+        if self.is_internal() {
+            return QueryMode::Internal;
+        }
         self.published.map(|p| p.mode).or(self.row.map(|r| r.query_mode)).unwrap_or(QueryMode::Local)
     }
+}
+
+/// Whether queries answer this name from Agnes's own state.
+fn is_internal(name: &str) -> bool {
+    INTERNAL_TABLES.iter().any(|internal| internal.eq_ignore_ascii_case(name))
 }
 
 impl View {
@@ -68,10 +80,10 @@ impl View {
     pub(super) fn find(&self, reference: &str) -> Result<Found<'_>> {
         let row = self.index.find(reference);
         let name = row.map_or(reference, |row| row.name.as_str());
-        let published = self.generation.table(name);
+        let published = self.generation.table(name).filter(|_| !is_internal(name));
         let id = row.map_or_else(|| name.to_lowercase(), |row| row.id.clone());
-        let exists = row.is_some() || published.is_some();
-        if exists && self.may_read(&id) {
+        let exists = row.is_some() || published.is_some() || is_internal(name);
+        if exists && self.may_read(&id, name) {
             return Ok(Found { id, row, published });
         }
         let mine: Vec<&str> = self
@@ -84,19 +96,23 @@ impl View {
         Err(CatalogError::NotFound { table: printable(reference, 80), suggestion }.into())
     }
 
-    fn may_read(&self, id: &str) -> bool {
-        let id = id.to_lowercase();
-        self.accessible.contains(&id) || INTERNAL_TABLES.contains(&id.as_str())
+    /// As queries decide: internal tables by name, all others by the id that grants use.
+    fn may_read(&self, id: &str, name: &str) -> bool {
+        is_internal(name) || self.accessible.contains(&id.to_lowercase())
     }
 
     /// Every table that the caller may read, by name.
     pub(super) fn all(&self) -> Vec<Found<'_>> {
-        let published: HashMap<String, &PublishedTable> =
-            self.generation.tables().map(|t| (t.name.as_str().to_lowercase(), t)).collect();
+        let published: HashMap<String, &PublishedTable> = self
+            .generation
+            .tables()
+            .map(|t| (t.name.as_str().to_lowercase(), t))
+            .filter(|(n, _)| !is_internal(n))
+            .collect();
         let mut found: Vec<Found<'_>> = self
             .index
             .iter()
-            .filter(|row| self.may_read(&row.id))
+            .filter(|row| self.may_read(&row.id, &row.name))
             .map(|row| Found {
                 id: row.id.clone(),
                 row: Some(row),
@@ -107,6 +123,9 @@ impl View {
             if self.index.by_name(name).is_none() && self.accessible.contains(name) {
                 found.push(Found { id: name.clone(), row: None, published: Some(table) });
             }
+        }
+        for name in INTERNAL_TABLES.iter().filter(|name| self.index.by_name(name).is_none()) {
+            found.push(Found { id: (*name).to_owned(), row: None, published: None });
         }
         found.sort_by(|a, b| a.name().cmp(b.name()));
         found
@@ -166,7 +185,7 @@ impl Catalog<'_> {
                     columns: published.map(|p| p.columns.len()),
                     partition_by: row.and_then(|r| r.partition_by.clone()),
                     last_sync: synced.get(&found.name().to_lowercase()).copied().flatten(),
-                    published: published.is_some() || found.mode() == QueryMode::Internal,
+                    published: published.is_some() || found.is_internal(),
                     id: found.id,
                 }
             })
@@ -204,7 +223,7 @@ impl Catalog<'_> {
             .collect();
         let columns = match found.published {
             Some(published) => published.columns.clone(),
-            None if found.mode() == QueryMode::Internal => self.internal_columns(&found.id).await?,
+            None if found.is_internal() => self.internal_columns(&found.name().to_lowercase()).await?,
             None => return Err(self.no_data(&found).await),
         };
         Ok(TableSchema {
@@ -228,9 +247,9 @@ impl Catalog<'_> {
     }
 
     /// Columns of an internal table, from an answer without rows.
-    async fn internal_columns(&self, id: &str) -> Result<Vec<crate::orchestrator::Column>> {
+    async fn internal_columns(&self, name: &str) -> Result<Vec<crate::orchestrator::Column>> {
         let nobody = crate::store::InternalScope { user_id: String::new(), email: None };
-        let batches = self.engine.store().internal_rows(id, Some(nobody)).await?;
+        let batches = self.engine.store().internal_rows(name, Some(nobody)).await?;
         let Some(batch) = batches.first() else { return Ok(Vec::new()) };
         Ok(batch
             .schema()
@@ -263,7 +282,10 @@ impl Catalog<'_> {
     pub async fn profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
-        let stored = self.engine.store().profiles().get(found.name()).await?;
+        let stored = match found.published {
+            Some(_) => self.engine.store().profiles().get(found.name()).await?,
+            None => None,
+        };
         let Some(stored) = stored else {
             return Err(CatalogError::NoProfile { table: found.name().to_owned() }.into());
         };
@@ -285,8 +307,12 @@ impl Catalog<'_> {
         let Some(published) = found.published.filter(|p| p.remote.is_none()) else {
             return Err(self.no_data(&found).await);
         };
-        crate::profile::make(self.engine, published, found.row.map(Arc::as_ref), &crate::connector::Cancel::default())
-            .await?;
+        let cancel = crate::connector::Cancel::default();
+        let work = crate::profile::make(self.engine, published, found.row.map(Arc::as_ref), &cancel);
+        match ctx.deadline() {
+            Some(at) => tokio::time::timeout_at(at.into(), work).await.map_err(|_| crate::connector::Cancelled)??,
+            None => work.await?,
+        }
         self.profile(ctx, table).await
     }
 }
