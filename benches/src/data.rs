@@ -62,7 +62,7 @@ pub(crate) fn foreign_extract(
         let file = file.to_string_lossy().replace('\'', "''");
         conn.execute_batch(&format!(
             "COPY (SELECT {n} AS n, * FROM ({select})) TO '{file}' (FORMAT parquet, COMPRESSION zstd); \
-             INSERT INTO _meta SELECT '{name}', NULL, count(*), 0, now()::TIMESTAMP, 'local' FROM '{file}';"
+             INSERT INTO _meta SELECT '{name}', NULL, count(*), 0, now()::TIMESTAMP, 'local' FROM '{file}'; CREATE VIEW {name} AS SELECT * FROM read_parquet('{file}');"
         ))?;
     }
     conn.execute_batch("CHECKPOINT")?;
