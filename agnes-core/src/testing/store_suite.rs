@@ -1,0 +1,31 @@
+//! The contract of stores: run against an empty one, panics where it is broken.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod jobs;
+mod rest;
+mod sync;
+
+use chrono::{DateTime, TimeZone, Utc};
+
+use crate::error::Result;
+use crate::store::Store;
+
+/// Holds a fresh, empty store to the whole contract.
+pub async fn run(store: &dyn Store) {
+    access::run(store).await;
+    rest::run(store).await;
+    sync::run(store).await;
+    jobs::run(store).await;
+}
+
+/// A time `seconds` after a fixed one.
+fn at(seconds: i64) -> DateTime<Utc> {
+    Utc.timestamp_opt(1_800_000_000 + seconds, 250_000_000).unwrap()
+}
+
+/// The call must fail with this code.
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T>, code: &str) {
+    assert_eq!(result.unwrap_err().code(), code);
+}
