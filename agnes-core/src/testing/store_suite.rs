@@ -11,11 +11,24 @@ use chrono::{DateTime, TimeZone, Utc};
 use crate::error::Result;
 use crate::store::Store;
 
-/// Holds a fresh, empty store to the whole contract.
-pub async fn run(store: &dyn Store) {
+/// Holds a fresh, empty store to the contract of users, groups, members and grants.
+pub async fn access(store: &dyn Store) {
     access::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of the registry, sources, ownership, the audit
+/// log and internal tables.
+pub async fn registry(store: &dyn Store) {
     rest::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of sync state and profiles.
+pub async fn sync(store: &dyn Store) {
     sync::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of jobs.
+pub async fn jobs(store: &dyn Store) {
     jobs::run(store).await;
 }
 

@@ -83,7 +83,10 @@ impl SyncRepository for Syncs {
                         update.parts.as_ref().and_then(|parts| serde_json::to_string(parts).ok()),
                     ]
                 };
-                let rows: Vec<Cells> = updates.iter().map(cells).collect();
+                // One row a table, the last: a statement may touch a row only once.
+                let latest: std::collections::BTreeMap<&str, &SyncUpdate> =
+                    updates.iter().map(|update| (update.table_id.as_str(), update)).collect();
+                let rows: Vec<Cells> = latest.into_values().map(cells).collect();
                 insert(
                     conn,
                     "INSERT INTO sync_state (table_id, last_sync, rows, file_size_bytes, columns, hash, parts)",
@@ -217,7 +220,7 @@ impl SyncRepository for Syncs {
         self.0
             .read("read the sync history", move |conn| {
                 let sql = format!(
-                    "SELECT {HISTORY} FROM sync_history WHERE table_id = ? ORDER BY synced_at DESC, id LIMIT {limit}"
+                    "SELECT {HISTORY} FROM sync_history WHERE table_id = ? ORDER BY synced_at DESC, rowid DESC LIMIT {limit}"
                 );
                 conn.prepare(&sql)?.query_map([id], history)?.collect()
             })
@@ -230,7 +233,7 @@ impl SyncRepository for Syncs {
                 let status = status.map(SyncStatus::as_str);
                 let sql = format!(
                     "SELECT {HISTORY} FROM sync_history WHERE synced_at >= ?::TIMESTAMP AND (? IS NULL OR status = ?) \
-                     ORDER BY synced_at DESC, id LIMIT {limit}"
+                     ORDER BY synced_at DESC, rowid DESC LIMIT {limit}"
                 );
                 conn.prepare(&sql)?.query_map(params![stamp(since), status, status], history)?.collect()
             })

@@ -27,8 +27,9 @@ impl State {
     }
 
     fn past(&self, wanted: impl Fn(&SyncHistory) -> bool, limit: usize) -> Vec<SyncHistory> {
-        let mut rows: Vec<SyncHistory> = self.history.iter().filter(|past| wanted(past)).cloned().collect();
-        rows.sort_by(|a, b| b.synced_at.cmp(&a.synced_at).then_with(|| a.id.cmp(&b.id)));
+        let mut rows: Vec<SyncHistory> = self.history.iter().rev().filter(|past| wanted(past)).cloned().collect();
+        // Stable: of two with one time, the one recorded last comes first.
+        rows.sort_by_key(|past| std::cmp::Reverse(past.synced_at));
         rows.truncate(limit);
         rows
     }

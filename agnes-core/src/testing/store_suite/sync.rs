@@ -56,7 +56,7 @@ pub(super) async fn run(store: &dyn Store) {
     assert_eq!(a.last_sync, Some(at(0)));
     sync.clear_error("a").await.unwrap();
     let a = sync.get("a").await.unwrap().unwrap();
-    assert_eq!((a.status, a.error), (SyncStatus::Ok, None));
+    assert_eq!((a.status, a.error.unwrap_or_default()), (SyncStatus::Ok, String::new()));
     sync.set_error("new", "no", at(61)).await.unwrap();
     sync.set_skipped("newer", "not_in_target").await.unwrap();
     sync.set_cursor("newest", &json!(1)).await.unwrap();
