@@ -14,6 +14,7 @@ use crate::error::{Coded, Error, Result};
 use crate::extract::{self, ExtractContent, ExtractMeta, ExtractObject, fsio};
 use crate::ident::{SourceName, TableName, printable};
 use crate::layout::{self, DataFolder};
+use crate::rbac::INTERNAL_TABLES;
 use crate::registry::{QueryMode, RegisteredTable};
 use crate::secret::SecretSource;
 
@@ -87,6 +88,11 @@ impl Reader<'_> {
                 out.skipped.push(note(&row.table_name, "unsafe_name", "its name is not a strict identifier"));
                 continue;
             };
+            if INTERNAL_TABLES.contains(&name.as_str().to_lowercase().as_str()) {
+                let detail = "tables of Agnes's own state have this name";
+                out.skipped.push(note(&row.table_name, "reserved_name", detail));
+                continue;
+            }
             let Some(object) = content.objects.get(&row.table_name.to_lowercase()) else {
                 out.skipped.push(note(&row.table_name, "no_object", "the extract has no view or table of this name"));
                 continue;

@@ -41,6 +41,9 @@ pub fn table_slug(name: &str) -> Result<TableName> {
 /// `invalid_name`, `invalid_field`.
 fn validate(table: &RegisteredTable) -> Result<()> {
     TableName::parse(&table.name)?;
+    if crate::rbac::INTERNAL_TABLES.contains(&table.name.to_lowercase().as_str()) {
+        return Err(invalid("name", "tables of Agnes's own state have this name").into());
+    }
     if let Some(schedule) = table.sync_schedule.as_deref()
         && Schedule::parse(schedule).is_none()
     {

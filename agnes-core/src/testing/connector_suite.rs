@@ -221,7 +221,8 @@ macro_rules! connector_suite {
                 fixture.empty();
                 run.run(&request).await.unwrap();
                 assert_eq!(run.count(&request.name).unwrap(), 0);
-                let names = |columns: Vec<(String, String)>| columns.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+                let names =
+                    |columns: Vec<(String, String)>| columns.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
                 assert_eq!(names(run.columns(&request.name).unwrap()), names(fixture.columns()));
             }
 

@@ -87,11 +87,11 @@ impl AccessRepository for Access {
         self.0
             .write_access("seed the system groups", move |conn| {
                 for (name, description) in [(ADMIN_GROUP, "May do everything"), (EVERYONE_GROUP, "Every active user")] {
-                    match named_group(conn, name)? {
-                        Some(group) => {
-                            conn.execute("UPDATE user_groups SET is_system = true, name = ? WHERE id = ?", params![name, group.id])?;
-                        }
-                        None => {
+                    // Exactly this name: a group `admin` that somebody made must not become the Admins.
+                    let promoted = conn.execute("UPDATE user_groups SET is_system = true WHERE name = ?", [name])?;
+                    match promoted {
+                        1.. => {}
+                        0 => {
                             let id = uuid::Uuid::new_v4().simple().to_string();
                             conn.execute(
                                 "INSERT INTO user_groups (id, name, description, is_system, created_at) VALUES (?, ?, ?, true, ?::TIMESTAMP)",

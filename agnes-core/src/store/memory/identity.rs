@@ -145,7 +145,9 @@ impl AccessRepository for MemoryStore {
     async fn seed_system_groups(&self, now: DateTime<Utc>) -> Result<()> {
         let mut state = self.state();
         for (name, description) in [(ADMIN_GROUP, "May do everything"), (EVERYONE_GROUP, "Every active user")] {
-            let mut group = state.group_named(name).cloned().unwrap_or_else(|| Group {
+            // Exactly this name: a group `admin` that somebody made must not become the Admins.
+            let exact = state.groups.values().find(|group| group.name == name).cloned();
+            let mut group = exact.unwrap_or_else(|| Group {
                 id: uuid::Uuid::new_v4().simple().to_string(),
                 name: String::new(),
                 description: Some(description.to_owned()),

@@ -55,10 +55,10 @@ pub(super) async fn run(store: &dyn Store) {
     access.seed_system_groups(at(0)).await.unwrap();
     access.seed_system_groups(at(1)).await.unwrap();
     let groups = access.groups().await.unwrap();
-    assert_eq!(groups.iter().map(|g| (g.name.as_str(), g.is_system)).collect::<Vec<_>>(), [
-        (ADMIN_GROUP, true),
-        (EVERYONE_GROUP, true)
-    ]);
+    assert_eq!(
+        groups.iter().map(|g| (g.name.as_str(), g.is_system)).collect::<Vec<_>>(),
+        [(ADMIN_GROUP, true), (EVERYONE_GROUP, true)]
+    );
     assert_eq!(access.group("ev").await.unwrap().unwrap().description.as_deref(), Some("kept"));
     let admin = groups[0].id.clone();
     assert_eq!(access.group_by_name("Admin").await.unwrap().unwrap().id, admin);

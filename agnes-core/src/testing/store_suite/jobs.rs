@@ -75,9 +75,10 @@ async fn life(store: &dyn Store) {
     // Newest first is the order of arrival, whatever the clock said.
     let ids = |jobs: Vec<crate::sync::Job>| jobs.into_iter().map(|j| j.id).collect::<Vec<_>>();
     assert_eq!(ids(jobs.list(None, &[], 9).await.unwrap()), [&*third.id, &*second.id, &*queued.id]);
-    assert_eq!(ids(jobs.list(Some("x"), &[JobState::Failed, JobState::Cancelled], 9).await.unwrap()), [
-        &*third.id, &*queued.id
-    ]);
+    assert_eq!(
+        ids(jobs.list(Some("x"), &[JobState::Failed, JobState::Cancelled], 9).await.unwrap()),
+        [&*third.id, &*queued.id]
+    );
     assert_eq!(jobs.list(Some("y"), &[], 9).await.unwrap().len(), 0);
     assert_eq!(jobs.list(None, &[], 1).await.unwrap().len(), 1);
     assert_eq!(jobs.prune(at(14)).await.unwrap(), 1);

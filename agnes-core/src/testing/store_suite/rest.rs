@@ -28,9 +28,13 @@ async fn tables(store: &dyn Store) {
     assert_eq!(names, ["agnes_audit", "agnes_sessions", "agnes_telemetry"]);
     let internal = tables.find("AGNES_AUDIT").await.unwrap().unwrap();
     assert_eq!((internal.query_mode, internal.registered_by.as_deref()), (QueryMode::Internal, Some("system_seed")));
-    assert_eq!((internal.source_type.as_deref(), internal.bucket.as_deref()), (Some("internal"), Some("Agnes Internal")));
+    assert_eq!(
+        (internal.source_type.as_deref(), internal.bucket.as_deref()),
+        (Some("internal"), Some("Agnes Internal"))
+    );
 
-    let mut row = RegisteredTable::new(&TableName::parse("orders").unwrap(), "files", &SourceName::parse("sales").unwrap());
+    let mut row =
+        RegisteredTable::new(&TableName::parse("orders").unwrap(), "files", &SourceName::parse("sales").unwrap());
     row.sync_strategy = SyncStrategy::Partitioned;
     row.primary_key = Some(vec!["id".into(), "day, month".into()]);
     row.description = Some("it's \"all\" — ž\n".into());
@@ -51,7 +55,10 @@ async fn tables(store: &dyn Store) {
     };
     tables.upsert(&changed).await.unwrap();
     let found = tables.find("ORDERS").await.unwrap().unwrap();
-    assert_eq!(found, RegisteredTable { registered_by: row.registered_by.clone(), registered_at: row.registered_at, ..changed });
+    assert_eq!(
+        found,
+        RegisteredTable { registered_by: row.registered_by.clone(), registered_at: row.registered_at, ..changed }
+    );
     // An id wins over a name.
     let other = RegisteredTable { id: "In.C-Old.Orders2".into(), name: "old_orders".into(), ..row.clone() };
     tables.upsert(&other).await.unwrap();
@@ -108,7 +115,10 @@ async fn sources(store: &dyn Store) {
         created_by: Some("ana".into()),
     };
     sources.insert(&source).await.unwrap();
-    refused(sources.insert(&RegisteredSource { name: SourceName::parse("SALES").unwrap(), ..source.clone() }).await, "source_exists");
+    refused(
+        sources.insert(&RegisteredSource { name: SourceName::parse("SALES").unwrap(), ..source.clone() }).await,
+        "source_exists",
+    );
     assert_eq!(sources.get("Sales").await.unwrap(), Some(source.clone()));
     let changed = RegisteredSource { config: json!({}), schedule: None, ..source.clone() };
     sources.update(&changed).await.unwrap();
@@ -162,7 +172,10 @@ async fn audit(store: &dyn Store) {
     };
     let all = AuditFilter { limit: 9, ..AuditFilter::default() };
     assert_eq!(list(all.clone()).await, "a3 a2 a1");
-    assert_eq!(audit.list(&AuditFilter { since: None, before: Some((at(2), "a2".into())), ..all.clone() }).await.unwrap(), [one]);
+    assert_eq!(
+        audit.list(&AuditFilter { since: None, before: Some((at(2), "a2".into())), ..all.clone() }).await.unwrap(),
+        [one]
+    );
     assert_eq!(list(AuditFilter { limit: 1, ..all.clone() }).await, "a3");
     assert_eq!(list(AuditFilter { since: Some(at(2)), ..all.clone() }).await, "a3 a2");
     assert_eq!(list(AuditFilter { user_id: Some("u1".into()), ..all.clone() }).await, "a2 a1");
@@ -188,6 +201,9 @@ async fn internal(store: &dyn Store) {
     assert!(store.internal_rows("users", None).await.is_ok_and(|rows| rows.is_empty()), "no other table is given out");
     let batch = store.internal_rows("agnes_audit", None).await.unwrap().remove(0);
     let names: Vec<_> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
-    assert_eq!(names.join(" "), "id timestamp user_id action resource params result duration_ms params_before client_ip client_kind correlation_id");
+    assert_eq!(
+        names.join(" "),
+        "id timestamp user_id action resource params result duration_ms params_before client_ip client_kind correlation_id"
+    );
     assert_eq!(batch.schema().field(5).data_type(), &arrow::datatypes::DataType::Utf8);
 }

@@ -89,6 +89,9 @@ pub(super) async fn run(store: &dyn Store) {
     profiles.put("a", "h1", &json!({"columns": []}), at(0)).await.unwrap();
     profiles.put("a", "h2", &json!({"columns": ["ž"]}), at(1)).await.unwrap();
     let kept = profiles.get("a").await.unwrap().unwrap();
-    assert_eq!((kept.profile, kept.content_hash.as_deref(), kept.profiled_at), (json!({"columns": ["ž"]}), Some("h2"), at(1)));
+    assert_eq!(
+        (kept.profile, kept.content_hash.as_deref(), kept.profiled_at),
+        (json!({"columns": ["ž"]}), Some("h2"), at(1))
+    );
     assert_eq!(profiles.hashes().await.unwrap(), [("a".to_owned(), "h2".to_owned())]);
 }
