@@ -122,7 +122,7 @@ async fn sources(store: &dyn Store) {
     assert_eq!(sources.get("Sales").await.unwrap(), Some(source.clone()));
     let changed = RegisteredSource { config: json!({}), schedule: None, ..source.clone() };
     sources.update(&changed).await.unwrap();
-    assert_eq!(sources.list().await.unwrap(), [changed.clone()]);
+    assert_eq!(sources.list().await.unwrap(), std::slice::from_ref(&changed));
     let missing = RegisteredSource { name: SourceName::parse("none").unwrap(), ..source };
     refused(sources.update(&missing).await, "source_not_found");
     assert!(sources.delete("SALES").await.unwrap());
