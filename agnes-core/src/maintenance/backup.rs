@@ -273,7 +273,7 @@ fn hash_file(path: &Path) -> Result<String> {
     loop {
         let n = file.read(&mut buffer).map_err(|e| Error::io("read a file", e))?;
         if n == 0 {
-            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(crate::orchestrator::hex(&hasher.finalize()));
         }
         hasher.update(&buffer[..n]);
     }

@@ -103,7 +103,7 @@ impl CallerSets {
                 relations.insert(name, relation);
             }
         }
-        let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = crate::orchestrator::hex(&hash.finalize());
         let set = Arc::new(GrantSet { fingerprint, relations });
         let made = Arc::new(CallerSet {
             generation: Arc::downgrade(&generation),
