@@ -108,7 +108,12 @@ impl Engine {
         self.sync_runs().end(id);
         drop(reserved);
         let now = self.clock().now();
-        if cancel.is_cancelled() && jobs.get(id).await?.is_some_and(|job| job.state.is_final()) {
+        if cancel.is_cancelled() {
+            let mine = jobs.get(id).await?.is_some_and(|job| job.lease_owner.as_deref() == Some(worker.as_str()));
+            // A run that a shutdown cut off stays unfinished: the next process finishes it.
+            if mine && !self.sync_runs().is_stopping() {
+                jobs.cancel(id, now).await?;
+            }
             return Ok(());
         }
         match result {

@@ -1,6 +1,7 @@
 //! What people ask of a sync: run it, follow it, stop it, read what happened.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -147,6 +148,7 @@ pub(crate) struct Runs {
     busy: Arc<Mutex<BTreeSet<String>>>,
     cancels: Mutex<HashMap<String, Cancel>>,
     background: tokio::sync::Mutex<tokio::task::JoinSet<()>>,
+    stopping: AtomicBool,
 }
 
 /// Sources that nobody else may touch until this is dropped.
@@ -176,8 +178,14 @@ impl Runs {
         Ok(Reservation { busy: self.busy.clone(), sources: sources.to_vec() })
     }
 
+    /// Whether the engine is being closed.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
     /// Ends every run and waits for it.
     pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
         for cancel in self.cancels.lock().unwrap_or_else(PoisonError::into_inner).values() {
             cancel.cancel();
         }
@@ -236,6 +244,7 @@ impl Sync<'_> {
     /// `sync_already_in_progress`, `table_not_found`, `source_not_found`, `admin_required`.
     /// Tables that fail are in the outcome.
     pub async fn run(&self, ctx: &CallContext, request: SyncRequest, progress: Progress) -> Result<SyncRun> {
+        self.admin(ctx).await?;
         self.finish_leftovers(progress.clone()).await?;
         let (job, reserved) = self.enqueue(ctx, request).await?;
         let (engine, id) = (self.engine.clone(), job.id.clone());

@@ -2,7 +2,7 @@
 //! database, real processes that are really killed.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-// mod access;
+mod access;
 mod backup;
 mod crash;
 mod support;

@@ -186,7 +186,7 @@ async fn odd_engine(site: &Site, timeout: Duration) -> Engine {
 #[tokio::test(flavor = "multi_thread")]
 async fn panics_and_deadlines_stay_in_their_table() {
     let site = Site::new();
-    let engine = odd_engine(&site, Duration::from_millis(300)).await;
+    let engine = odd_engine(&site, Duration::from_secs(10)).await;
     let run = sync(&engine).await;
     assert_eq!(outcome(&run, "good").status, TableStatus::Ok);
     assert_eq!(outcome(&run, "panics").reason.as_deref(), Some("internal"));
