@@ -64,7 +64,10 @@ async fn only_admins_administer() {
     let bob = reader(&engine, "bob", &["orders"]).await;
     let code = |error: agnes_core::Error| error.code().to_owned();
     assert_eq!(code(engine.identity().users(&bob).await.unwrap_err()), "admin_required");
-    assert_eq!(code(engine.identity().grant(&bob, "bob", ResourceType::Table, "x").await.unwrap_err()), "admin_required");
+    assert_eq!(
+        code(engine.identity().grant(&bob, "bob", ResourceType::Table, "x").await.unwrap_err()),
+        "admin_required"
+    );
     assert_eq!(code(engine.registry().list(&bob).await.unwrap_err()), "admin_required");
     assert_eq!(code(engine.sources().list(&bob).await.unwrap_err()), "admin_required");
     assert_eq!(code(engine.sync().runs(&bob, 5).await.unwrap_err()), "admin_required");
@@ -107,24 +110,16 @@ async fn a_row_whose_id_is_not_its_name_works_for_a_member() {
     site.write("orders.csv", "id\n1\n");
     site.write("other.csv", "id\n1\n");
     let store = Arc::new(MemoryStore::new());
-    let engine = Engine::builder(site.root())
-        .connectors(agnes_connectors::builtin())
-        .store(store.clone())
-        .open()
-        .await
-        .unwrap();
+    let engine =
+        Engine::builder(site.root()).connectors(agnes_connectors::builtin()).store(store.clone()).open().await.unwrap();
     add_files(&engine, "shop", &site.files()).await;
     let row: RegisteredTable = store.tables().find("orders").await.unwrap().unwrap();
     store.tables().delete("orders").await.unwrap();
     store.tables().upsert(&RegisteredTable { id: "in.c-main.orders".into(), ..row }).await.unwrap();
     engine.close().await.unwrap();
     drop(engine);
-    let engine = Engine::builder(site.root())
-        .connectors(agnes_connectors::builtin())
-        .store(store)
-        .open()
-        .await
-        .unwrap();
+    let engine =
+        Engine::builder(site.root()).connectors(agnes_connectors::builtin()).store(store).open().await.unwrap();
     sync(&engine).await;
     let ann = reader(&engine, "ann", &["in.c-main.orders"]).await;
     assert_eq!(cell(&engine, &ann, "SELECT count(*) FROM orders").await.unwrap(), "1");
