@@ -12,18 +12,26 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
     let (mut full, mut one) = (Vec::new(), Vec::new());
     for run in 0..scale.runs {
         let folder = tempfile::tempdir()?;
+        // Opened first: opening publishes what is there.
+        let engine = engine(folder.path()).await?;
         for n in 0..20 {
             foreign_extract(folder.path(), &format!("s{n}"), 50, SELECT)?;
         }
-        let engine = engine(folder.path()).await?;
         let started = Instant::now();
-        engine.orchestrator().rebuild(&owner()).await?;
+        let outcome = engine.orchestrator().rebuild(&owner()).await?;
         full.push(started.elapsed());
+        let views: usize = outcome.sources.iter().map(|source| source.views.len()).sum();
+        if !outcome.published || views != 1000 {
+            return Err(format!("{views} views were published instead of 1,000").into());
+        }
         let select = format!("SELECT i, {run} AS twice, 'new ' || i AS label FROM range(100) AS r(i)");
         foreign_extract(folder.path(), "s7", 50, &select)?;
         let started = Instant::now();
-        engine.orchestrator().rebuild_source(&owner(), "s7").await?;
+        let outcome = engine.orchestrator().rebuild_source(&owner(), "s7").await?;
         one.push(started.elapsed());
+        if outcome.status != agnes_core::orchestrator::SourceStatus::Ok {
+            return Err(format!("the changed source was not published: {:?}", outcome.status).into());
+        }
         engine.close().await?;
     }
     let (full, one) = (median(full), median(one));

@@ -66,9 +66,13 @@ impl Head {
 
     /// Its complete records, empty lines left out.
     pub(crate) fn records(&self, marks: &Marks, skip: u64) -> Vec<Record> {
+        self.first_records(marks, skip, MAX_RECORDS)
+    }
+
+    fn first_records(&self, marks: &Marks, skip: u64, most: usize) -> Vec<Record> {
         let mut at = self.body(skip);
         let mut records = Vec::new();
-        while at < self.bytes.len() && records.len() < MAX_RECORDS {
+        while at < self.bytes.len() && records.len() < most {
             let (record, closed) = parse(&self.bytes, at, marks);
             at = record.end;
             // A record the head cuts off would look ragged.
@@ -134,14 +138,11 @@ impl Head {
     /// The delimiter that cuts most records into the same number of fields, two or more.
     pub(crate) fn delimiter(&self, quote: &str, escape: &str, skip: u64, decimal_comma: bool) -> String {
         let mut best = (0.0, 0, ",");
+        let small = Self { bytes: self.bytes[..self.bytes.len().min(1 << 20)].to_vec(), whole: self.whole };
+        let small = Self { whole: small.whole && small.bytes.len() == self.bytes.len(), ..small };
         for delimiter in [",", ";", "\t", "|"] {
             let marks = Marks { delimiter: delimiter.to_owned(), quote: quote.to_owned(), escape: escape.to_owned() };
-            let mut small = Self { bytes: Vec::new(), whole: self.whole };
-            small.bytes.extend_from_slice(&self.bytes[..self.bytes.len().min(1 << 20)]);
-            small.whole &= small.bytes.len() == self.bytes.len();
-            let mut records = small.records(&marks, skip);
-            records.truncate(500);
-            let (width, share) = usual_width(&records);
+            let (width, share) = usual_width(&small.first_records(&marks, skip, 500));
             // Where every record agrees on both, the decimal comma decides, then the width.
             let better = share > best.0 + 1e-9
                 || ((share - best.0).abs() < 1e-9 && if decimal_comma { best.2 == "," } else { width > best.1 });
@@ -246,9 +247,13 @@ fn parse(bytes: &[u8], start: usize, marks: &Marks) -> (Record, bool) {
             push(&mut field, &mut fields);
             return (Record { fields, start, end: end_of_line(bytes, at) }, true);
         } else {
-            field.push(byte);
+            // All of it up to what could end the field.
+            let ends = |byte: &u8| *byte == b'\n' || *byte == b'\r' || Some(byte) == delimiter.first();
+            let rest = &bytes[at + 1..];
+            let plain = 1 + rest.iter().position(ends).unwrap_or(rest.len());
+            field.extend_from_slice(&bytes[at..at + plain]);
             fresh = false;
-            at += 1;
+            at += plain;
         }
     }
     push(&mut field, &mut fields);
