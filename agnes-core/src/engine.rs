@@ -366,6 +366,9 @@ impl EngineBuilder {
     /// `data_folder_held` when another process holds the folder, `state_too_new`,
     /// `state_unreadable`, I/O errors.
     pub async fn open(self) -> Result<Engine> {
+        if let Some(extensions) = &self.config.attach.extension_folder {
+            crate::duck::look_for_extensions_in(extensions);
+        }
         let scratch = self.scratch.unwrap_or_else(|| self.folder.scratch());
         let folder = self.folder.clone();
         let (clock, given) = (self.clock.clone(), self.store);

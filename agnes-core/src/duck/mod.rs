@@ -2,9 +2,11 @@
 //!
 //! DuckDB blocks its thread: cross into async once, by [`blocking`].
 
+mod icu;
 mod scratch;
 mod stream;
 
+pub(crate) use icu::{look_for_extensions_in, utc};
 pub use scratch::*;
 pub(crate) use stream::{Bind, MemoryConn, MemoryDb, Stream, StreamInterrupter};
 

@@ -55,8 +55,9 @@ impl ScratchDb {
                 .threads(i64::try_from(limits.threads).unwrap_or(2))?;
             let conn = ::duckdb::Connection::open_in_memory_with_flags(config)?;
             conn.execute_batch(&format!(
-                "SET TimeZone='UTC'; SET preserve_insertion_order=false; SET memory_limit='{}B'; \
+                "{} SET preserve_insertion_order=false; SET memory_limit='{}B'; \
                  SET temp_directory={}; SET max_temp_directory_size='{}B';",
+                super::utc(),
                 limits.memory_bytes,
                 quote_literal(&folder.path().to_string_lossy()),
                 limits.spill_bytes,

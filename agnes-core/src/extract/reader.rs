@@ -91,7 +91,8 @@ fn attach(file: &Path) -> ::duckdb::Result<::duckdb::Connection> {
         .threads(1)?;
     let conn = ::duckdb::Connection::open_in_memory_with_flags(config)?;
     conn.execute_batch(&format!(
-        "SET TimeZone='UTC'; ATTACH {} AS src (READ_ONLY); SET enable_external_access=false; SET lock_configuration=true;",
+        "{} ATTACH {} AS src (READ_ONLY); SET enable_external_access=false; SET lock_configuration=true;",
+        crate::duck::utc(),
         quote_literal(&file.to_string_lossy())
     ))?;
     Ok(conn)

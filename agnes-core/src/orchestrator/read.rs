@@ -281,9 +281,10 @@ impl Reader<'_> {
     fn remote_columns(&self, remote: &RemoteAttach, table: &RemoteTable) -> Result<Vec<Column>, attach::AttachError> {
         let failed = |_| attach::AttachError::Failed { alias: remote.alias.clone() };
         let conn = ::duckdb::Connection::open_in_memory().map_err(failed)?;
-        conn.execute_batch(
-            "SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; SET TimeZone='UTC'",
-        )
+        conn.execute_batch(&format!(
+            "SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; {}",
+            crate::duck::utc()
+        ))
         .map_err(failed)?;
         attach::attach(&conn, remote, self.policy, self.secrets)?;
         let ask = || -> ::duckdb::Result<Vec<Column>> {

@@ -154,7 +154,7 @@ impl Inner {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let conn = writer.as_ref().ok_or(StateError::Closed)?;
         let conn = conn.try_clone().map_err(|e| engine_error("open the state", &e))?;
-        conn.execute_batch("SET TimeZone='UTC'").map_err(|e| engine_error("open the state", &e))?;
+        conn.execute_batch(crate::duck::utc()).map_err(|e| engine_error("open the state", &e))?;
         Ok(conn)
     }
 
@@ -207,7 +207,7 @@ fn open_file(path: &Path) -> Result<Connection> {
             .with("autoload_known_extensions", "false")?
             .threads(2)?;
         let conn = Connection::open_with_flags(path, config)?;
-        conn.execute_batch("SET TimeZone='UTC'; SET memory_limit='1GB'")?;
+        conn.execute_batch(&format!("{} SET memory_limit='1GB'", crate::duck::utc()))?;
         Ok(conn)
     };
     open().map_err(|error| open_error(&error))
