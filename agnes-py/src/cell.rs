@@ -1,5 +1,6 @@
 //! One cell of a result as a Python value, and small tables for people to look at.
 
+use agnes_core::query::value_text;
 use arrow::array::{Array, ArrayRef, AsArray, MapArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -9,7 +10,6 @@ use arrow::datatypes::{
 };
 use arrow::record_batch::RecordBatch;
 use arrow::temporal_conversions as temporal;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{Datelike, NaiveDateTime, TimeZone, Utc};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -139,33 +139,12 @@ fn map<'py>(py: Python<'py>, array: &MapArray, i: usize) -> PyResult<Bound<'py, 
 
 /// As text, what Python has no value for: dates beyond the year 9999, infinity, intervals.
 fn text<'py>(py: Python<'py>, array: &ArrayRef, i: usize) -> PyResult<Bound<'py, PyAny>> {
-    plain(py, shown(array, i))
-}
-
-fn shown(array: &dyn Array, i: usize) -> String {
-    // How the engine writes infinity.
-    let infinity = match array.data_type() {
-        DataType::Date32 => infinity(array.as_primitive::<Date32Type>().value(i), i32::MAX),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            infinity(array.as_primitive::<TimestampMicrosecondType>().value(i), i64::MAX)
-        }
-        _ => None,
-    };
-    if let Some(word) = infinity.filter(|_| !array.is_null(i)) {
-        return word.to_owned();
-    }
-    let options = FormatOptions::default().with_null("NULL");
-    let written = ArrayFormatter::try_new(array, &options).and_then(|formatter| formatter.value(i).try_to_string());
-    written.unwrap_or_else(|_| "out of range".to_owned())
-}
-
-fn infinity<T: PartialEq + std::ops::Neg<Output = T> + Copy>(value: T, most: T) -> Option<&'static str> {
-    (value == most).then_some("infinity").or_else(|| (value == -most).then_some("-infinity"))
+    plain(py, value_text(array, i))
 }
 
 fn cells(batches: &[RecordBatch]) -> impl Iterator<Item = Vec<String>> {
     batches.iter().flat_map(|batch| {
-        (0..batch.num_rows()).map(|i| batch.columns().iter().map(|column| shown(column, i)).collect())
+        (0..batch.num_rows()).map(|i| batch.columns().iter().map(|column| value_text(column, i)).collect())
     })
 }
 

@@ -101,7 +101,7 @@ fn show_profile(output: Output, out: &mut dyn Write, profile: &Value) -> Outcome
         return Ok(writeln!(out, "{profile:#}")?);
     };
     let sampled = if profile.sampled { ", figures from a sample" } else { "" };
-    writeln!(out, "{} rows, {}{sampled}", count(profile.row_count), plural(profile.columns.len(), "column"))?;
+    writeln!(out, "{}, {}{sampled}", plural(profile.row_count, "row"), plural(profile.columns.len(), "column"))?;
     let number = |n: Option<f64>| n.map_or_else(|| "-".to_owned(), |n| ((n * 100.0).round() / 100.0).to_string());
     let lines = profile.columns.iter().map(|column| {
         let (low, high) = match (&column.numeric_stats, &column.date_stats, &column.string_stats) {

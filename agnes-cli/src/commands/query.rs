@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::args::{Format, QueryArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::batches::{self, Written};
-use crate::output::text::{count, safe};
+use crate::output::text::{plural, safe};
 
 /// Rows on a screen, unless `--limit` says otherwise.
 const DEFAULT_LIMIT: u64 = 1000;
@@ -36,13 +36,13 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
         }
     };
     if let Some(file) = &args.output {
-        app.out.note(&format!("{} rows in {}", count(written.rows), file.display()));
+        app.out.note(&format!("{} in {}", plural(written.rows, "row"), file.display()));
     }
     if written.truncated {
-        app.out.note(&format!("there is more: these are the first {} rows", count(written.rows)));
+        app.out.note(&format!("there is more: these are the first {}", plural(written.rows, "row")));
         app.out.hint("`--limit N` gives more, `--limit 0` all");
     } else if format == Format::Table && app.out.terminal {
-        app.out.note(&format!("{} rows", count(written.rows)));
+        app.out.note(&plural(written.rows, "row"));
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use agnes_core::local::Rows;
+use agnes_core::query::{value_text, writable};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, Width};
 
 use super::{Output, text};
@@ -106,6 +106,7 @@ impl<'a> Sink<'a> {
                 let properties = parquet::file::properties::WriterProperties::builder()
                     .set_compression(parquet::basic::Compression::ZSTD(parquet::basic::ZstdLevel::default()))
                     .build();
+                let schema = without_intervals(&RecordBatch::new_empty(schema))?.schema();
                 let writer =
                     parquet::arrow::ArrowWriter::try_new(to, schema, Some(properties)).map_err(parquet_told)?;
                 Self::Parquet(Box::new(writer))
@@ -116,11 +117,11 @@ impl<'a> Sink<'a> {
 
     fn add(&mut self, batch: RecordBatch) -> Outcome {
         match self {
-            Self::Table(table) => table.add(batch),
-            Self::Csv(csv) => csv.write(&flat(&batch)?).map_err(told),
-            Self::Json(json) => json.write(&batch).map_err(told),
-            Self::Ndjson(json) => json.write(&batch).map_err(told),
-            Self::Parquet(parquet) => parquet.write(&batch).map_err(parquet_told),
+            Self::Table(table) => table.add(&batch),
+            Self::Csv(csv) => csv.write(&flat(&writable(&batch))?).map_err(told),
+            Self::Json(json) => json.write(&writable(&batch)).map_err(told),
+            Self::Ndjson(json) => json.write(&writable(&batch)).map_err(told),
+            Self::Parquet(parquet) => parquet.write(&without_intervals(&batch)?).map_err(parquet_told),
             Self::Arrow(arrow) => arrow.write(&batch).map_err(told),
         }
     }
@@ -140,18 +141,36 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// The batch with lists, structs and maps as text, for formats that have no place for them.
+/// The batch with lists, structs and maps as text, for a format that has no place for them.
 fn flat(batch: &RecordBatch) -> Outcome<RecordBatch> {
-    if !batch.schema().fields().iter().any(|field| field.data_type().is_nested()) {
+    as_text(batch, |data_type| data_type.is_nested())
+}
+
+/// The batch with intervals as text, which the Parquet writer does not know.
+fn without_intervals(batch: &RecordBatch) -> Outcome<RecordBatch> {
+    fn holds_interval(data_type: &DataType) -> bool {
+        match data_type {
+            DataType::Interval(_) => true,
+            DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
+                holds_interval(field.data_type())
+            }
+            DataType::Struct(fields) => fields.iter().any(|field| holds_interval(field.data_type())),
+            _ => false,
+        }
+    }
+    as_text(batch, holds_interval)
+}
+
+/// The batch with the columns of some types as text.
+fn as_text(batch: &RecordBatch, wanted: impl Fn(&DataType) -> bool) -> Outcome<RecordBatch> {
+    if !batch.schema().fields().iter().any(|field| wanted(field.data_type())) {
         return Ok(batch.clone());
     }
-    let options = FormatOptions::default().with_null("");
     let mut fields = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        if field.data_type().is_nested() {
-            let formatter = ArrayFormatter::try_new(column, &options).map_err(told)?;
-            let texts = (0..column.len()).map(|row| (!column.is_null(row)).then(|| formatter.value(row).to_string()));
+        if wanted(field.data_type()) {
+            let texts = (0..column.len()).map(|row| (!column.is_null(row)).then(|| value_text(column, row)));
             columns.push(std::sync::Arc::new(texts.collect::<StringArray>()));
             fields.push(Field::new(field.name(), DataType::Utf8, true));
         } else {
@@ -177,17 +196,9 @@ impl<'a> TableSink<'a> {
         Self { out, schema, to, waiting: Vec::new(), widths: None, record: 0 }
     }
 
-    fn add(&mut self, batch: RecordBatch) -> Outcome {
-        let options = FormatOptions::default().with_null("NULL");
-        let formatters = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(told)?;
+    fn add(&mut self, batch: &RecordBatch) -> Outcome {
         for row in 0..batch.num_rows() {
-            let cells = formatters.iter().map(|formatter| cell(&formatter.value(row).to_string()));
-            self.waiting.push(cells.collect());
+            self.waiting.push(batch.columns().iter().map(|column| cell(&value_text(column, row))).collect());
             if self.waiting.len() == BLOCK {
                 self.block()?;
             }

@@ -61,6 +61,22 @@ fn binary_formats_and_files() {
 }
 
 #[test]
+fn dates_without_end_and_intervals_are_written_in_every_format() {
+    let folder = Folder::synced();
+    let sql = "select 'infinity'::timestamp as t, date '5881580-07-10' as d, [date '-infinity'] as l, \
+               interval 14 month as i, [interval 1 day] as li";
+    let text = "infinity,+5881580-07-10,[-infinity],14 mons,[1 days]";
+    assert_eq!(folder.ok(&["query", sql, "-f", "csv"]).lines().nth(1), Some(text));
+    let row = json!([{"t": "infinity", "d": "+5881580-07-10", "l": ["-infinity"], "i": "14 mons", "li": ["1 days"]}]);
+    assert_eq!(folder.json(&["query", sql]), row);
+    assert!(folder.ok(&["query", sql]).contains("+5881580-07-10"));
+    folder.ok(&["query", sql, "--output", "odd.parquet"]);
+    let file = std::fs::File::open(folder.path("odd.parquet")).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    assert_eq!(reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 1);
+}
+
+#[test]
 fn a_file_appears_only_when_it_is_complete() {
     let folder = Folder::synced();
     std::fs::write(folder.path("out.csv"), "as it was").unwrap();

@@ -60,7 +60,7 @@ impl Catalog<'_> {
         let mut result = self.engine.query(ctx, Query::new(sql)).await?;
         let mut rows = Vec::new();
         while let Some(batch) = result.next().await {
-            rows.extend(crate::query::json_rows(&batch?)?);
+            rows.extend(crate::query::json_rows(&batch?));
         }
         // What depends on the caller (internal tables) or on the source (remote) is not kept.
         if let Some(key) = key {

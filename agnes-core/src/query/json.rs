@@ -11,31 +11,27 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use super::value_text;
 
 /// Largest integer that every JSON reader keeps exact (2^53).
 const EXACT: u64 = 1 << 53;
 
 /// The rows of a batch, column to value, in column order.
-///
-/// # Errors
-/// `internal` when a value cannot be shown as text.
-pub fn json_rows(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
+#[must_use]
+pub fn json_rows(batch: &RecordBatch) -> Vec<Map<String, Value>> {
     let schema = batch.schema();
     let mut rows = vec![Map::with_capacity(batch.num_columns()); batch.num_rows()];
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
-        for (row, value) in rows.iter_mut().zip(json_column(column)?) {
+        for (row, value) in rows.iter_mut().zip(json_column(column)) {
             row.insert(field.name().clone(), value);
         }
     }
-    Ok(rows)
+    rows
 }
 
 /// The values of one column.
-///
-/// # Errors
-/// `internal` when a value cannot be shown as text.
-pub fn json_column(column: &dyn Array) -> Result<Vec<Value>> {
+#[must_use]
+pub fn json_column(column: &dyn Array) -> Vec<Value> {
     macro_rules! whole {
         ($type:ty) => {
             column
@@ -50,7 +46,7 @@ pub fn json_column(column: &dyn Array) -> Result<Vec<Value>> {
                 .collect()
         };
     }
-    Ok(match column.data_type() {
+    match column.data_type() {
         DataType::Boolean => column.as_boolean().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
         DataType::Int8 => whole!(Int8Type),
         DataType::Int16 => whole!(Int16Type),
@@ -74,17 +70,16 @@ pub fn json_column(column: &dyn Array) -> Result<Vec<Value>> {
         DataType::Utf8View => column.as_string_view().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
         _ => {
             let options = FormatOptions::default().with_display_error(false);
-            let text = ArrayFormatter::try_new(column, &options).map_err(|e| Error::internal("show a value", e))?;
+            let formatter = ArrayFormatter::try_new(column, &options).ok();
+            let text = |row| {
+                let text = formatter.as_ref().and_then(|formatter| formatter.value(row).try_to_string().ok());
+                text.unwrap_or_else(|| value_text(column, row))
+            };
             (0..column.len())
-                .map(|row| {
-                    if column.is_null(row) {
-                        return Ok(Value::Null);
-                    }
-                    text.value(row).try_to_string().map(Value::from).map_err(|e| Error::internal("show a value", e))
-                })
-                .collect::<Result<_>>()?
+                .map(|row| if column.is_null(row) { Value::Null } else { Value::from(text(row)) })
+                .collect()
         }
-    })
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +97,7 @@ mod tests {
             ("s", Arc::new(StringArray::from(vec![Some("a"), None, Some("")])) as _),
         ])
         .unwrap();
-        let rows = serde_json::to_string(&json_rows(&batch).unwrap()).unwrap();
+        let rows = serde_json::to_string(&json_rows(&batch)).unwrap();
         assert_eq!(
             rows,
             r#"[{"f":1.5,"i":1,"s":"a"},{"f":null,"i":"9223372036854775807","s":null},{"f":null,"i":-9007199254740992,"s":""}]"#

@@ -19,6 +19,7 @@ mod rows;
 mod runtime;
 mod scrub;
 mod service;
+mod text;
 
 pub use error::QueryError;
 pub use in_process::InProcess;
@@ -27,6 +28,7 @@ pub use params::{Params, Value};
 pub use result::{QueryResult, QueryStats};
 pub use runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
 pub(crate) use service::Queries;
+pub use text::{value_text, writable};
 
 use crate::context::CallContext;
 use crate::engine::Engine;
