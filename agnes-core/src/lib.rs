@@ -16,6 +16,7 @@ pub mod layout;
 pub mod local;
 pub mod maintenance;
 pub mod orchestrator;
+pub mod policy;
 pub mod profile;
 pub mod query;
 pub mod rbac;

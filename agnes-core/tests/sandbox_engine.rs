@@ -64,6 +64,9 @@ impl Store for Fake {
     fn tables(&self) -> Arc<dyn TableRepository> {
         Arc::new(self.clone())
     }
+    fn policies(&self) -> Arc<dyn agnes_core::policy::PolicyRepository> {
+        unimplemented!()
+    }
     fn sources(&self) -> Arc<dyn SourceRepository> {
         unimplemented!()
     }

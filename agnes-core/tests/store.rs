@@ -28,4 +28,4 @@ macro_rules! suite {
     };
 }
 
-suite!(access registry sync jobs);
+suite!(access policies registry sync jobs);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agnes_core::store::Store;
 use agnes_core::store::duckdb::DuckStore;
+use agnes_core::store::{STATE_SCHEMA_VERSION, Store};
 use chrono::Utc;
 
 const CHILD: &str = "AGNES_TEST_MIGRATE";
@@ -46,7 +46,7 @@ async fn a_killed_migration_leaves_the_old_or_the_new_state() {
         child.kill().unwrap();
         child.wait().unwrap();
         let store = DuckStore::open(&path, Utc::now()).unwrap();
-        assert_eq!(store.schema().await.unwrap().version, 52);
+        assert_eq!(store.schema().await.unwrap().version, STATE_SCHEMA_VERSION);
         assert_eq!(store.users().list().await.unwrap().len(), 3);
         assert_eq!(store.access().grants(None).await.unwrap().len(), 2);
         assert_eq!(store.tables().list().await.unwrap().len(), 6);

@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use agnes_core::rbac::{AuthMethod, ClientKind, Principal, ResourceType};
-use agnes_core::store::Store;
 use agnes_core::store::duckdb::DuckStore;
+use agnes_core::store::{STATE_SCHEMA_VERSION, Store};
 use chrono::{DateTime, TimeZone, Utc};
 use duckdb::Connection;
 
@@ -94,7 +94,7 @@ async fn holds(path: &Path, counts: &BTreeMap<String, i64>, label: &str) {
     let before = old_access(path);
     assert!(!before.is_empty(), "{label}");
     let store = DuckStore::open(path, now()).unwrap();
-    assert_eq!(store.schema().await.unwrap().version, 52, "{label}");
+    assert_eq!(store.schema().await.unwrap().version, STATE_SCHEMA_VERSION, "{label}");
     store.access().seed_system_groups(now()).await.unwrap();
     assert_eq!(new_access(&store).await, before, "{label}");
     let cyd = store.users().by_email("cyd@example.com").await.unwrap().unwrap();
@@ -136,7 +136,9 @@ async fn each_fixture_migrates() {
     for version in [1, 14, 19, 51] {
         let (folder, path) = fixture(version);
         holds(&path, &expected(version), &format!("version {version}")).await;
-        let report = std::fs::read(folder.path().join(format!("migration-report-{version}-to-52.json"))).unwrap();
+        let report =
+            std::fs::read(folder.path().join(format!("migration-report-{version}-to-{STATE_SCHEMA_VERSION}.json")))
+                .unwrap();
         let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
         assert_eq!(report["addresses"]["folded"][0]["to"], "cyd@example.com");
         let groups = report["dataset_permissions"]["groups"].as_array().unwrap().len();
@@ -215,7 +217,8 @@ async fn odd_rows_lose_and_gain_nothing() {
     assert_eq!(users.len(), 5);
     assert!(users.iter().any(|user| user.id == "u8" && user.email == "ANA@example.com"));
     assert!(users.iter().any(|user| user.id == "u0" && user.email == "ana@example.com"));
-    let report = std::fs::read(folder.path().join("migration-report-1-to-52.json")).unwrap();
+    let report =
+        std::fs::read(folder.path().join(format!("migration-report-1-to-{STATE_SCHEMA_VERSION}.json"))).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["addresses"]["shared_by_several_users"][0]["user_id"], "u8");
     assert_eq!(report["dataset_permissions"]["not_turned_into_grants"].as_array().unwrap().len(), 3);
@@ -226,7 +229,7 @@ async fn odd_rows_lose_and_gain_nothing() {
 fn a_newer_file_is_refused_and_not_touched() {
     let (folder, path) = fixture(51);
     let conn = Connection::open(&path).unwrap();
-    conn.execute_batch("UPDATE schema_version SET version = 53").unwrap();
+    conn.execute_batch(&format!("UPDATE schema_version SET version = {}", STATE_SCHEMA_VERSION + 1)).unwrap();
     conn.close().unwrap();
     let (bytes, changed) = (std::fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap());
     let error = DuckStore::open(&path, now()).unwrap_err();

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Coded, ErrorKind, Result};
+use crate::policy::Policy;
 
 /// Name of the system group whose members pass every check.
 pub const ADMIN_GROUP: &str = "Admin";
@@ -155,6 +156,8 @@ pub struct AccessSnapshot {
     pub granted_to: BTreeMap<(String, ResourceType), BTreeSet<String>>,
     /// Id of the Admin group; `None` means nobody is an admin.
     pub admin_group: Option<String>,
+    /// Policies by table id, case-folded.
+    pub policies: BTreeMap<String, Vec<Policy>>,
 }
 
 /// Keeps groups, members and grants. Every method is one transaction and bumps
@@ -176,7 +179,7 @@ pub trait AccessRepository: Send + Sync {
     async fn insert_group(&self, group: &Group) -> Result<()>;
     /// Replaces name and description. `group_exists`, `group_not_found`, `system_group_rename`.
     async fn update_group(&self, id: &str, name: &str, description: Option<&str>) -> Result<Group>;
-    /// Deletes a group with its members and grants. `group_not_found`, `system_group_delete`.
+    /// Deletes a group with its members, grants and policies. `group_not_found`, `system_group_delete`.
     async fn delete_group(&self, id: &str) -> Result<()>;
     /// Members of a group by e-mail address.
     async fn members(&self, group_id: &str) -> Result<Vec<Member>>;

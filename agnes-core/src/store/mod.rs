@@ -14,12 +14,13 @@ use async_trait::async_trait;
 use crate::audit::AuditRepository;
 use crate::error::Result;
 use crate::identity::UserRepository;
+use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
 use crate::sync::{JobRepository, ProfileRepository, SyncRepository};
 
 /// Newest version of the state schema this build writes.
-pub const STATE_SCHEMA_VERSION: i32 = 52;
+pub const STATE_SCHEMA_VERSION: i32 = 53;
 
 /// Hands out the repositories.
 #[async_trait]
@@ -28,6 +29,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn users(&self) -> Arc<dyn UserRepository>;
     /// Groups, members, grants.
     fn access(&self) -> Arc<dyn AccessRepository>;
+    /// Policies.
+    fn policies(&self) -> Arc<dyn PolicyRepository>;
     /// Registered tables.
     fn tables(&self) -> Arc<dyn TableRepository>;
     /// Configured sources.
@@ -44,7 +47,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn audit(&self) -> Arc<dyn AuditRepository>;
 
     /// Counter in memory that every transaction moves which changed what an access
-    /// decision depends on: users, groups, members, grants.
+    /// decision depends on: users, groups, members, grants, policies.
     fn revision(&self) -> u64;
     /// Rows of one internal table (`agnes_sessions`, `agnes_telemetry`, `agnes_audit`) as
     /// Arrow, JSON columns as text: all of them, or those of one user. The fallback to

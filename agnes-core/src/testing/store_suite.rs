@@ -3,6 +3,7 @@
 
 mod access;
 mod jobs;
+mod policies;
 mod rest;
 mod sync;
 
@@ -25,6 +26,11 @@ pub async fn registry(store: &dyn Store) {
 /// Holds a fresh, empty store to the contract of sync state and profiles.
 pub async fn sync(store: &dyn Store) {
     sync::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of policies.
+pub async fn policies(store: &dyn Store) {
+    policies::run(store).await;
 }
 
 /// Holds a fresh, empty store to the contract of jobs.

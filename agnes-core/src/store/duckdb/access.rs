@@ -185,6 +185,7 @@ impl AccessRepository for Access {
                 }
                 conn.execute("DELETE FROM user_group_members WHERE group_id = ?", [&id])?;
                 conn.execute("DELETE FROM resource_grants WHERE group_id = ?", [&id])?;
+                super::policies::delete_of_group(conn, &id)?;
                 conn.execute("DELETE FROM user_groups WHERE id = ?", [&id])?;
                 Ok(())
             })
@@ -348,7 +349,8 @@ impl AccessRepository for Access {
     async fn snapshot(&self) -> Result<AccessSnapshot> {
         // Read before the rows: a change in between makes the next call read again.
         let revision = self.0.inner.revision.load(Ordering::SeqCst);
-        self.0
+        let (mut snapshot, policies) = self
+            .0
             .read("read who may what", move |conn| {
                 let mut snapshot = AccessSnapshot { revision, ..AccessSnapshot::default() };
                 let mut statement = conn.prepare("SELECT id, email FROM users WHERE active")?;
@@ -380,8 +382,14 @@ impl AccessRepository for Access {
                         .insert(id.clone());
                     snapshot.grants.entry((grant.resource_type, id)).or_default().push((grant.group_id, grant.id));
                 }
-                Ok(snapshot)
+                Ok((snapshot, super::policies::all(conn)?))
             })
-            .await
+            .await?;
+        for policy in policies {
+            // One that cannot be read stops every decision: without it too much would be open.
+            let policy = policy?;
+            snapshot.policies.entry(policy.table_id.clone()).or_default().push(policy);
+        }
+        Ok(snapshot)
     }
 }

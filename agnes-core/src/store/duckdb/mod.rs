@@ -7,6 +7,7 @@ mod internal;
 mod jobs;
 mod migrate;
 mod ownership;
+mod policies;
 mod profiles;
 mod schema;
 mod sources;
@@ -29,6 +30,7 @@ use crate::audit::AuditRepository;
 use crate::duck::{blocking, engine_error};
 use crate::error::{Coded, Error, ErrorKind, Result};
 use crate::identity::UserRepository;
+use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
 use crate::sync::{JobRepository, ProfileRepository, SyncRepository};
@@ -245,6 +247,9 @@ impl Store for DuckStore {
     }
     fn access(&self) -> Arc<dyn AccessRepository> {
         Arc::new(access::Access(self.db.clone()))
+    }
+    fn policies(&self) -> Arc<dyn PolicyRepository> {
+        Arc::new(policies::Policies(self.db.clone()))
     }
     fn tables(&self) -> Arc<dyn TableRepository> {
         Arc::new(tables::Tables(self.db.clone()))

@@ -252,6 +252,17 @@ pub(super) const TABLES: &[(&str, &str)] = &[
          created_at TIMESTAMP DEFAULT current_timestamp, created_by VARCHAR",
     ),
     (
+        "table_policies",
+        "id VARCHAR PRIMARY KEY, group_id VARCHAR NOT NULL, table_id VARCHAR NOT NULL, rules JSON NOT NULL, \
+         version INTEGER NOT NULL, created_at TIMESTAMP DEFAULT current_timestamp, created_by VARCHAR, updated_at TIMESTAMP, \
+         updated_by VARCHAR",
+    ),
+    (
+        "table_policy_versions",
+        "policy_id VARCHAR NOT NULL, version INTEGER NOT NULL, rules JSON, changed_at TIMESTAMP, changed_by VARCHAR, \
+         PRIMARY KEY (policy_id, version)",
+    ),
+    (
         "jobs",
         "id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, payload JSON NOT NULL, state VARCHAR NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, \
          max_attempts INTEGER NOT NULL DEFAULT 1, idempotency_key VARCHAR, concurrency_key VARCHAR, lease_owner VARCHAR, \

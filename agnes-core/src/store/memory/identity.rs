@@ -216,6 +216,7 @@ impl AccessRepository for MemoryStore {
         state.groups.remove(id);
         state.members.retain(|member| member.group_id != id);
         state.grants.retain(|_, grant| grant.group_id != id);
+        state.policies.retain(|_, policy| policy.group_id != id);
         state.revision += 1;
         Ok(())
     }
@@ -324,6 +325,9 @@ impl AccessRepository for MemoryStore {
                 .entry((grant.resource_type, id))
                 .or_default()
                 .push((grant.group_id.clone(), grant.id.clone()));
+        }
+        for policy in state.policies.values() {
+            snapshot.policies.entry(policy.table_id.clone()).or_default().push(policy.clone());
         }
         Ok(snapshot)
     }

@@ -5,6 +5,7 @@
 mod audit;
 mod identity;
 mod jobs;
+mod policies;
 mod registry;
 mod sync;
 
@@ -19,6 +20,7 @@ use super::{InternalScope, STATE_SCHEMA_VERSION, SchemaInfo, Store};
 use crate::audit::{AuditEvent, AuditRepository};
 use crate::error::{Coded, ErrorKind, Result};
 use crate::identity::{User, UserRepository};
+use crate::policy::{Policy, PolicyRepository, PolicyVersion};
 use crate::rbac::{AccessRepository, Grant, Group, INTERNAL_TABLES, Member};
 use crate::registry::{
     ColumnMetadata, OwnershipRepository, QueryMode, RegisteredSource, RegisteredTable, SourceRepository, SyncStrategy,
@@ -37,6 +39,8 @@ struct State {
     groups: BTreeMap<String, Group>,
     members: Vec<Member>,
     grants: BTreeMap<String, Grant>,
+    policies: BTreeMap<String, Policy>,
+    policy_versions: Vec<PolicyVersion>,
     tables: BTreeMap<String, RegisteredTable>,
     columns: BTreeMap<(String, String), ColumnMetadata>,
     sources: BTreeMap<String, RegisteredSource>,
@@ -121,6 +125,9 @@ impl Store for MemoryStore {
         Arc::new(self.clone())
     }
     fn access(&self) -> Arc<dyn AccessRepository> {
+        Arc::new(self.clone())
+    }
+    fn policies(&self) -> Arc<dyn PolicyRepository> {
         Arc::new(self.clone())
     }
     fn tables(&self) -> Arc<dyn TableRepository> {
