@@ -26,6 +26,10 @@ use crate::sync::Runs;
 /// How long [`Engine::close`] waits for calls of other processes that are being answered.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
+/// When an engine goes on with profiles that an earlier process left: not in a command that
+/// ends at once.
+const RESUME_AFTER: Duration = Duration::from_secs(5);
+
 /// A data folder, opened: sync, publish, grant, query. Cheap to clone.
 ///
 /// Its methods are grouped by domain ([`Engine::sources`], [`Engine::sync`],
@@ -54,7 +58,7 @@ struct Inner {
     runs: Runs,
     rebuilds: Rebuilds,
     samples: SampleCache,
-    profile_turn: tokio::sync::Mutex<()>,
+    profiles: crate::profile::Turns,
     /// Generations that somebody may still read.
     held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
@@ -144,9 +148,8 @@ impl Engine {
         &self.inner.store
     }
 
-    /// Held by the one profile that is being made.
-    pub(crate) async fn profile_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.inner.profile_turn.lock().await
+    pub(crate) fn profiles(&self) -> &crate::profile::Turns {
+        &self.inner.profiles
     }
 
     pub(crate) fn connectors(&self) -> &ConnectorRegistry {
@@ -409,7 +412,7 @@ impl EngineBuilder {
                 runs: Runs::default(),
                 rebuilds: Rebuilds::default(),
                 samples,
-                profile_turn: tokio::sync::Mutex::default(),
+                profiles: crate::profile::Turns::default(),
                 held: Mutex::new(vec![Arc::downgrade(&generation)]),
                 generation: RwLock::new(generation),
                 access: RwLock::new(None),
@@ -426,6 +429,13 @@ impl EngineBuilder {
         }
         let listener = Listener::start(engine.folder(), engine.downgrade())?;
         *engine.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+        let weak = engine.downgrade();
+        tokio::spawn(async move {
+            tokio::time::sleep(RESUME_AFTER).await;
+            if let Some(engine) = weak.upgrade() {
+                crate::profile::start(&engine);
+            }
+        });
         Ok(engine)
     }
 }

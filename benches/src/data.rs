@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use agnes_core::connector::Progress;
 use agnes_core::rbac::{ClientKind, Principal};
 use agnes_core::{CallContext, Engine};
 use duckdb::Connection;
@@ -39,6 +40,15 @@ pub(crate) fn owner() -> CallContext {
 /// An engine on `root` with the built-in connectors.
 pub(crate) async fn engine(root: &Path) -> agnes_core::Result<Engine> {
     Engine::builder(root).connectors(agnes_connectors::builtin()).open().await
+}
+
+/// An engine on `root` with everything published and profiled: nothing works in the
+/// background while others are measured.
+pub(crate) async fn settled(root: &Path) -> agnes_core::Result<Engine> {
+    let engine = engine(root).await?;
+    engine.orchestrator().rebuild(&owner()).await?;
+    engine.catalog().finish_profiles(&owner(), &Progress::default()).await?;
+    Ok(engine)
 }
 
 /// Writes the extract of a foreign producer: `tables` tables `<source>_t<n>` made by `select`.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::data::{engine, foreign_extract, owner};
+use crate::data::{foreign_extract, owner, settled};
 use crate::measure::{absolute, median};
 use crate::{Outcome, Scale};
 
@@ -11,8 +11,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
     for n in 0..20 {
         foreign_extract(folder.path(), &format!("s{n}"), 50, "SELECT i FROM range(10) AS r(i)")?;
     }
-    let engine = engine(folder.path()).await?;
-    engine.orchestrator().rebuild(&owner()).await?;
+    let engine = settled(folder.path()).await?;
     let mut times = Vec::new();
     for _ in 0..scale.runs * 4 {
         let started = Instant::now();

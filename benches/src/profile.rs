@@ -3,15 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::data::{eleven, engine, foreign_extract, owner, raw};
+use agnes_core::connector::Progress;
+
+use crate::data::{eleven, foreign_extract, owner, raw, settled};
 use crate::measure::{absolute, median, ratio};
 use crate::{Outcome, Scale};
 
 pub(crate) async fn run(scale: Scale) -> Outcome {
     let folder = tempfile::tempdir()?;
     foreign_extract(folder.path(), "shop", 1, &eleven(scale.rows))?;
-    let engine = engine(folder.path()).await?;
-    engine.orchestrator().rebuild(&owner()).await?;
+    let engine = settled(folder.path()).await?;
     let conn = raw()?;
     let file = folder.path().join("extracts/shop/data/shop_t0.parquet").to_string_lossy().replace('\'', "''");
     let (mut ours, mut theirs, mut again) = (Vec::new(), Vec::new(), Vec::new());
@@ -30,7 +31,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
             return Err(format!("SUMMARIZE saw {columns} columns").into());
         }
         let started = Instant::now();
-        agnes_core::profile::profile_published(&engine, &owner()).await?;
+        engine.catalog().finish_profiles(&owner(), &Progress::default()).await?;
         again.push(started.elapsed());
     }
     engine.close().await?;

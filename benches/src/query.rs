@@ -7,7 +7,7 @@ use agnes_core::query::Query;
 use agnes_core::rbac::{ClientKind, ResourceType};
 use agnes_core::{CallContext, Engine};
 
-use crate::data::{eleven, engine, foreign_extract, owner, raw};
+use crate::data::{eleven, foreign_extract, owner, raw, settled};
 use crate::measure::{Row, absolute, median, show};
 use crate::{Outcome, Scale};
 
@@ -32,8 +32,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
 async fn warm(scale: Scale) -> Result<Row, Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     foreign_extract(folder.path(), "shop", 1, &eleven(100_000))?;
-    let engine = engine(folder.path()).await?;
-    engine.orchestrator().rebuild(&owner()).await?;
+    let engine = settled(folder.path()).await?;
     let conn = raw()?;
     let file = folder.path().join("extracts/shop/data/shop_t0.parquet").to_string_lossy().replace('\'', "''");
     conn.execute_batch(&format!("CREATE VIEW shop_t0 AS FROM read_parquet('{file}')"))?;
@@ -74,8 +73,7 @@ async fn first(scale: Scale) -> Result<Row, Box<dyn std::error::Error>> {
     for n in 0..20 {
         foreign_extract(folder.path(), &format!("s{n}"), 50, "SELECT i, 'x' || i AS label FROM range(100) AS r(i)")?;
     }
-    let engine = engine(folder.path()).await?;
-    engine.orchestrator().rebuild(&owner()).await?;
+    let engine = settled(folder.path()).await?;
     let mut times = Vec::new();
     for run in 0..scale.runs {
         // A new set each time: one table is left out.

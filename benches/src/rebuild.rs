@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use agnes_core::connector::Progress;
+
 use crate::data::{engine, foreign_extract, owner};
 use crate::measure::{Row, absolute, median, show};
 use crate::{Outcome, Scale};
@@ -24,6 +26,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
         if !outcome.published || views != 1000 {
             return Err(format!("{views} views were published instead of 1,000").into());
         }
+        engine.catalog().finish_profiles(&owner(), &Progress::default()).await?;
         let select = format!("SELECT i, {run} AS twice, 'new ' || i AS label FROM range(100) AS r(i)");
         foreign_extract(folder.path(), "s7", 50, &select)?;
         let started = Instant::now();

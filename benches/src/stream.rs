@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use agnes_core::config::Config;
 
-use crate::data::{eleven, engine, foreign_extract, owner, raw};
+use crate::data::{eleven, foreign_extract, owner, raw, settled};
 use crate::measure::{Row, median, ratio};
 use crate::query::drain;
 use crate::{Outcome, Scale};
@@ -19,8 +19,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
     let folder = tempfile::tempdir()?;
     let rows = scale.rows / 5;
     foreign_extract(folder.path(), "shop", 1, &eleven(rows))?;
-    let engine = engine(folder.path()).await?;
-    engine.orchestrator().rebuild(&owner()).await?;
+    let engine = settled(folder.path()).await?;
     let conn = raw()?;
     let file = folder.path().join("extracts/shop/data/shop_t0.parquet").to_string_lossy().replace('\'', "''");
     conn.execute_batch(&format!("CREATE VIEW shop_t0 AS FROM read_parquet('{file}')"))?;

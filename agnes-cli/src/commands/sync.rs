@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use agnes_core::local::{Rebuild, RebuildSource, RunSync};
+use agnes_core::local::{FinishProfiles, Rebuild, RebuildSource, RunSync};
 use agnes_core::orchestrator::{RebuildOutcome, SourceOutcome};
 use agnes_core::sync::{JobState, SyncRequest, SyncRun, TableStatus};
 use comfy_table::{Attribute, Cell, Color};
@@ -18,6 +18,9 @@ pub(super) async fn run(app: &App, args: SyncArgs) -> Outcome {
     let request = SyncRequest { sources: args.source, tables: args.tables, full: args.full };
     let bars = Bars::new(app.out);
     let run = app.call_with(RunSync { request }, bars.progress()).await;
+    if run.is_ok() {
+        app.call_with(FinishProfiles {}, bars.progress()).await?;
+    }
     bars.finish();
     let run = run?;
     if !app.out.quiet || app.out.json {
@@ -94,6 +97,7 @@ pub(super) async fn rebuild(app: &App, args: RebuildArgs) -> Outcome {
         })?;
         outcome.degraded
     };
+    app.call(FinishProfiles {}).await?;
     if degraded { Err(Failure::Partial) } else { Ok(()) }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{CatalogError, CatalogTable, ColumnSchema, TableSchema};
+use crate::connector::{Progress, ProgressEvent};
 use crate::context::CallContext;
 use crate::engine::{Engine, TableIndex};
 use crate::error::Result;
@@ -13,6 +15,10 @@ use crate::ident::{nearest, printable};
 use crate::orchestrator::{Generation, PublishedTable};
 use crate::rbac::{AccessSnapshot, Accessible, INTERNAL_TABLES, ResourceType};
 use crate::registry::{QueryMode, RegisteredTable};
+use crate::sync::StoredProfile;
+
+/// How long a reader waits for a profile that is being made.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The catalog of an engine, as one caller may see it.
 #[derive(Debug, Clone, Copy)]
@@ -274,26 +280,53 @@ impl Catalog<'_> {
         CatalogError::NoData { table: found.name().to_owned(), last_error: last_error.filter(|e| !e.is_empty()) }.into()
     }
 
-    /// The profile of a table, with `profiled_at`. It holds values of rows: whoever may
-    /// read the table may read it.
+    /// The profile of a table, with `profiled_at` and `stale`: whether the content changed
+    /// since. Waits some seconds for one that is being made. It holds values of rows:
+    /// whoever may read the table may read it.
     ///
     /// # Errors
     /// `table_not_found`, `no_profile`.
     pub async fn profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
-        let stored = match found.published {
-            Some(_) => self.engine.store().profiles().get(found.name()).await?,
+        let profiles = self.engine.store().profiles();
+        let published = found.published.filter(|table| table.remote.is_none());
+        let is_current = |stored: &Option<StoredProfile>| {
+            let described = stored.as_ref().and_then(|stored| stored.content_hash.as_deref());
+            published.is_none_or(|table| described == Some(table.content_hash.as_str()))
+        };
+        let mut stored = match found.published {
+            Some(_) => profiles.get(found.name()).await?,
             None => None,
         };
+        if !is_current(&stored) {
+            let patience = ctx.deadline().map_or(PATIENCE, |at| at.saturating_duration_since(Instant::now()).min(PATIENCE));
+            // Not in time: what there is, marked as stale.
+            let _ = tokio::time::timeout(patience, crate::profile::finish(self.engine)).await;
+            stored = profiles.get(found.name()).await?;
+        }
+        let stale = !is_current(&stored);
         let Some(stored) = stored else {
             return Err(CatalogError::NoProfile { table: found.name().to_owned() }.into());
         };
         let mut profile = stored.profile;
         if let Value::Object(map) = &mut profile {
             map.insert("profiled_at".to_owned(), json!(stored.profiled_at));
+            map.insert("stale".to_owned(), json!(stale));
         }
         Ok(profile)
+    }
+
+    /// Waits until the profiles that publications asked for are made, or have failed. For
+    /// admins.
+    ///
+    /// # Errors
+    /// `admin_required`.
+    pub async fn finish_profiles(&self, ctx: &CallContext, progress: &Progress) -> Result<()> {
+        self.engine.access().await?.require_admin(ctx.principal())?;
+        progress.report(ProgressEvent::Stage { name: "profile".to_owned() });
+        crate::profile::finish(self.engine).await;
+        Ok(())
     }
 
     /// Makes the profile of a table anew. For admins.

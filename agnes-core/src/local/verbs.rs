@@ -299,6 +299,9 @@ verbs! {
         table: String,
     } -> Value = |engine, ctx, _progress| engine.catalog().refresh_profile(ctx, &table);
 
+    /// Waits for the profiles that are being made.
+    FinishProfiles("catalog.finish_profiles") {} -> () = |engine, ctx, progress| engine.catalog().finish_profiles(ctx, &progress);
+
     /// What the caller may pull.
     CatalogManifest("catalog.manifest") {} -> Manifest = |engine, ctx, _progress| engine.catalog().manifest(ctx);
 

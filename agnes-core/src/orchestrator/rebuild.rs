@@ -119,6 +119,9 @@ async fn run(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
     let (next, changed, gone) = assemble(&reads, &claims, &scope, reasons, started);
     let outcome = publish(engine, &reads, next, changed, gone).await?;
     record(engine, &outcome).await?;
+    if outcome.published {
+        crate::profile::after_publication(engine).await;
+    }
     Ok(outcome)
 }
 

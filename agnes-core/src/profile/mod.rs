@@ -1,54 +1,66 @@
-//! Statistics of each column: made when content changed, by content hash, one table at a
-//! time with bounded memory.
+//! Statistics of each column: made in the background when content changed, by content
+//! hash, one table at a time with bounded memory.
 
 mod columns;
 mod compute;
+mod jobs;
 mod model;
 
+pub use jobs::PROFILE_JOB;
+pub(crate) use jobs::{after_publication, finish, start};
 pub use model::*;
 
 use std::collections::HashMap;
 
 use crate::connector::Cancel;
-use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::orchestrator::{Generation, PublishedTable};
 use crate::registry::RegisteredTable;
 
-/// Profiles every published table whose content changed since its profile. For admins.
-/// Returns how many were made.
-///
-/// # Errors
-/// `admin_required`.
-pub async fn profile_published(engine: &Engine, ctx: &CallContext) -> Result<usize> {
-    engine.access().await?.require_admin(ctx.principal())?;
-    Ok(profile_changed(engine, &engine.generation(), &Cancel::default()).await)
+/// What keeps profiles from being made side by side.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// Held by the one that works on the jobs.
+    worker: tokio::sync::Mutex<()>,
+    /// Held by the one profile that is being made.
+    one: tokio::sync::Mutex<()>,
 }
 
-/// Profiles every table of a generation whose content changed; a profile that cannot be
-/// made is logged and stops no other. Returns how many were made.
-pub(crate) async fn profile_changed(engine: &Engine, generation: &Generation, cancel: &Cancel) -> usize {
-    let known: HashMap<String, String> = match engine.store().profiles().hashes().await {
-        Ok(hashes) => hashes.into_iter().collect(),
-        Err(error) => {
-            tracing::warn!(code = error.code(), "profiles cannot be read: {error}");
-            return 0;
-        }
-    };
-    let mut made = 0;
-    for table in generation.tables() {
-        let same = known.get(table.name.as_str()).is_some_and(|hash| *hash == table.content_hash);
-        if same || table.remote.is_some() || cancel.is_cancelled() {
-            continue;
+/// Tables of a generation whose content is not that of their profile.
+async fn stale<'g>(engine: &Engine, generation: &'g Generation) -> Result<Vec<&'g PublishedTable>> {
+    let known: HashMap<String, String> = engine.store().profiles().hashes().await?.into_iter().collect();
+    let same = |table: &PublishedTable| known.get(table.name.as_str()).is_some_and(|hash| *hash == table.content_hash);
+    Ok(generation.tables().filter(|table| table.remote.is_none() && !same(table)).collect())
+}
+
+/// What became of the profiles of a generation.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// How many were made.
+    pub(crate) made: usize,
+    /// Tables whose profile could not be made, and the error's code.
+    pub(crate) failed: Vec<(String, String)>,
+}
+
+/// Profiles every table of a generation whose content changed; one that cannot be made
+/// stops no other.
+async fn profile_changed(engine: &Engine, generation: &Generation, cancel: &Cancel) -> Result<Made> {
+    let mut made = Made::default();
+    for table in stale(engine, generation).await? {
+        if cancel.is_cancelled() {
+            break;
         }
         let row = engine.table_index().await.ok().and_then(|index| index.by_name(table.name.as_str()).cloned());
         match make(engine, table, row.as_deref(), cancel).await {
-            Ok(()) => made += 1,
-            Err(error) => tracing::warn!(table = %table.name, code = error.code(), "a profile was not made: {error}"),
+            Ok(()) => made.made += 1,
+            Err(error) => {
+                tracing::warn!(table = %table.name, code = error.code(), "a profile was not made: {error}");
+                made.failed.push((table.name.to_string(), error.code().to_owned()));
+            }
         }
     }
-    made
+    Ok(made)
 }
 
 /// Ends the work when whoever waits for it goes away.
@@ -68,7 +80,7 @@ pub(crate) async fn make(
     row: Option<&RegisteredTable>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let _turn = engine.profile_turn().await;
+    let _turn = engine.profiles().one.lock().await;
     cancel.check()?;
     let cancel = cancel.child();
     let _ends = EndsWith(cancel.clone());

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 
 use super::runs::{LEASE, Reservation, SyncOutcome, SyncRequest, TableOutcome, TableStatus};
-use super::{Job, SyncState, SyncUpdate};
+use super::{Heart, Job, SyncState, SyncUpdate};
 use crate::connector::{Cancel, Cancelled, Connector, ExtractReport, ExtractRequest, Progress, ProgressEvent};
 use crate::engine::Engine;
 use crate::error::{Coded, Error, ErrorKind, Result};
@@ -90,21 +90,9 @@ impl Engine {
         // Cancelled meanwhile, or taken by another worker: nothing to do.
         let Some(job) = jobs.claim_one(id, &worker, LEASE, self.clock().now()).await? else { return Ok(()) };
         let cancel = self.sync_runs().begin(id);
-        let heart = tokio::spawn({
-            let (jobs, clock, cancel) = (jobs.clone(), self.clock().clone(), cancel.clone());
-            let (id, worker) = (id.to_owned(), worker.clone());
-            async move {
-                loop {
-                    tokio::time::sleep(LEASE / 3).await;
-                    if !jobs.extend(&id, &worker, LEASE, clock.now()).await.unwrap_or(true) {
-                        cancel.cancel();
-                        return;
-                    }
-                }
-            }
-        });
+        let heart = Heart::beat(self, id, &worker, &cancel);
         let result = self.run_job(&job, &cancel, &progress).await;
-        heart.abort();
+        drop(heart);
         self.sync_runs().end(id);
         drop(reserved);
         let now = self.clock().now();
@@ -172,9 +160,6 @@ impl Engine {
         outcome.tables.sort_by(|a, b| (&a.source, &a.table).cmp(&(&b.source, &b.table)));
         let failed = outcome.tables.iter().any(|t| t.status == TableStatus::Error);
         outcome.partial = failed && outcome.tables.iter().any(|t| t.status != TableStatus::Error);
-
-        progress.report(ProgressEvent::Stage { name: "profile".to_owned() });
-        crate::profile::profile_changed(self, &generation, cancel).await;
         Ok(outcome)
     }
 

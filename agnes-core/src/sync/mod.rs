@@ -2,10 +2,12 @@
 
 mod execute;
 mod jobs;
+mod lease;
 mod runs;
 mod state;
 
 pub(crate) use execute::free_bytes;
 pub use jobs::*;
+pub(crate) use lease::Heart;
 pub use runs::*;
 pub use state::*;

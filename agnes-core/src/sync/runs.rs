@@ -20,7 +20,7 @@ use crate::registry::{QueryMode, RegistryError};
 pub const SYNC_JOB: &str = "sync";
 
 /// How long a worker may be silent before another takes its job over.
-pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// Which tables to bring up to date.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ pub struct TableOutcome {
 pub(crate) struct Runs {
     busy: Arc<Mutex<BTreeSet<String>>>,
     cancels: Mutex<HashMap<String, Cancel>>,
-    background: tokio::sync::Mutex<tokio::task::JoinSet<()>>,
+    background: Mutex<tokio::task::JoinSet<()>>,
     stopping: AtomicBool,
 }
 
@@ -179,27 +179,46 @@ impl Runs {
     }
 
     /// Whether the engine is being closed.
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Runs `work` until it ends, also when nobody waits for it; closing waits for it.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.is_stopping() {
+            return;
+        }
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        while background.try_join_next().is_some() {}
+        background.spawn(work);
     }
 
     /// Ends every run and waits for it.
     pub(crate) async fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        for cancel in self.cancels.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            cancel.cancel();
+        loop {
+            for cancel in self.cancels.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                cancel.cancel();
+            }
+            let mut running = std::mem::take(&mut *self.background.lock().unwrap_or_else(PoisonError::into_inner));
+            if running.is_empty() {
+                return;
+            }
+            while running.join_next().await.is_some() {}
         }
-        let mut background = self.background.lock().await;
-        while background.join_next().await.is_some() {}
     }
 
-    pub(super) fn begin(&self, id: &str) -> Cancel {
+    /// What ends the job `id`; cancelled at once where the engine is being closed.
+    pub(crate) fn begin(&self, id: &str) -> Cancel {
         let cancel = Cancel::default();
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), cancel.clone());
+        if self.is_stopping() {
+            cancel.cancel();
+        }
         cancel
     }
 
-    pub(super) fn end(&self, id: &str) {
+    pub(crate) fn end(&self, id: &str) {
         self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
@@ -249,7 +268,7 @@ impl Sync<'_> {
         let (job, reserved) = self.enqueue(ctx, request).await?;
         let (engine, id) = (self.engine.clone(), job.id.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
-        self.engine.sync_runs().background.lock().await.spawn(async move {
+        self.engine.sync_runs().spawn(async move {
             let _ = tell.send(engine.execute_sync(&id, reserved, progress).await);
         });
         let watched = CancelOnDrop { runs: self.engine.sync_runs(), id: &job.id };
@@ -265,7 +284,7 @@ impl Sync<'_> {
     pub async fn trigger(&self, ctx: &CallContext, request: SyncRequest) -> Result<SyncRun> {
         let (job, reserved) = self.enqueue(ctx, request).await?;
         let (engine, id) = (self.engine.clone(), job.id.clone());
-        self.engine.sync_runs().background.lock().await.spawn(async move {
+        self.engine.sync_runs().spawn(async move {
             if let Err(error) = engine.execute_sync(&id, reserved, Progress::default()).await {
                 tracing::error!(run = id, code = error.code(), "sync run failed: {error}");
             }

@@ -5,5 +5,6 @@
 mod access;
 mod backup;
 mod crash;
+mod profiles;
 mod support;
 mod sync;
