@@ -300,7 +300,8 @@ impl Catalog<'_> {
             None => None,
         };
         if !is_current(&stored) {
-            let patience = ctx.deadline().map_or(PATIENCE, |at| at.saturating_duration_since(Instant::now()).min(PATIENCE));
+            let patience =
+                ctx.deadline().map_or(PATIENCE, |at| at.saturating_duration_since(Instant::now()).min(PATIENCE));
             // Not in time: what there is, marked as stale.
             let _ = tokio::time::timeout(patience, crate::profile::finish(self.engine)).await;
             stored = profiles.get(found.name()).await?;

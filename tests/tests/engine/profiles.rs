@@ -38,7 +38,10 @@ async fn a_run_does_not_wait_for_profiles_and_a_stop_loses_none() {
     engine.close().await.unwrap();
     let made: usize = state(&site, "SELECT count(*) FROM table_profiles").parse().unwrap();
     assert!(made < TABLES, "the run waited for {made} profiles");
-    assert_eq!(state(&site, "SELECT string_agg(kind || ' ' || state, ', ') FROM jobs WHERE state <> 'succeeded'"), "profile running");
+    assert_eq!(
+        state(&site, "SELECT string_agg(kind || ' ' || state, ', ') FROM jobs WHERE state <> 'succeeded'"),
+        "profile running"
+    );
 
     let engine = open(&site.root()).await.unwrap();
     // Whoever asks for one first waits for it.
