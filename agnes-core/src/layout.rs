@@ -101,6 +101,16 @@ impl DataFolder {
     pub fn current(&self) -> PathBuf {
         self.analytics().join("current")
     }
+    /// `docs/`, documents that laptops pull along.
+    #[must_use]
+    pub fn docs(&self) -> PathBuf {
+        self.root.join("docs")
+    }
+    /// Profiles as older versions kept them.
+    #[must_use]
+    pub(crate) fn legacy_profiles(&self) -> PathBuf {
+        self.root.join("src_data/metadata/profiles.json")
+    }
     /// `tmp/`, parent of scratch folders unless `AGNES_TEMP_DIR` says otherwise.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {

@@ -79,6 +79,9 @@ impl Store for Fake {
     fn profiles(&self) -> Arc<dyn ProfileRepository> {
         unimplemented!()
     }
+    fn preferences(&self) -> Arc<dyn PreferenceRepository> {
+        unimplemented!()
+    }
     fn jobs(&self) -> Arc<dyn JobRepository> {
         Arc::new(self.clone())
     }

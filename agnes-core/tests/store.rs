@@ -28,4 +28,4 @@ macro_rules! suite {
     };
 }
 
-suite!(access policies registry sync jobs);
+suite!(access policies preferences registry sync jobs);

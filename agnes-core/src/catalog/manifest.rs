@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Catalog;
 use crate::context::CallContext;
 use crate::error::Result;
+use crate::layout::DataFolder;
 use crate::orchestrator::Part;
 use crate::registry::QueryMode;
 use crate::sync::SyncStatus;
@@ -19,13 +20,14 @@ use crate::sync::SyncStatus;
 pub struct Manifest {
     /// By published name.
     pub tables: BTreeMap<String, ManifestTable>,
-    /// Other things to pull, by kind.
+    /// Other things to pull, by kind: `docs` and `profiles`, each `{"hash"}`, where there are
+    /// any.
     pub assets: BTreeMap<String, serde_json::Value>,
     /// When this was made.
     pub server_time: DateTime<Utc>,
     /// Number of the published generation.
     pub generation: u64,
-    /// SHA-256 over the tables but the times: equal when there is nothing to pull and
+    /// SHA-256 over the tables and assets, but the times: equal when there is nothing to pull and
     /// nothing to tell.
     pub etag: String,
 }
@@ -84,8 +86,9 @@ impl From<&Part> for ManifestPart {
 }
 
 impl Catalog<'_> {
-    /// The tables that the caller may pull: those they may read, but internal tables and
-    /// tables that stay on the server.
+    /// The tables that the caller may pull: those they may read and did not switch off
+    /// ([`Catalog::set_preferences`]), but internal tables and tables that stay on the
+    /// server.
     ///
     /// # Errors
     /// `inactive_user`.
@@ -93,9 +96,10 @@ impl Catalog<'_> {
         let view = self.view(ctx).await?;
         let states: HashMap<String, _> =
             self.engine.store().sync().all().await?.into_iter().map(|s| (s.table_id.to_lowercase(), s)).collect();
+        let wanted = self.engine.store().preferences().of(ctx.principal().user_id()).await?;
         let mut tables = BTreeMap::new();
         for found in view.all() {
-            let Some(published) = found.published else { continue };
+            let Some(published) = found.published.filter(|_| wanted.wants(&found.id, found.name())) else { continue };
             if found.row.is_some_and(|row| row.server_only || row.query_mode == QueryMode::Internal) {
                 continue;
             }
@@ -120,7 +124,9 @@ impl Catalog<'_> {
                 },
             );
         }
-        let etag = etag(&tables)?;
+        let folder = self.engine.folder().clone();
+        let assets = crate::duck::blocking(move || assets(&folder)).await?;
+        let etag = etag(&tables, &assets)?;
         let now = self.engine.clock().now();
         if !ctx.principal().is_trusted_owner() {
             // Never in the way of the answer.
@@ -134,12 +140,38 @@ impl Catalog<'_> {
             .event(ctx, "manifest.fetch")
             .params(json!({"tables": tables.len(), "admin": admin}))
             .later();
-        Ok(Manifest { assets: BTreeMap::new(), server_time: now, generation: view.generation.number, etag, tables })
+        Ok(Manifest { assets, server_time: now, generation: view.generation.number, etag, tables })
     }
 }
 
-fn etag(tables: &BTreeMap<String, ManifestTable>) -> Result<String> {
+/// The folder of documents, when there is one: its hash is the newest time of a file in it
+/// as whole seconds, 0 when it is empty. And older profiles kept as a file, by their MD5.
+fn assets(folder: &DataFolder) -> Result<BTreeMap<String, serde_json::Value>> {
+    let mut assets = BTreeMap::new();
+    if folder.docs().is_dir() {
+        let seconds = |entry: &walkdir::DirEntry| {
+            let modified = entry.metadata().ok()?.modified().ok()?;
+            modified.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+        };
+        let files = walkdir::WalkDir::new(folder.docs()).into_iter().flatten();
+        let newest = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| seconds(&entry)).max();
+        assets.insert("docs".to_owned(), json!({"hash": newest.unwrap_or(0).to_string()}));
+    }
+    match std::fs::read(folder.legacy_profiles()) {
+        Ok(bytes) => {
+            use md5::Digest as _;
+            let hash = crate::orchestrator::hex(&md5::Md5::digest(&bytes));
+            assets.insert("profiles".to_owned(), json!({"hash": hash}));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(crate::Error::io("read the profiles of an older version", error)),
+    }
+    Ok(assets)
+}
+
+fn etag(tables: &BTreeMap<String, ManifestTable>, assets: &BTreeMap<String, serde_json::Value>) -> Result<String> {
     let mut hash = Sha256::new();
+    hash.update(json!(assets).to_string());
     for (name, table) in tables {
         let timeless = ManifestTable { updated: None, ..table.clone() };
         let text = serde_json::to_vec(&(name, timeless)).map_err(|e| crate::Error::internal("hash a manifest", e))?;

@@ -3,6 +3,7 @@
 
 mod manifest;
 mod model;
+mod preferences;
 mod sample;
 mod tables;
 

@@ -102,6 +102,8 @@ pub enum CatalogError {
     NoData { table: String, last_error: Option<String> },
     #[error("table `{table}` has no profile yet")]
     NoProfile { table: String },
+    #[error("at most {limit} tables can be switched at once")]
+    TooManyEntries { limit: usize },
     #[error("a sample has 1 to 100 rows, not {n}")]
     BadSampleSize { n: usize },
 }
@@ -109,7 +111,7 @@ pub enum CatalogError {
 impl Coded for CatalogError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::BadSampleSize { .. } => ErrorKind::InvalidInput,
+            Self::BadSampleSize { .. } | Self::TooManyEntries { .. } => ErrorKind::InvalidInput,
             _ => ErrorKind::NotFound,
         }
     }
@@ -119,6 +121,7 @@ impl Coded for CatalogError {
             Self::NoData { .. } => "no_data",
             Self::NoProfile { .. } => "no_profile",
             Self::BadSampleSize { .. } => "bad_sample_size",
+            Self::TooManyEntries { .. } => "too_many_entries",
         }
     }
     fn hint(&self) -> Option<String> {
@@ -128,7 +131,7 @@ impl Coded for CatalogError {
             Self::NoData { last_error: Some(error), .. } => Some(format!("its last sync failed: {error}")),
             Self::NoData { .. } => Some("`agnes sync` brings it".to_owned()),
             Self::NoProfile { .. } => Some("profiles are made after a sync; a remote table has none".to_owned()),
-            Self::BadSampleSize { .. } => None,
+            Self::BadSampleSize { .. } | Self::TooManyEntries { .. } => None,
         }
     }
 }

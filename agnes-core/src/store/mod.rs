@@ -17,7 +17,7 @@ use crate::identity::UserRepository;
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
-use crate::sync::{JobRepository, ProfileRepository, SyncRepository};
+use crate::sync::{JobRepository, PreferenceRepository, ProfileRepository, SyncRepository};
 
 /// Newest version of the state schema this build writes.
 pub const STATE_SCHEMA_VERSION: i32 = 53;
@@ -41,6 +41,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn sync(&self) -> Arc<dyn SyncRepository>;
     /// Profiles.
     fn profiles(&self) -> Arc<dyn ProfileRepository>;
+    /// What people want to pull.
+    fn preferences(&self) -> Arc<dyn PreferenceRepository>;
     /// Durable jobs.
     fn jobs(&self) -> Arc<dyn JobRepository>;
     /// The audit log.

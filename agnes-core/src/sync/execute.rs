@@ -396,14 +396,18 @@ impl Engine {
     ) -> Result<(TableWriter, ExtractReport)> {
         let own = cancel.child();
         let context = registry::context(self, source, own.clone(), progress.clone());
+        let extract = self.folder().extract(&source.name);
+        // "Nothing new since" means nothing where what there was is gone.
+        let (folder, name) = (extract.clone(), target.name.clone());
+        let has_data = crate::duck::blocking(move || Ok(extract::table_files(&folder, &name)?.is_some())).await?;
         let request = ExtractRequest {
             table: (*target.row).clone(),
             name: target.name.clone(),
-            cursor: target.state.as_ref().and_then(|s| s.cursor.clone()),
+            cursor: target.state.as_ref().filter(|_| has_data).and_then(|s| s.cursor.clone()),
             last_sync: target.state.as_ref().and_then(|s| s.last_sync),
             full,
         };
-        let writer = TableWriter::new(&self.folder().extract(&source.name), target.name.clone());
+        let writer = TableWriter::new(&extract, target.name.clone());
         let connector = connector.clone();
         // A task of its own: a panic in a connector stays in its table.
         let mut task = tokio::spawn(async move { connector.extract(&context, &request, writer).await });

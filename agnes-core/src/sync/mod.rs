@@ -3,11 +3,13 @@
 mod execute;
 mod jobs;
 mod lease;
+mod preferences;
 mod runs;
 mod state;
 
 pub(crate) use execute::free_bytes;
 pub use jobs::*;
 pub(crate) use lease::Heart;
+pub use preferences::*;
 pub use runs::*;
 pub use state::*;

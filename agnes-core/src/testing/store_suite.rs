@@ -4,6 +4,7 @@
 mod access;
 mod jobs;
 mod policies;
+mod preferences;
 mod rest;
 mod sync;
 
@@ -26,6 +27,11 @@ pub async fn registry(store: &dyn Store) {
 /// Holds a fresh, empty store to the contract of sync state and profiles.
 pub async fn sync(store: &dyn Store) {
     sync::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of sync preferences.
+pub async fn preferences(store: &dyn Store) {
+    preferences::run(store).await;
 }
 
 /// Holds a fresh, empty store to the contract of policies.

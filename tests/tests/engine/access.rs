@@ -6,7 +6,8 @@ use agnes_core::rbac::ResourceType;
 use agnes_core::registry::RegisteredTable;
 use agnes_core::store::Store;
 use agnes_core::store::memory::MemoryStore;
-use agnes_core::{Engine, ErrorKind};
+use agnes_core::sync::TableMode;
+use agnes_core::{CallContext, Engine, ErrorKind};
 
 use crate::support::{Site, add_files, cell, owner, reader, rows, sync};
 
@@ -128,4 +129,50 @@ async fn a_row_whose_id_is_not_its_name_works_for_a_member() {
     assert_eq!(engine.catalog().manifest(&ann).await.unwrap().tables["orders"].id, "in.c-main.orders");
     let bob = reader(&engine, "bob", &["other"]).await;
     assert!(rows(&engine, &bob, "SELECT * FROM orders").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preferences_narrow_the_manifest_and_nothing_else() {
+    let site = Site::new();
+    for name in ["orders", "customers", "salaries"] {
+        site.write(&format!("{name}.csv"), "id\n1\n");
+    }
+    let engine = site.open_with_source().await;
+    sync(&engine).await;
+    let ann = reader(&engine, "ann", &["orders", "customers"]).await;
+    let bob = reader(&engine, "bob", &["orders", "customers"]).await;
+    let pulls = async |who: &CallContext| {
+        let manifest = engine.catalog().manifest(who).await.unwrap();
+        (manifest.tables.into_keys().collect::<Vec<_>>(), manifest.etag)
+    };
+    let before = pulls(&ann).await;
+    assert_eq!(before.0, ["customers", "orders"]);
+
+    let wanted = [("customers", false), ("salaries", true), ("nothing", false)];
+    let wanted = wanted.map(|(table, enabled)| (table.to_owned(), enabled)).into();
+    let kept = engine.catalog().set_preferences(&ann, &wanted, None).await.unwrap();
+    assert_eq!(
+        Vec::from_iter(kept),
+        [("customers".to_owned(), true), ("nothing".to_owned(), true), ("salaries".to_owned(), false)]
+    );
+    let after = pulls(&ann).await;
+    assert_eq!(after.0, ["orders"]);
+    assert_ne!(after.1, before.1);
+    assert_eq!(pulls(&bob).await, before, "another's preferences are no business of mine");
+    assert!(cell(&engine, &ann, "SELECT count(*) FROM customers").await.is_ok(), "what may be read stays readable");
+
+    engine.catalog().set_preferences(&ann, &Default::default(), Some(TableMode::Explicit)).await.unwrap();
+    assert!(pulls(&ann).await.0.is_empty());
+    let on = [("CUSTOMERS".to_owned(), true)].into();
+    engine.catalog().set_preferences(&ann, &on, None).await.unwrap();
+    assert_eq!(pulls(&ann).await.0, ["customers"]);
+    let many = (0..501).map(|n| (format!("t{n}"), true)).collect();
+    assert_eq!(engine.catalog().set_preferences(&ann, &many, None).await.unwrap_err().code(), "too_many_entries");
+
+    // Documents come along.
+    assert!(engine.catalog().manifest(&ann).await.unwrap().assets.is_empty());
+    std::fs::create_dir_all(site.root().join("docs/deep")).unwrap();
+    assert_eq!(engine.catalog().manifest(&ann).await.unwrap().assets["docs"]["hash"], "0");
+    std::fs::write(site.root().join("docs/deep/read.md"), "# Read").unwrap();
+    assert_ne!(engine.catalog().manifest(&ann).await.unwrap().assets["docs"]["hash"], "0");
 }

@@ -98,6 +98,27 @@ async fn a_stream_keeps_its_generation_while_others_are_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn data_that_was_deleted_is_read_again() {
+    let site = Site::new();
+    site.write("orders.csv", "id\n1\n2\n");
+    site.write("parts/a.csv", "id\n1\n");
+    site.write("parts/b.csv", "id\n2\n");
+    let engine = site.open_with_source().await;
+    sync(&engine).await;
+    let data = site.root().join("extracts/shop/data");
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+    }
+    let run = sync(&engine).await;
+    for table in ["orders", "parts"] {
+        assert_eq!(outcome(&run, table).status, TableStatus::Ok, "{table}");
+        assert_eq!(cell(&engine, &owner(), &format!("SELECT count(*) FROM {table}")).await.unwrap(), "2");
+    }
+    assert_eq!(outcome(&sync(&engine).await, "orders").status, TableStatus::Unchanged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn types_that_widen_are_taken_and_said() {
     let site = Site::new();
     site.write("orders.csv", "id,code\n1,10\n");

@@ -8,6 +8,7 @@ mod jobs;
 mod migrate;
 mod ownership;
 mod policies;
+mod preferences;
 mod profiles;
 mod schema;
 mod sources;
@@ -33,7 +34,7 @@ use crate::identity::UserRepository;
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
-use crate::sync::{JobRepository, ProfileRepository, SyncRepository};
+use crate::sync::{JobRepository, PreferenceRepository, ProfileRepository, SyncRepository};
 
 /// Connections kept for readers; more are opened when needed and closed afterwards.
 const READERS: usize = 4;
@@ -265,6 +266,9 @@ impl Store for DuckStore {
     }
     fn profiles(&self) -> Arc<dyn ProfileRepository> {
         Arc::new(profiles::Profiles(self.db.clone()))
+    }
+    fn preferences(&self) -> Arc<dyn PreferenceRepository> {
+        Arc::new(preferences::Preferences(self.db.clone()))
     }
     fn jobs(&self) -> Arc<dyn JobRepository> {
         Arc::new(jobs::Jobs(self.db.clone()))

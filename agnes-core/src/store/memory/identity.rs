@@ -127,6 +127,7 @@ impl UserRepository for MemoryStore {
             return Err(AccessError::LastAdmin.into());
         }
         state.users.remove(id);
+        state.preferences.remove(id);
         state.members.retain(|member| member.user_id != id);
         state.revision += 1;
         Ok(())

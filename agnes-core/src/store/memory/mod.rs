@@ -6,6 +6,7 @@ mod audit;
 mod identity;
 mod jobs;
 mod policies;
+mod preferences;
 mod registry;
 mod sync;
 
@@ -26,7 +27,10 @@ use crate::registry::{
     ColumnMetadata, OwnershipRepository, QueryMode, RegisteredSource, RegisteredTable, SourceRepository, SyncStrategy,
     TableRepository,
 };
-use crate::sync::{Job, JobRepository, ProfileRepository, StoredProfile, SyncHistory, SyncRepository, SyncState};
+use crate::sync::{
+    Job, JobRepository, PreferenceRepository, ProfileRepository, StoredProfile, SyncHistory, SyncPreferences,
+    SyncRepository, SyncState,
+};
 
 /// State in memory; gone with its last clone. Closing it loses nothing.
 #[derive(Debug, Clone)]
@@ -48,6 +52,7 @@ struct State {
     states: BTreeMap<String, SyncState>,
     history: Vec<SyncHistory>,
     profiles: BTreeMap<String, StoredProfile>,
+    preferences: BTreeMap<String, SyncPreferences>,
     /// In the order of their arrival.
     jobs: Vec<Job>,
     audit: Vec<AuditEvent>,
@@ -143,6 +148,9 @@ impl Store for MemoryStore {
         Arc::new(self.clone())
     }
     fn profiles(&self) -> Arc<dyn ProfileRepository> {
+        Arc::new(self.clone())
+    }
+    fn preferences(&self) -> Arc<dyn PreferenceRepository> {
         Arc::new(self.clone())
     }
     fn jobs(&self) -> Arc<dyn JobRepository> {
