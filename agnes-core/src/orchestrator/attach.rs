@@ -1,6 +1,7 @@
 //! The trust boundary of `_remote_attach`: what an extract may ask the engine to attach,
 //! and the attaching itself.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use sqlparser::ast::{
@@ -9,7 +10,7 @@ use sqlparser::ast::{
 use sqlparser::dialect::DuckDbDialect;
 use sqlparser::parser::Parser;
 
-use super::{RemoteAttach, RemoteTable};
+use super::{Column, RemoteAttach, RemoteTable};
 use crate::error::{Coded, ErrorKind, Result};
 use crate::extract::ExtractAttach;
 use crate::ident::{EnvName, StrictName, quote_ident, quote_literal};
@@ -381,6 +382,40 @@ pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> 
         alias: alias.clone(),
         select: format!("SELECT {} FROM {}", columns.join(", "), relation.join(".")),
     })
+}
+
+/// Statements that make an empty table to which the definition of a remote view binds, in
+/// the place and with the columns it names. `columns` are those of the view.
+pub(super) fn shape(select: &str, columns: &[Column]) -> Option<String> {
+    let statement = Parser::parse_sql(&DuckDbDialect {}, select).ok()?.pop()?;
+    let Statement::Query(query) = statement else { return None };
+    let (name, projection) = parts_of(&query)?;
+    let source_name = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(column))
+        | SelectItem::ExprWithAlias { expr: Expr::Identifier(column), .. } => Some(column.value.clone()),
+        _ => None,
+    };
+    let names: Vec<String> = match projection.as_slice() {
+        [SelectItem::Wildcard(_)] => columns.iter().map(|column| column.name.clone()).collect(),
+        items => items.iter().map(source_name).collect::<Option<_>>()?,
+    };
+    if names.is_empty() || names.len() != columns.len() {
+        return None;
+    }
+    let mut defined = HashSet::new();
+    let columns: Vec<String> = names
+        .iter()
+        .zip(columns)
+        // A column that is shown twice is there once.
+        .filter(|(name, _)| defined.insert(name.to_lowercase()))
+        .map(|(name, column)| format!("{} {}", quote_ident(name), column.data_type))
+        .collect();
+    let relation = name.to_string();
+    let schema = match name.0.as_slice() {
+        [alias, schema, _] => format!("CREATE SCHEMA IF NOT EXISTS {alias}.{schema}; "),
+        _ => String::new(),
+    };
+    Some(format!("{schema}CREATE TABLE {relation} ({})", columns.join(", ")))
 }
 
 /// The relation and the columns of a query that is one `SELECT` from one relation.

@@ -1,14 +1,17 @@
 //! `analytics/server.duckdb`: one view for each table, for operators and other tools. Made
 //! by copying the last one, patching the views that changed, and renaming.
+//!
+//! A table that stays at its source is a view too. Its rows come when whoever opened the
+//! file attaches the source under the alias that `_remote_attach` names.
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Column, Generation, PublishedTable};
+use super::{Column, Generation, PublishedTable, RemoteAttach, attach};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
 use crate::extract::fsio::{self, Staged, fault_point};
-use crate::ident::quote_literal;
+use crate::ident::{SourceName, quote_ident, quote_literal};
 use crate::layout::DataFolder;
 
 /// A master that is ready but not yet in place.
@@ -58,6 +61,7 @@ pub(super) fn prepare<'a>(
     changed: &[&'a PublishedTable],
     unchanged: &[&'a PublishedTable],
     gone: &[String],
+    attaches: &[(&SourceName, &RemoteAttach)],
 ) -> Result<NewMaster> {
     let staged = Staged::beside(&folder.master())?;
     let continues = last.number > 0 && in_place(folder) == Some(last.number) && folder.master().is_file();
@@ -66,9 +70,9 @@ pub(super) fn prepare<'a>(
             fault_point()
                 .and_then(|()| std::fs::copy(folder.master(), staged.path()).map(drop))
                 .map_err(|e| Error::io("copy the master", e))?;
-            write(staged.path(), folder, last, changed, &[], gone)
+            write(staged.path(), folder, last, changed, &[], gone, attaches)
         }
-        false => write(staged.path(), folder, last, changed, unchanged, &[]),
+        false => write(staged.path(), folder, last, changed, unchanged, &[], attaches),
     };
     let mut wal = staged.path().as_os_str().to_owned();
     wal.push(".wal");
@@ -87,6 +91,7 @@ fn write(
     changed: &[&PublishedTable],
     also: &[&PublishedTable],
     gone: &[String],
+    attaches: &[(&SourceName, &RemoteAttach)],
 ) -> ::duckdb::Result<Made> {
     let config = ::duckdb::Config::default()
         .with("autoinstall_known_extensions", "false")?
@@ -118,6 +123,9 @@ fn write(
             );
         }
     }
+    let remote: Vec<&PublishedTable> =
+        changed.iter().chain(also).filter(|table| table.remote.is_some()).copied().collect();
+    write_remote(&conn, &remote, attaches)?;
     let mut columns: HashMap<String, Vec<Column>> = HashMap::new();
     {
         let mut statement = conn.prepare(
@@ -137,6 +145,47 @@ fn write(
     conn.execute_batch("CHECKPOINT")?;
     conn.close().map_err(|(_, e)| e)?;
     Ok((columns, failed))
+}
+
+/// Views of remote tables and what they need to be attached. The sources are not asked:
+/// each view is bound to an empty table of the same shape under its alias.
+fn write_remote(
+    conn: &::duckdb::Connection,
+    tables: &[&PublishedTable],
+    attaches: &[(&SourceName, &RemoteAttach)],
+) -> ::duckdb::Result<()> {
+    conn.execute_batch("DROP TABLE IF EXISTS _remote_attach")?;
+    if !attaches.is_empty() {
+        let rows: Vec<String> = attaches
+            .iter()
+            .map(|(source, attach)| {
+                let texts = [source.as_str(), &attach.alias, &attach.extension, &attach.url, &attach.token_env];
+                format!("({})", texts.map(quote_literal).join(", "))
+            })
+            .collect();
+        conn.execute_batch(&format!(
+            "CREATE TABLE _remote_attach AS FROM (VALUES {}) AS a(source_name, alias, extension, url, token_env)",
+            rows.join(", ")
+        ))?;
+    }
+    for table in tables {
+        let Some(remote) = &table.remote else { continue };
+        let alias = quote_ident(&remote.alias);
+        let made = match attach::shape(&remote.select, &table.columns) {
+            Some(shape) => conn.execute_batch(&format!(
+                "ATTACH ':memory:' AS {alias}; {shape}; CREATE OR REPLACE VIEW {} AS {};",
+                table.name.quoted(),
+                remote.select
+            )),
+            None => Ok(()),
+        };
+        if let Err(error) = made {
+            tracing::warn!(table = %table.name, "the master has no view of a remote table: {error}");
+            drop(conn.execute_batch(&format!("DROP VIEW IF EXISTS {}", table.name.quoted())));
+        }
+        drop(conn.execute_batch(&format!("DETACH DATABASE IF EXISTS {alias}")));
+    }
+    Ok(())
 }
 
 impl NewMaster {

@@ -9,7 +9,7 @@ use super::ownership::{self, Claims};
 use super::plan::{self, Scope};
 use super::read::{Read, Reader, note};
 use super::{
-    AttachPolicy, Generation, PublishedTable, RebuildOutcome, SourceGeneration, SourceOutcome, SourceStatus, load,
+    AttachPolicy, Generation, PublishedTable, RebuildOutcome, RemoteAttach, SourceGeneration, SourceOutcome, SourceStatus, load,
     master,
 };
 use crate::engine::Engine;
@@ -384,7 +384,12 @@ async fn publish(
             next.tables().filter(|t| !changed.iter().any(|c| c.name == t.name)).cloned().collect();
         let changed_refs: Vec<&PublishedTable> = changed.iter().collect();
         let unchanged_refs: Vec<&PublishedTable> = unchanged.iter().collect();
-        let master = master::prepare(&folder, &last, next.number, &changed_refs, &unchanged_refs, &gone)?;
+        let attaches: Vec<(&SourceName, &RemoteAttach)> = next
+            .sources
+            .iter()
+            .flat_map(|(source, generation)| generation.attaches.iter().map(move |attach| (source, attach)))
+            .collect();
+        let master = master::prepare(&folder, &last, next.number, &changed_refs, &unchanged_refs, &gone, &attaches)?;
         for (source, generation) in &mut next.sources {
             let mut degraded = generation.degraded;
             generation.tables.retain_mut(|table| {

@@ -7,5 +7,6 @@ mod disk;
 mod edges;
 mod hostile;
 mod ownership;
+mod remote;
 mod repair;
 mod support;
