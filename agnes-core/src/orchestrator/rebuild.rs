@@ -9,8 +9,8 @@ use super::ownership::{self, Claims};
 use super::plan::{self, Scope};
 use super::read::{Read, Reader, note};
 use super::{
-    AttachPolicy, Generation, PublishedTable, RebuildOutcome, RemoteAttach, SourceGeneration, SourceOutcome, SourceStatus, load,
-    master,
+    AttachPolicy, Generation, PublishedTable, RebuildOutcome, RemoteAttach, SourceGeneration, SourceOutcome,
+    SourceStatus, load, master,
 };
 use crate::engine::Engine;
 use crate::error::{Error, Result};
