@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
 use crate::orchestrator::{Generation, Rebuilds};
+use crate::policy::{InstanceKey, Slices};
 use crate::query::{Queries, QueryLimits, Runtime};
 use crate::rbac::AccessSnapshot;
 use crate::registry::RegisteredTable;
@@ -59,6 +60,8 @@ struct Inner {
     rebuilds: Rebuilds,
     samples: SampleCache,
     profiles: crate::profile::Turns,
+    slices: Slices,
+    instance_key: tokio::sync::OnceCell<InstanceKey>,
     /// Generations that somebody may still read.
     held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
@@ -174,6 +177,19 @@ impl Engine {
 
     pub(crate) fn samples(&self) -> &SampleCache {
         &self.inner.samples
+    }
+
+    pub(crate) fn slices(&self) -> &Slices {
+        &self.inner.slices
+    }
+
+    /// The key of this installation, read or made when it is first needed.
+    pub(crate) async fn instance_key(&self) -> Result<&InstanceKey> {
+        let load = || {
+            let (folder, secrets) = (self.folder().clone(), self.secrets().clone());
+            crate::duck::blocking(move || InstanceKey::load(&folder, &*secrets))
+        };
+        self.inner.instance_key.get_or_try_init(load).await
     }
 
     pub(crate) fn rebuilds(&self) -> &Rebuilds {
@@ -413,6 +429,8 @@ impl EngineBuilder {
                 rebuilds: Rebuilds::default(),
                 samples,
                 profiles: crate::profile::Turns::default(),
+                slices: Slices::default(),
+                instance_key: tokio::sync::OnceCell::new(),
                 held: Mutex::new(vec![Arc::downgrade(&generation)]),
                 generation: RwLock::new(generation),
                 access: RwLock::new(None),

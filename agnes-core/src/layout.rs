@@ -46,6 +46,11 @@ impl DataFolder {
     pub fn config_overlay(&self) -> PathBuf {
         self.state.join("instance.yaml")
     }
+    /// `state/instance.key`, a secret.
+    #[must_use]
+    pub fn instance_key(&self) -> PathBuf {
+        self.state.join("instance.key")
+    }
     /// `state/holder.lock`, locked by the process that holds the folder.
     #[must_use]
     pub fn holder_lock(&self) -> PathBuf {
@@ -85,6 +90,11 @@ impl DataFolder {
     #[must_use]
     pub fn blob(&self, sha256: &str) -> PathBuf {
         self.blobs().join(&sha256[..2.min(sha256.len())]).join(format!("{sha256}.parquet"))
+    }
+    /// `analytics/slices/`: which blob is whose part of a table.
+    #[must_use]
+    pub fn slices(&self) -> PathBuf {
+        self.analytics().join("slices")
     }
     /// `analytics/generations/`.
     #[must_use]

@@ -12,6 +12,7 @@ use crate::context::CallContext;
 use crate::error::Result;
 use crate::layout::DataFolder;
 use crate::orchestrator::Part;
+use crate::policy::Distribution;
 use crate::registry::QueryMode;
 use crate::sync::SyncStatus;
 
@@ -56,6 +57,9 @@ pub struct ManifestTable {
     /// Parts of a partitioned table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<ManifestPart>>,
+    /// Whether the file holds the caller's part of the table alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub slice: bool,
     /// `error` when the last sync failed; the data is that of the last good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
@@ -103,19 +107,35 @@ impl Catalog<'_> {
             if found.row.is_some_and(|row| row.server_only || row.query_mode == QueryMode::Internal) {
                 continue;
             }
+            let part = match found.narrowed {
+                None => None,
+                Some(part) if part.narrowing.distribution == Distribution::ServerOnly => continue,
+                Some(part) if part.is_whole() => None,
+                Some(part) => match self.engine.slices().get(self.engine, part).await {
+                    Ok(slice) => Some(slice),
+                    Err(error) => {
+                        // Left out rather than whole.
+                        tracing::warn!(table = found.name(), code = error.code(), "a slice is not offered: {error}");
+                        continue;
+                    }
+                },
+            };
+            let slice = part.as_ref().map(|slice| &slice.part);
             let state = states.get(&found.name().to_lowercase());
             let failed = state.is_some_and(|s| s.status == SyncStatus::Error);
             tables.insert(
                 found.name().to_owned(),
                 ManifestTable {
-                    hash: published.manifest_hash.clone(),
+                    hash: slice.map_or_else(|| published.manifest_hash.clone(), |part| part.md5.clone()),
                     sha256: match published.parts.as_slice() {
+                        _ if slice.is_some() => slice.map(|part| part.sha256.clone()),
                         [only] if !published.partitioned => Some(only.sha256.clone()),
                         _ => None,
                     },
                     updated: state.and_then(|s| s.last_sync).or(published.extracted_at),
-                    size_bytes: published.size_bytes,
-                    rows: published.rows,
+                    size_bytes: slice.map_or(published.size_bytes, |part| part.size_bytes),
+                    rows: slice.map_or(published.rows, |part| part.rows),
+                    slice: slice.is_some(),
                     query_mode: published.mode,
                     source_type: found.row.and_then(|row| row.source_type.clone()).unwrap_or_default(),
                     parts: published.partitioned.then(|| published.parts.iter().map(ManifestPart::from).collect()),

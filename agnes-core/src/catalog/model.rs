@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Coded, ErrorKind};
+use crate::policy::RowScope;
 use crate::registry::QueryMode;
 
 /// One table that the caller may read.
@@ -40,6 +41,9 @@ pub struct CatalogTable {
     pub partition_by: Option<String>,
     /// When it was last brought up to date.
     pub last_sync: Option<DateTime<Utc>>,
+    /// What policies take from it for the caller; then rows and size are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_scope: Option<RowScope>,
     /// Whether it can be queried now; a registered table may wait for its first sync.
     pub published: bool,
 }
@@ -61,6 +65,9 @@ pub struct TableSchema {
     pub partition_by: Option<String>,
     /// Columns the source clusters by.
     pub clustered_by: Vec<String>,
+    /// What policies take from it for the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_scope: Option<RowScope>,
     /// Hints for predicates in a warehouse's dialect.
     pub where_dialect_hints: BTreeMap<String, String>,
 }
@@ -77,6 +84,9 @@ pub struct ColumnSchema {
     pub nullable: bool,
     /// For people and their assistants; empty when nobody wrote any.
     pub description: String,
+    /// How its values are masked for the caller: `expression`, `partial`, `hash`, `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<String>,
 }
 
 /// The first rows of a table.

@@ -13,6 +13,7 @@ use crate::engine::{Engine, TableIndex};
 use crate::error::Result;
 use crate::ident::{nearest, printable};
 use crate::orchestrator::{Generation, PublishedTable};
+use crate::policy::{Narrowed, NarrowedTables};
 use crate::rbac::{AccessSnapshot, Accessible, INTERNAL_TABLES, ResourceType};
 use crate::registry::{QueryMode, RegisteredTable};
 use crate::sync::StoredProfile;
@@ -40,6 +41,7 @@ pub(super) struct View {
     pub(super) index: Arc<TableIndex>,
     access: Arc<AccessSnapshot>,
     accessible: Accessible,
+    narrowed: Arc<NarrowedTables>,
 }
 
 /// A table that the caller may read.
@@ -47,7 +49,10 @@ pub(super) struct Found<'v> {
     pub(super) id: String,
     pub(super) row: Option<&'v Arc<RegisteredTable>>,
     /// Never set for an internal table: what an extract publishes under such a name is not it.
+    /// As the caller sees it.
     pub(super) published: Option<&'v PublishedTable>,
+    /// Set where policies leave a part of it.
+    pub(super) narrowed: Option<&'v Arc<Narrowed>>,
 }
 
 impl Found<'_> {
@@ -67,6 +72,11 @@ impl Found<'_> {
             (None, Some(_)) => Some("local".to_owned()),
             (None, None) => self.is_internal().then(|| "internal".to_owned()),
         }
+    }
+    /// The column that names the part a row belongs to, where the caller sees it.
+    fn partition_by(&self) -> Option<String> {
+        let column = self.row.and_then(|row| row.partition_by.clone())?;
+        self.narrowed.is_none_or(|part| part.narrowing.rule(&column).is_none()).then_some(column)
     }
     pub(super) fn mode(&self) -> QueryMode {
         if self.is_internal() {
@@ -90,7 +100,11 @@ impl View {
         let id = row.map_or_else(|| name.to_lowercase(), |row| row.id.clone());
         let exists = row.is_some() || published.is_some() || is_internal(name);
         if exists && self.may_read(&id, name) {
-            return Ok(Found { id, row, published });
+            let folded = name.to_ascii_lowercase();
+            if let Some(error) = self.narrowed.blocked.get(&folded) {
+                return Err(error.clone().into());
+            }
+            return Ok(self.seen(Found { id, row, published, narrowed: None }));
         }
         let mine: Vec<&str> = self
             .generation
@@ -100,6 +114,15 @@ impl View {
             .collect();
         let suggestion = nearest(reference, mine).map(str::to_owned);
         Err(CatalogError::NotFound { table: printable(reference, 80), suggestion }.into())
+    }
+
+    /// What policies leave of it.
+    fn seen<'v>(&'v self, found: Found<'v>) -> Found<'v> {
+        let narrowed = found.published.and_then(|t| self.narrowed.tables.get(&t.name.as_str().to_ascii_lowercase()));
+        match narrowed {
+            Some(narrowed) => Found { published: Some(&narrowed.seen), narrowed: Some(narrowed), ..found },
+            None => found,
+        }
     }
 
     /// As queries decide: internal tables by name, all others by the id that grants use.
@@ -123,16 +146,20 @@ impl View {
                 id: row.id.clone(),
                 row: Some(row),
                 published: published.get(&row.name.to_lowercase()).copied(),
+                narrowed: None,
             })
             .collect();
         for (name, table) in &published {
             if self.index.by_name(name).is_none() && self.accessible.contains(name) {
-                found.push(Found { id: name.clone(), row: None, published: Some(table) });
+                found.push(Found { id: name.clone(), row: None, published: Some(table), narrowed: None });
             }
         }
         for name in INTERNAL_TABLES.iter().filter(|name| self.index.by_name(name).is_none()) {
-            found.push(Found { id: (*name).to_owned(), row: None, published: None });
+            found.push(Found { id: (*name).to_owned(), row: None, published: None, narrowed: None });
         }
+        // What a policy cannot be applied to is not there, and a query says why.
+        found.retain(|found| !self.narrowed.blocked.contains_key(&found.name().to_ascii_lowercase()));
+        let mut found: Vec<Found<'_>> = found.into_iter().map(|found| self.seen(found)).collect();
         found.sort_by(|a, b| a.name().cmp(b.name()));
         found
     }
@@ -148,7 +175,13 @@ impl Catalog<'_> {
         access.require_active(ctx.principal())?;
         let accessible = access.accessible(ctx.principal(), ResourceType::Table);
         let index = self.engine.table_index().await?;
-        Ok(View { generation: self.engine.generation(), index, access, accessible })
+        let generation = self.engine.generation();
+        let narrowed = match access.policies.is_empty() {
+            true => Arc::default(),
+            // The last thing to be asked: it is never of an older state than the rest.
+            false => self.engine.queries().narrowed(self.engine, ctx.principal()).await?,
+        };
+        Ok(View { generation, index, access, accessible, narrowed })
     }
 
     /// The tables that the caller may read, by name.
@@ -171,7 +204,9 @@ impl Catalog<'_> {
             .into_iter()
             .map(|found| {
                 let (row, published) = (found.row, found.published);
-                let local = published.filter(|p| p.remote.is_none());
+                let part = found.narrowed.filter(|narrowed| !narrowed.is_whole());
+                // How much there is of a part is not known before it is made.
+                let local = published.filter(|p| p.remote.is_none() && part.is_none());
                 let size = local.map(|p| p.size_bytes);
                 CatalogTable {
                     name: found.name().to_owned(),
@@ -189,7 +224,8 @@ impl Catalog<'_> {
                     rows: local.map(|p| p.rows),
                     size_bytes: size,
                     columns: published.map(|p| p.columns.len()),
-                    partition_by: row.and_then(|r| r.partition_by.clone()),
+                    partition_by: found.partition_by(),
+                    row_scope: part.and_then(|part| part.scope()),
                     last_sync: synced.get(&found.name().to_lowercase()).copied().flatten(),
                     published: published.is_some() || found.is_internal(),
                     id: found.id,
@@ -240,12 +276,14 @@ impl Catalog<'_> {
                 .into_iter()
                 .map(|c| ColumnSchema {
                     description: described.get(&c.name.to_lowercase()).cloned().unwrap_or_default(),
+                    masked: found.narrowed.and_then(|part| part.mask(&c.name)).map(str::to_owned),
                     name: c.name,
                     data_type: c.data_type,
                     nullable: c.nullable,
                 })
                 .collect(),
-            partition_by: found.row.and_then(|r| r.partition_by.clone()),
+            partition_by: found.partition_by(),
+            row_scope: found.narrowed.and_then(|part| part.scope()),
             clustered_by: Vec::new(),
             where_dialect_hints: std::collections::BTreeMap::new(),
             table_id: found.id,
@@ -289,6 +327,9 @@ impl Catalog<'_> {
     pub async fn profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
+        if let Some(part) = found.narrowed.filter(|part| !part.is_whole()) {
+            return crate::policy::profile(self.engine, part, found.row.map(Arc::as_ref)).await;
+        }
         let profiles = self.engine.store().profiles();
         let published = found.published.filter(|table| table.remote.is_none());
         let is_current = |stored: &Option<StoredProfile>| {
@@ -338,6 +379,9 @@ impl Catalog<'_> {
         let view = self.view(ctx).await?;
         view.access.require_admin(ctx.principal())?;
         let found = view.find(table)?;
+        if let Some(part) = found.narrowed.filter(|part| !part.is_whole()) {
+            return crate::policy::profile(self.engine, part, found.row.map(Arc::as_ref)).await;
+        }
         let Some(published) = found.published.filter(|p| p.remote.is_none()) else {
             return Err(self.no_data(&found).await);
         };

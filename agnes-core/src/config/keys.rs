@@ -139,6 +139,9 @@ pub(super) const KNOWN: &[&str] = &[
     "sync.table_timeout_seconds",
     "sync.attempts",
     "sync.parallel_sources",
+    "policy.slice_max_mb",
+    "policy.slice_timeout_seconds",
+    "policy.receipt_lease_hours",
     "generations.keep",
     "generations.max_age_days",
 ];

@@ -23,6 +23,8 @@ pub struct Config {
     pub remote_query: RemoteQueryConfig,
     /// Cache lifetimes.
     pub cache: CacheConfig,
+    /// Slices of narrowed tables, and receipts.
+    pub policy: PolicyConfig,
     /// Days audit rows are kept; 0 keeps them for ever.
     pub audit_retention_days: u32,
 }
@@ -176,6 +178,27 @@ pub struct RemoteQueryConfig {
 impl Default for RemoteQueryConfig {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(300), max_rows: 500_000, max_bytes: 2048 << 20 }
+    }
+}
+
+/// Slices of narrowed tables, and receipts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyConfig {
+    /// Largest slice, bytes of Parquet.
+    pub slice_max_bytes: u64,
+    /// Longest time for making one.
+    pub slice_timeout: Duration,
+    /// How long a receipt keeps the data it was made of.
+    pub receipt_lease: Duration,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            slice_max_bytes: 10 << 30,
+            slice_timeout: Duration::from_secs(300),
+            receipt_lease: Duration::from_secs(7 * 86_400),
+        }
     }
 }
 

@@ -160,6 +160,13 @@ impl<'a> Values<'a> {
         self.set("sync.attempts", 1..=100, &mut config.sync.attempts);
         self.set("sync.parallel_sources", 1..=256, &mut config.sync.parallel_sources);
 
+        let policy = &mut config.policy;
+        self.mebibytes("policy.slice_max_mb", 1..=MEBIBYTES, &mut policy.slice_max_bytes);
+        self.seconds("policy.slice_timeout_seconds", 1, &mut policy.slice_timeout);
+        if let Some(hours) = self.whole("policy.receipt_lease_hours", 0..=876_000) {
+            policy.receipt_lease = Duration::from_secs(hours * 3600);
+        }
+
         self.set("generations.keep", 1..=MANY, &mut config.generations.keep);
         if let Some(days) = self.whole("generations.max_age_days", 0..=36_500) {
             config.generations.max_age = Duration::from_secs(days * 86_400);

@@ -53,13 +53,18 @@ fn metadata(path: &Path) -> Result<ParquetMetaData> {
 /// Writes the rows of `select` to `staged` and verifies the result.
 pub(crate) fn write_query(db: &ScratchDb, select: &str, staged: &Staged) -> Result<Footer> {
     fault_point().map_err(|e| Error::io("write a Parquet file", e))?;
-    db.execute(&format!(
-        "COPY ({select}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, USE_TMP_FILE false)",
-        quote_literal(&staged.path().to_string_lossy()),
-    ))?;
+    db.execute(&copy(select, staged))?;
     let footer = footer(staged.path())?;
     staged.sync()?;
     Ok(footer)
+}
+
+/// The statement that writes the rows of `select` to `staged`.
+pub(crate) fn copy(select: &str, staged: &Staged) -> String {
+    format!(
+        "COPY ({select}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, USE_TMP_FILE false)",
+        quote_literal(&staged.path().to_string_lossy()),
+    )
 }
 
 /// Writes record batches to `staged` and verifies the result.

@@ -3,5 +3,6 @@
 mod service;
 mod users;
 
+pub(crate) use service::resolve;
 pub use service::*;
 pub use users::*;

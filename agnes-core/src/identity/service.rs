@@ -124,7 +124,12 @@ impl Coded for Ambiguous {
 
 /// Finds what `reference` means: an exact id, else an exact name (case-folded), else a
 /// unique prefix of either.
-fn resolve<T: Clone>(reference: &str, items: &[T], id: fn(&T) -> &str, name: fn(&T) -> &str) -> Result<Option<T>> {
+pub(crate) fn resolve<T: Clone>(
+    reference: &str,
+    items: &[T],
+    id: fn(&T) -> &str,
+    name: fn(&T) -> &str,
+) -> Result<Option<T>> {
     let folded = reference.trim().to_lowercase();
     if folded.is_empty() {
         return Ok(None);
@@ -163,10 +168,16 @@ impl Identity<'_> {
             .ok_or_else(|| UserError::NotFound { user: crate::ident::printable(reference, 80) }.into())
     }
 
-    async fn find_group(&self, reference: &str) -> Result<Group> {
+    pub(crate) async fn find_group(&self, reference: &str) -> Result<Group> {
         let groups = self.engine.store().access().groups().await?;
         resolve(reference, &groups, |g| &g.id, |g| &g.name)?
             .ok_or_else(|| AccessError::GroupNotFound { group: crate::ident::printable(reference, 80) }.into())
+    }
+
+    pub(crate) async fn find_grant(&self, reference: &str) -> Result<Grant> {
+        let grants = self.engine.store().access().grants(None).await?;
+        resolve(reference, &grants, |g| &g.id, |g| &g.id)?
+            .ok_or_else(|| AccessError::GrantNotFound { grant: crate::ident::printable(reference, 80) }.into())
     }
 
     /// Adds an active user; they become a member of Everyone.
@@ -484,9 +495,7 @@ impl Identity<'_> {
     /// `grant_not_found`, `ambiguous_reference`, `admin_required`.
     pub async fn revoke(&self, ctx: &CallContext, grant: &str) -> Result<Grant> {
         self.admin(ctx).await?;
-        let grants = self.engine.store().access().grants(None).await?;
-        let found = resolve(grant, &grants, |g| &g.id, |g| &g.id)?
-            .ok_or_else(|| AccessError::GrantNotFound { grant: crate::ident::printable(grant, 80) })?;
+        let found = self.find_grant(grant).await?;
         let done = self.engine.store().access().delete_grant(&found.id).await;
         self.engine
             .audit()

@@ -236,6 +236,14 @@ impl<'a> Interner<'a> {
     }
 }
 
+/// Makes a Parquet file that Agnes wrote itself the blob of its content, durably.
+pub(crate) fn adopt(folder: &DataFolder, staged: Staged) -> Result<Part> {
+    let mut interner = Interner::new(folder);
+    let part = interner.hashed(staged)?;
+    interner.sync()?;
+    Ok(part)
+}
+
 /// Mode 0444: nothing may change a blob.
 fn read_only(path: &Path) -> Result<()> {
     #[cfg(unix)]

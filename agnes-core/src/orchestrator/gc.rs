@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::load;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::policy::StillUsed;
 
 /// Blobs younger than this stay: a rebuild may be about to name them.
 const YOUNG: Duration = Duration::from_secs(3600);
@@ -32,6 +33,11 @@ pub struct GcReport {
 pub(crate) async fn collect_garbage(engine: &Engine, dry_run: bool) -> Result<GcReport> {
     // No rebuild meanwhile: what it is about to name must stay.
     let _still = engine.rebuilds().pause().await;
+    // Sets of callers who may never come back hold slices.
+    engine.queries().forget_callers();
+    let no_slices = engine.slices().pause().await;
+    let access = engine.access().await?;
+    let policies = access.policies.values().flatten().map(|p| (p.id.clone(), p.version)).collect();
     let (folder, current) = (engine.folder().clone(), engine.generation());
     let (keep, max_age) = (engine.config().generations.keep.max(1), engine.config().generations.max_age);
     let in_use = engine.generations_in_use();
@@ -39,6 +45,7 @@ pub(crate) async fn collect_garbage(engine: &Engine, dry_run: bool) -> Result<Gc
     crate::duck::blocking(move || {
         let mut report = GcReport { dry_run, ..GcReport::default() };
         let mut named: HashSet<String> = HashSet::new();
+        let mut contents: HashSet<String> = HashSet::new();
         let numbers = load::numbers(&folder);
         let newest: HashSet<u64> = numbers.iter().rev().take(keep).copied().collect();
         for number in numbers {
@@ -46,6 +53,7 @@ pub(crate) async fn collect_garbage(engine: &Engine, dry_run: bool) -> Result<Gc
             let old =
                 generation.as_ref().is_some_and(|g| (now - g.published_at).to_std().is_ok_and(|age| age > max_age));
             if number == current.number || newest.contains(&number) && !old {
+                contents.extend(generation.iter().flat_map(|g| g.tables()).map(|table| table.content_hash.clone()));
                 named.extend(
                     generation.iter().flat_map(|g| g.tables()).flat_map(|t| &t.parts).map(|p| p.sha256.clone()),
                 );
@@ -57,14 +65,18 @@ pub(crate) async fn collect_garbage(engine: &Engine, dry_run: bool) -> Result<Gc
             }
         }
         for generation in in_use.iter().chain([&current]) {
+            contents.extend(generation.tables().map(|table| table.content_hash.clone()));
             named.extend(generation.tables().flat_map(|t| &t.parts).map(|p| p.sha256.clone()));
         }
+        let still = StillUsed { contents, policies };
+        let (kept, gone) = crate::policy::collect(&folder, &still, &no_slices, dry_run);
+        named.extend(kept);
         for shelf in std::fs::read_dir(folder.blobs()).into_iter().flatten().flatten() {
             for blob in std::fs::read_dir(shelf.path()).into_iter().flatten().flatten() {
                 let name = blob.file_name();
                 let Some(sha256) = name.to_str().and_then(|n| n.strip_suffix(".parquet")) else { continue };
                 let Ok(meta) = blob.metadata() else { continue };
-                if named.contains(sha256) || changed_within(&meta, YOUNG) {
+                if named.contains(sha256) || !gone.contains(sha256) && changed_within(&meta, YOUNG) {
                     report.kept_bytes += meta.len();
                     continue;
                 }

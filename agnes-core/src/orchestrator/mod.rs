@@ -14,7 +14,7 @@ mod service;
 
 pub(crate) use attach::attach;
 pub use attach::{AttachError, AttachPolicy};
-pub(crate) use blobs::hex;
+pub(crate) use blobs::{adopt, hex};
 pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;
 pub use generation::*;

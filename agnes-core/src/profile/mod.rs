@@ -81,18 +81,28 @@ pub(crate) async fn make(
     cancel: &Cancel,
 ) -> Result<()> {
     let _turn = engine.profiles().one.lock().await;
+    let value = of_table(engine, table.clone(), row.cloned(), cancel).await?;
+    engine.store().profiles().put(table.name.as_str(), &table.content_hash, &value, engine.clock().now()).await
+}
+
+/// The profile of one table, which is not kept.
+pub(crate) async fn of_table(
+    engine: &Engine,
+    table: PublishedTable,
+    row: Option<RegisteredTable>,
+    cancel: &Cancel,
+) -> Result<serde_json::Value> {
     cancel.check()?;
     let cancel = cancel.child();
     let _ends = EndsWith(cancel.clone());
     let (folder, scratch) = (engine.folder().clone(), engine.scratch().to_owned());
-    let (config, work, row) = (engine.config().profiler.clone(), table.clone(), row.cloned());
+    let config = engine.config().profiler.clone();
     let profile = crate::duck::blocking(move || {
-        let scan = crate::orchestrator::scan(&folder, &work);
-        compute::profile(&work, row.as_ref(), &scan, &config, &scratch, &cancel)
+        let scan = crate::orchestrator::scan(&folder, &table);
+        compute::profile(&table, row.as_ref(), &scan, &config, &scratch, &cancel)
     })
     .await?;
-    let value = serde_json::to_value(&profile).map_err(|e| crate::Error::internal("write a profile", e))?;
-    engine.store().profiles().put(table.name.as_str(), &table.content_hash, &value, engine.clock().now()).await
+    serde_json::to_value(&profile).map_err(|e| crate::Error::internal("write a profile", e))
 }
 
 #[cfg(test)]

@@ -32,6 +32,36 @@ pub enum QueryError {
     RemoteTooLarge { limit: String },
 }
 
+/// Codes of errors whose words may quote a value.
+const VALUES: [&str; 3] = ["query_conversion", "query_out_of_range", "query_failed"];
+
+/// An error of a query over what a policy narrows, without the engine's words.
+pub(super) fn without_values(error: crate::Error) -> crate::Error {
+    match VALUES.into_iter().find(|code| *code == error.code()) {
+        Some(code) => QueryError::Failed { message: String::new(), code }.without_values(true).into(),
+        None => error,
+    }
+}
+
+impl QueryError {
+    /// The same without the engine's words where they may quote a value.
+    pub(super) fn without_values(self, narrowed: bool) -> Self {
+        match self {
+            Self::Failed { code, .. } if narrowed && VALUES.contains(&code) => {
+                let what = match code {
+                    "query_conversion" => "a value could not be converted",
+                    "query_out_of_range" => "a value is out of range",
+                    _ => "the engine could not compute it",
+                };
+                let message =
+                    format!("{what}; a policy narrows what this query reads, so the engine's words are withheld");
+                Self::Failed { message, code }
+            }
+            other => other,
+        }
+    }
+}
+
 impl Coded for QueryError {
     fn kind(&self) -> ErrorKind {
         match self {

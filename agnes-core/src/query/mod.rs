@@ -27,6 +27,7 @@ pub use json::{json_column, json_rows};
 pub use params::{Params, Value};
 pub use result::{QueryResult, QueryStats};
 pub use runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
+pub(crate) use scrub::scrub;
 pub(crate) use service::Queries;
 pub use text::{value_text, writable};
 

@@ -96,6 +96,8 @@ mod tests {
             }),
             remote: Arc::default(),
             admin: false,
+            narrowed: Arc::default(),
+            slices: Arc::default(),
         };
         let limits = QueryLimits::default();
         let runtime = Arc::new(InProcess::new(limits, folder.path().join("tmp")));

@@ -13,6 +13,7 @@ use super::runtime::RunningQuery;
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::policy::RowScope;
 
 /// What a query has done so far.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -38,6 +39,7 @@ pub(super) struct Report {
     pub(super) sql: String,
     pub(super) relations: Vec<String>,
     pub(super) generation: u64,
+    pub(super) scope: Vec<RowScope>,
     pub(super) asked: Instant,
     pub(super) runtime: tokio::runtime::Handle,
 }
@@ -54,6 +56,9 @@ impl Report {
             "bytes": bytes,
             "generation": self.generation,
         });
+        if !self.scope.is_empty() {
+            params["row_scope"] = serde_json::json!(self.scope);
+        }
         if truncated {
             params["truncated"] = true.into();
         }
@@ -76,6 +81,7 @@ impl Report {
 pub struct QueryResult {
     running: Option<RunningQuery>,
     schema: SchemaRef,
+    scope: Vec<RowScope>,
     limit: Option<usize>,
     max_bytes: Option<usize>,
     rows: u64,
@@ -88,7 +94,8 @@ pub struct QueryResult {
 impl QueryResult {
     pub(super) fn new(running: RunningQuery, limit: Option<usize>, max_bytes: Option<usize>, report: Report) -> Self {
         Self {
-            schema: running.schema.clone(),
+            schema: RowScope::into_schema(&report.scope, &running.schema),
+            scope: report.scope.clone(),
             running: Some(running),
             limit,
             max_bytes,
@@ -104,6 +111,12 @@ impl QueryResult {
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         self.schema.clone()
+    }
+
+    /// What policies took from the tables it names; also in the schema's metadata.
+    #[must_use]
+    pub fn row_scope(&self) -> &[RowScope] {
+        &self.scope
     }
 
     /// Whether more rows existed than were returned; known once the rows have ended.
@@ -166,7 +179,7 @@ impl Stream for QueryResult {
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                let error = Error::from(error);
+                let error = Error::from(error.without_values(!self.scope.is_empty()));
                 let wire = error.to_wire();
                 self.end(&Err(wire.into()));
                 return Poll::Ready(Some(Err(error)));
@@ -189,7 +202,8 @@ impl Stream for QueryResult {
         if more {
             self.cut();
         }
-        Poll::Ready(Some(Ok(batch)))
+        let batch = if self.scope.is_empty() { Ok(batch) } else { batch.with_schema(self.schema.clone()) };
+        Poll::Ready(Some(batch.map_err(|e| Error::internal("hand out rows", e))))
     }
 }
 

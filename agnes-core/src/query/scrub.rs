@@ -25,7 +25,7 @@ static PATH: LazyLock<Regex> =
 static BLOB: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^\s'\x22(]*[0-9a-f]{64}\.parquet"));
 
 /// `text` without paths, addresses and secrets.
-pub(super) fn scrub(text: &str) -> String {
+pub(crate) fn scrub(text: &str) -> String {
     let text = BLOB.replace_all(text, "<file>");
     let text = SECRET.replace_all(&text, "$1=<secret>");
     let text = URL.replace_all(&text, "<address>");

@@ -14,7 +14,8 @@ use super::{InProcess, Query, QueryError, internal, remote};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::rbac::ResourceType;
+use crate::policy::{NarrowedTables, RowScope};
+use crate::rbac::{Principal, ResourceType};
 use crate::sandbox::{Checked, Gate, RelationKind, SandboxError};
 
 /// What an engine keeps to answer queries; started by the first one.
@@ -29,6 +30,24 @@ pub(crate) struct Queries {
 impl Queries {
     pub(crate) fn new(limits: QueryLimits, scratch: PathBuf, runtime: Option<Arc<dyn Runtime>>) -> Self {
         Self { limits, scratch, runtime, service: OnceCell::new() }
+    }
+
+    /// Forgets what callers may read, so that nothing of it is held.
+    pub(crate) fn forget_callers(&self) {
+        if let Some(service) = self.service.get() {
+            service.sets.forget();
+        }
+    }
+
+    /// The tables of which `principal` reads a part, as of now.
+    pub(crate) async fn narrowed(&self, engine: &Engine, principal: &Principal) -> Result<Arc<NarrowedTables>> {
+        let service = self.service().await?;
+        Ok(service.sets.of(engine, &service.gate, principal).await?.0.narrowed.clone())
+    }
+
+    /// Reads what callers write.
+    pub(crate) async fn gate(&self) -> Result<&Gate> {
+        Ok(&self.service().await?.gate)
     }
 
     async fn service(&self) -> Result<&Service> {
@@ -58,12 +77,20 @@ struct Seen {
     action: &'static str,
     relations: Vec<String>,
     generation: u64,
+    /// What policies took from the tables it names.
+    scope: Vec<RowScope>,
 }
 
 pub(super) async fn query(engine: &Engine, ctx: &CallContext, query: Query) -> Result<QueryResult> {
     let asked = Instant::now();
-    let mut seen = Seen { action: "query.local", relations: Vec::new(), generation: engine.generation().number };
+    let mut seen = Seen {
+        action: "query.local",
+        relations: Vec::new(),
+        generation: engine.generation().number,
+        scope: Vec::new(),
+    };
     let started = begin(engine, ctx, &query, asked, &mut seen).await;
+    let started = if seen.scope.is_empty() { started } else { started.map_err(super::error::without_values) };
     let report = Report {
         engine: engine.clone(),
         ctx: ctx.clone(),
@@ -71,6 +98,7 @@ pub(super) async fn query(engine: &Engine, ctx: &CallContext, query: Query) -> R
         sql: query.sql,
         relations: seen.relations,
         generation: seen.generation,
+        scope: seen.scope,
         asked,
         runtime: tokio::runtime::Handle::current(),
     };
@@ -92,7 +120,7 @@ async fn begin(
 ) -> Result<RunningQuery> {
     let service = engine.queries().service().await?;
     // Who asks comes first: a stranger learns nothing, not even about syntax.
-    let (caller, generation) = service.sets.of(engine, ctx.principal()).await?;
+    let (caller, generation) = service.sets.of(engine, &service.gate, ctx.principal()).await?;
     seen.generation = generation.number;
     if query.sql.len() > service.limits.max_sql_bytes {
         return Err(SandboxError::TooLong { bytes: query.sql.len(), limit: service.limits.max_sql_bytes }.into());
@@ -106,12 +134,18 @@ async fn begin(
         seen.action = "query.remote";
     }
     query.params.check(checked.params())?;
+    let names = || checked.relations().iter().map(|(name, _)| name.as_str());
+    seen.scope = caller.row_scope(names());
     let asks_source = checked.has(RelationKind::Remote);
     let own = asked + if asks_source { service.limits.remote_timeout } else { service.limits.timeout };
     let deadline = ctx.deadline().map_or(own, |deadline| deadline.min(own));
     let permits = service.permits(ctx.principal().user_id(), deadline).await?;
-    // With the turn goes the generation: its blobs stay as long as the query reads them.
-    let guard = Box::new((permits, generation.clone()));
+    let (caller, slices) = match tokio::time::timeout_at(deadline.into(), caller.with_slices(engine, names())).await {
+        Ok(made) => made?,
+        Err(_) => return Err(QueryError::Timeout { seconds: own.duration_since(asked).as_secs() }.into()),
+    };
+    // With the turn go generation and slices: their blobs stay as long as the query reads them.
+    let guard = Box::new((permits, generation.clone(), slices));
     let job = |query_checked: Checked, guard: Box<dyn Send>| QueryJob {
         grant_set: caller.set.clone(),
         query: query_checked,
@@ -157,6 +191,9 @@ fn not_yet(error: SandboxError, caller: &CallerSet, ctx: &CallContext) -> crate:
     let (SandboxError::RelationDenied { name, .. } | SandboxError::RelationUnknown { name, .. }) = &error else {
         return error.into();
     };
+    if let Some(error) = caller.narrowed.blocked.get(&name.to_ascii_lowercase()) {
+        return error.clone().into();
+    }
     let accessible = caller.access.accessible(ctx.principal(), ResourceType::Table);
     match caller.index.by_name(name) {
         Some(row) if accessible.contains(&row.id.to_lowercase()) => QueryError::NotPublished {

@@ -20,8 +20,8 @@ const CACHE_BYTES: u64 = 4 << 20;
 /// Reads what callers write. One for a process; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    pool: ParserPool,
-    functions: Arc<Functions>,
+    pub(super) pool: ParserPool,
+    pub(super) functions: Arc<Functions>,
     cache: moka::sync::Cache<Arc<str>, Arc<Parsed>>,
 }
 
@@ -107,7 +107,7 @@ impl Parsed {
     }
 }
 
-fn check_tokens(tokens: &[lex::Token]) -> Result<(), SandboxError> {
+pub(super) fn check_tokens(tokens: &[lex::Token]) -> Result<(), SandboxError> {
     if tokens.iter().any(|token| token.is_punct(b'`')) {
         return Err(SandboxError::Backtick);
     }

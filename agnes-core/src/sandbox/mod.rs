@@ -8,6 +8,7 @@
 //! engine wall (see [`crate::query`]).
 
 mod error;
+mod expression;
 mod functions;
 mod gate;
 mod grammar;
@@ -18,6 +19,7 @@ mod resolve;
 mod walk;
 
 pub use error::SandboxError;
+pub(crate) use expression::{Select, SliceQuery, UserValues};
 pub use gate::{Gate, MAX_SQL_BYTES, Parsed};
 pub(crate) use pivot::PivotLookup;
 pub use resolve::{Checked, Readable, RelationKind};

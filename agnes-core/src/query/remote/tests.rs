@@ -99,6 +99,8 @@ impl Bench {
             set: Arc::new(GrantSet { fingerprint: "x".to_owned(), relations }),
             remote: Arc::new(remote),
             admin: false,
+            narrowed: Arc::default(),
+            slices: Arc::default(),
         };
         let sources = Sources {
             policy,
