@@ -1,5 +1,6 @@
 //! Runs that bring tables up to date: state, history, durable jobs.
 
+mod attempt;
 mod execute;
 mod jobs;
 mod lease;
@@ -7,7 +8,7 @@ mod preferences;
 mod runs;
 mod state;
 
-pub(crate) use execute::free_bytes;
+pub(crate) use attempt::free_bytes;
 pub use jobs::*;
 pub(crate) use lease::Heart;
 pub use preferences::*;

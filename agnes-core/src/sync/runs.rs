@@ -417,8 +417,9 @@ impl Sync<'_> {
     pub async fn cancel(&self, ctx: &CallContext, id: &str) -> Result<bool> {
         self.admin(ctx).await?;
         self.find(id).await?;
-        let running = self.engine.sync_runs().cancels.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         let cancelled = self.engine.store().jobs().cancel(id, self.engine.clock().now()).await?;
+        // In this order: a run that starts just now looks at its job once it can be told.
+        let running = self.engine.sync_runs().cancels.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         if let Some(cancel) = running {
             cancel.cancel();
         }
