@@ -7,12 +7,12 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 
-use super::runs::{LEASE, Reservation, SyncOutcome, SyncRequest, TableOutcome, TableStatus};
 use super::attempt::{RunError, Target};
+use super::runs::{LEASE, Reservation, SyncOutcome, SyncRequest, TableOutcome, TableStatus};
 use super::{Heart, Job, JobState, SyncUpdate};
 use crate::connector::{Cancel, Progress, ProgressEvent};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Coded, Error, Result};
 use crate::extract::{self, TableChange};
 use crate::ident::TableName;
 use crate::orchestrator::{self, Generation};
