@@ -101,6 +101,16 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     fault_point().and_then(|()| File::open(folder)?.sync_all()).map_err(|e| Error::io("write a folder to disk", e))
 }
 
+/// Copies a file to `to`, which is written over, and puts it on the disk. `action` is for
+/// the error.
+pub(crate) fn copy_file(action: &'static str, from: &Path, to: &Path) -> Result<()> {
+    fault_point()
+        .and_then(|()| std::fs::copy(from, to))
+        .and_then(|_| fault_point())
+        .and_then(|()| File::open(to)?.sync_all())
+        .map_err(|e| Error::io(action, e))
+}
+
 /// Replaces `target` by `bytes`, or leaves it as it is.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::Maintenance;
 use crate::context::CallContext;
 use crate::error::{Coded, Error, ErrorKind, Result};
+use crate::extract::fsio;
 use crate::layout::DataFolder;
 use crate::local::HolderLock;
 
@@ -95,11 +96,12 @@ impl Coded for BackupError {
 impl Maintenance<'_> {
     /// Copies state, extracts, the published generation with its blobs, and the
     /// configuration overlay into `target`, a new or empty folder. Queries and grants go
-    /// on meanwhile; syncs wait until the copy is done.
+    /// on meanwhile; syncs wait until the copy is done. The copy of the state is opened and
+    /// read, each blob's content held against its name; when anything fails, nothing is left.
     ///
     /// # Errors
     /// `target_not_empty`, `target_inside_data_folder`, `sync_already_in_progress`,
-    /// `disk_full`, `admin_required`.
+    /// `state_copy_broken`, `backup_damaged`, `disk_full`, `admin_required`.
     pub async fn backup(&self, ctx: &CallContext, target: &Path) -> Result<BackupIndex> {
         self.admin(ctx).await?;
         let done = self.copy_to(target).await;
@@ -114,38 +116,41 @@ impl Maintenance<'_> {
         self.engine.audit_log().flush().await;
         let (folder, target) = (self.engine.folder().clone(), target.to_owned());
         let generation = self.engine.generation();
-        let (checked, clean) = (folder.clone(), target.clone());
-        crate::duck::blocking(move || {
+        let (root, clean) = (folder.root().to_owned(), target.clone());
+        let staged = crate::duck::blocking(move || {
             require_empty(&clean)?;
-            let inside = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
-                (Ok(a), Ok(b)) => a.starts_with(b),
-                _ => false,
-            };
-            if inside(&clean, checked.root()) { Err(BackupError::TargetInside.into()) } else { Ok(()) }
+            if is_inside(&clean, &root) { Err(BackupError::TargetInside.into()) } else { stage(&clean) }
         })
         .await?;
-        self.engine.store().backup_to(&target.join("state")).await?;
+        self.engine.store().backup_to(&staged.path().join("state")).await?;
         let (now, number) = (self.engine.clock().now(), generation.number);
         crate::duck::blocking(move || {
+            let root = staged.path();
             let mut wanted = vec![folder.extracts()];
             if number > 0 {
+                // Not the master of views: it names blobs by absolute path, the next start makes it anew.
                 wanted.push(folder.generation(number));
                 wanted.push(folder.current());
-                wanted.push(folder.master());
                 let blobs: std::collections::BTreeSet<PathBuf> =
                     generation.tables().flat_map(|t| &t.parts).map(|part| folder.blob(&part.sha256)).collect();
                 wanted.extend(blobs);
             }
             for path in wanted {
                 if let Ok(relative) = path.strip_prefix(folder.root()) {
-                    copy_tree(&path, &target.join(relative))?;
+                    copy_tree(&path, &root.join(relative))?;
                 }
             }
             if folder.config_overlay().is_file() {
-                copy_tree(&folder.config_overlay(), &target.join("state/instance.yaml"))?;
+                copy_tree(&folder.config_overlay(), &root.join("state/instance.yaml"))?;
             }
             let mut files = Vec::new();
-            index_tree(&target, &target, &mut files)?;
+            index_tree(root, root, &mut files)?;
+            let blobs = DataFolder::new(root).blobs();
+            for file in files.iter().filter(|file| root.join(&file.path).starts_with(&blobs)) {
+                if !file.path.ends_with(&format!("/{}.parquet", file.sha256)) {
+                    return Err(BackupError::Damaged { path: file.path.clone() }.into());
+                }
+            }
             let index = BackupIndex {
                 layout: BACKUP_LAYOUT,
                 created_at: now,
@@ -154,10 +159,45 @@ impl Maintenance<'_> {
                 files,
             };
             let text = serde_json::to_vec_pretty(&index).map_err(|e| Error::internal("write the backup's index", e))?;
-            crate::extract::write_atomically(&target.join(INDEX), &text)?;
+            crate::extract::write_atomically(&root.join(INDEX), &text)?;
+            put_in_place(staged, &target)?;
             Ok(index)
         })
         .await
+    }
+}
+
+/// A folder beside `target` that is gone when it is dropped: what fails leaves nothing, and
+/// a kill nothing under the name of `target`.
+fn stage(target: &Path) -> Result<tempfile::TempDir> {
+    let parent = parent_of(target);
+    std::fs::create_dir_all(parent).map_err(|e| Error::io("make the folder", e))?;
+    tempfile::Builder::new().prefix(".agnes-copy-").tempdir_in(parent).map_err(|e| Error::io("make a folder beside", e))
+}
+
+/// Moves the staged folder to `target`, which is missing or empty.
+fn put_in_place(staged: tempfile::TempDir, target: &Path) -> Result<()> {
+    if target.exists() {
+        std::fs::remove_dir(target).map_err(|e| Error::io("replace the empty folder", e))?;
+    }
+    fsio::fault_point()
+        .and_then(|()| std::fs::rename(staged.path(), target))
+        .map_err(|e| Error::io("move the folder into place", e))?;
+    // Nothing is under its old name any more.
+    let _moved = staged.keep();
+    fsio::sync_folder(parent_of(target))
+}
+
+fn parent_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether `target`, or the nearest folder above it that exists, lies in `root`.
+fn is_inside(target: &Path, root: &Path) -> bool {
+    let real = target.ancestors().map(|a| if a.as_os_str().is_empty() { Path::new(".") } else { a });
+    match (real.into_iter().find_map(|a| a.canonicalize().ok()), root.canonicalize()) {
+        (Some(real), Ok(root)) => real.starts_with(root),
+        _ => false,
     }
 }
 
@@ -174,13 +214,8 @@ pub fn restore(backup: &Path, root: &Path) -> Result<BackupIndex> {
         return Err(BackupError::TooNew { found: index.layout }.into());
     }
     require_empty(root)?;
-    let parent = root.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|e| Error::io("make the folder", e))?;
     // Complete beside the target first: a kill leaves no half data folder under its name.
-    let staged = tempfile::Builder::new()
-        .prefix(".agnes-restore-")
-        .tempdir_in(parent)
-        .map_err(|e| Error::io("make a folder for the restore", e))?;
+    let staged = stage(root)?;
     for file in &index.files {
         let relative = Path::new(&file.path);
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -193,15 +228,7 @@ pub fn restore(backup: &Path, root: &Path) -> Result<BackupIndex> {
             return Err(BackupError::Damaged { path: crate::ident::printable(&file.path, 120) }.into());
         }
     }
-    // Views in the master name blobs by absolute path: the next rebuild makes it anew.
-    let staged_folder = DataFolder::new(staged.path());
-    drop(std::fs::remove_file(staged_folder.master()));
-    if root.exists() {
-        std::fs::remove_dir(root).map_err(|e| Error::io("replace the empty folder", e))?;
-    }
-    let staged = staged.keep();
-    std::fs::rename(&staged, root).map_err(|e| Error::io("move the restored folder into place", e))?;
-    sync_folder(parent)?;
+    put_in_place(staged, root)?;
     drop(HolderLock::acquire(&DataFolder::new(root))?);
     Ok(index)
 }
@@ -240,8 +267,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).map_err(|e| Error::io("make a folder of the copy", e))?;
     }
-    std::fs::copy(from, to).map_err(|e| Error::io("copy a file", e))?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(|e| Error::io("write the copy to disk", e))
+    fsio::copy_file("copy a file", from, to)
 }
 
 fn index_tree(root: &Path, folder: &Path, files: &mut Vec<BackupFile>) -> Result<()> {
@@ -277,8 +303,4 @@ fn hash_file(path: &Path) -> Result<String> {
         }
         hasher.update(&buffer[..n]);
     }
-}
-
-fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(|e| Error::io("write the folder to disk", e))
 }

@@ -59,7 +59,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn schema(&self) -> Result<SchemaInfo>;
     /// Writes everything to the main file, so that a copy of it is complete.
     async fn checkpoint(&self) -> Result<()>;
-    /// A consistent copy of the state into `folder` (made when missing), for backups.
+    /// A consistent copy of the state into `folder` (made when missing), for backups: opened
+    /// and read before it counts, else `state_copy_broken`.
     async fn backup_to(&self, folder: &std::path::Path) -> Result<()>;
     /// Checkpoints and closes; later calls fail.
     async fn close(&self) -> Result<()>;

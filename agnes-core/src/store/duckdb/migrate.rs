@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use ::duckdb::{AccessMode, Config, Connection, params};
+use ::duckdb::{Connection, params};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::copies::{self, read_only};
 use super::values::stamp;
 use super::{StateError, schema, transaction, wal_of};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
+use crate::extract::fsio;
 use crate::ident::{quote_ident, quote_literal};
 use crate::store::STATE_SCHEMA_VERSION;
 
@@ -31,15 +33,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// The verified copy made before a migration.
 pub(super) fn snapshot_of(path: &Path) -> PathBuf {
     beside(path, ".pre-migrate")
-}
-
-fn read_only(path: &Path) -> ::duckdb::Result<Connection> {
-    let config = Config::default()
-        .access_mode(AccessMode::ReadOnly)?
-        .with("autoinstall_known_extensions", "false")?
-        .with("autoload_known_extensions", "false")?
-        .threads(1)?;
-    Connection::open_with_flags(path, config)
 }
 
 /// Whether the engine could open the file but not replay its write-ahead log.
@@ -70,7 +63,7 @@ pub(super) fn prepare(path: &Path, now: DateTime<Utc>) -> Result<()> {
         Err(error) => return Err(super::open_error(&error)),
     };
     let found = schema::version(&conn).map_err(|e| engine_error("read the state's version", &e))?;
-    let empty = tables(&conn, "main", None).map_err(|e| engine_error("read the state's tables", &e))?.is_empty();
+    let empty = copies::tables(&conn, "main", None).map_err(|e| engine_error("read the state's tables", &e))?.is_empty();
     drop(conn);
     if found > STATE_SCHEMA_VERSION {
         return Err(StateError::TooNew { found }.into());
@@ -83,7 +76,7 @@ pub(super) fn prepare(path: &Path, now: DateTime<Utc>) -> Result<()> {
 
 fn restore_snapshot(path: &Path, now: DateTime<Utc>) -> Result<()> {
     let restoring = beside(path, ".restoring");
-    copy_file(&snapshot_of(path), &restoring)?;
+    fsio::copy_file("restore the state", &snapshot_of(path), &restoring)?;
     let broken = beside(path, &format!(".broken.{}", now.timestamp()));
     // The log first: without its file it can harm nobody, the other way round it would be
     // replayed into the snapshot.
@@ -101,20 +94,15 @@ fn migrate(path: &Path, from: i32, now: DateTime<Utc>) -> Result<()> {
     tracing::info!(from, to = STATE_SCHEMA_VERSION, "migrating the state");
     let old = super::open_file(path)?;
     super::checkpoint(&old)?;
-    let before = counts(&old, None).map_err(|e| engine_error(ACTION, &e))?;
+    let held = copies::Contents::of(&old)?;
     old.close().map_err(|(_, e)| engine_error(ACTION, &e))?;
-    let snapshot = snapshot_of(path);
-    let temporary = beside(path, ".copying");
-    copy_file(path, &temporary)?;
     if wal_of(path).exists() {
         return Err(Error::internal(ACTION, "the write-ahead log is still there after a checkpoint"));
     }
-    let copied = read_only(&temporary)
-        .and_then(|conn| counts(&conn, None))
-        .map_err(|e| engine_error("verify the copy of the state", &e))?;
-    if copied != before {
-        return Err(Error::internal("verify the copy of the state", "its row counts differ from those of the state"));
-    }
+    let snapshot = snapshot_of(path);
+    let temporary = beside(path, ".copying");
+    copies::copy(path, &temporary)?;
+    copies::verify(&temporary, Some(&held))?;
     rename(&temporary, &snapshot)?;
 
     let fresh = beside(path, ".migrating");
@@ -148,7 +136,7 @@ fn migrate(path: &Path, from: i32, now: DateTime<Utc>) -> Result<()> {
 /// Makes the newest schema and copies every table into it.
 fn fill(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
     schema::create(conn, now)?;
-    for (table, rows) in counts(conn, Some("old"))? {
+    for (table, rows) in copies::rows(conn, Some("old"))? {
         if table == "schema_version" {
             continue;
         }
@@ -185,27 +173,6 @@ fn turn_rules(conn: &Connection, from: i32, now: DateTime<Utc>) -> ::duckdb::Res
         params![new_id(), stamp(now), report.to_string()],
     )?;
     Ok(report)
-}
-
-/// Tables in `schema`, of the named database or the current one.
-fn tables(conn: &Connection, schema: &str, database: Option<&str>) -> ::duckdb::Result<Vec<String>> {
-    conn.prepare(
-        "SELECT table_name FROM duckdb_tables() WHERE schema_name = ? AND database_name = coalesce(?, current_database()) \
-         AND NOT internal ORDER BY table_name",
-    )?
-    .query_map(params![schema, database], |row| row.get(0))?
-    .collect()
-}
-
-fn counts(conn: &Connection, database: Option<&str>) -> ::duckdb::Result<BTreeMap<String, i64>> {
-    let mut counts = BTreeMap::new();
-    for table in tables(conn, "main", database)? {
-        let place = database.map_or("main".to_owned(), |db| format!("{db}.main"));
-        let rows =
-            conn.query_row(&format!("SELECT count(*) FROM {place}.{}", quote_ident(&table)), [], |row| row.get(0))?;
-        counts.insert(table, rows);
-    }
-    Ok(counts)
 }
 
 struct Column {
@@ -438,10 +405,6 @@ fn public_tables(conn: &Connection) -> ::duckdb::Result<Vec<String>> {
     conn.prepare("SELECT id FROM table_registry WHERE is_public ORDER BY id")?
         .query_map([], |row| row.get(0))?
         .collect()
-}
-
-fn copy_file(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()).map_err(|e| Error::io("copy the state", e))
 }
 
 /// Renames and makes the new name durable.

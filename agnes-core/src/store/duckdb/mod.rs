@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod copies;
 mod internal;
 mod jobs;
 mod migrate;
@@ -57,12 +58,14 @@ pub enum StateError {
     Closed,
     #[error("the state file is open in another process")]
     Locked,
+    #[error("a copy of the state is not what the state is")]
+    CopyBroken,
 }
 
 impl Coded for StateError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooNew { .. } | Self::Unreadable => ErrorKind::DataInvalid,
+            Self::TooNew { .. } | Self::Unreadable | Self::CopyBroken => ErrorKind::DataInvalid,
             Self::Closed | Self::Locked => ErrorKind::Unavailable,
         }
     }
@@ -72,6 +75,7 @@ impl Coded for StateError {
             Self::Unreadable => "state_unreadable",
             Self::Closed => "state_closed",
             Self::Locked => "state_locked",
+            Self::CopyBroken => "state_copy_broken",
         }
     }
     fn hint(&self) -> Option<String> {
@@ -80,6 +84,7 @@ impl Coded for StateError {
             Self::Unreadable => Some("restore a backup with `agnes restore`; the log has the cause".to_owned()),
             Self::Closed => None,
             Self::Locked => Some("stop the other process, or use its data folder through it".to_owned()),
+            Self::CopyBroken => Some("check the disk of the target folder; the log has the cause".to_owned()),
         }
     }
 }
@@ -300,16 +305,14 @@ impl Store for DuckStore {
         blocking(move || {
             std::fs::create_dir_all(&folder).map_err(|e| Error::io("make the backup's folder", e))?;
             let target = folder.join("system.duckdb");
-            inner.with_writer(|conn| {
-                // After a checkpoint the main file is complete, and the writer is ours.
+            let held = inner.with_writer(|conn| {
+                // Nobody else writes meanwhile.
                 checkpoint(conn)?;
-                copy(&inner.path, &target)
+                let held = copies::Contents::of(conn)?;
+                copies::copy(&inner.path, &target)?;
+                Ok(held)
             })?;
-            let wal = wal_of(&inner.path);
-            if wal.exists() {
-                copy(&wal, &wal_of(&target))?;
-            }
-            Ok(())
+            copies::verify(&target, Some(&held)).map(drop)
         })
         .await
     }
@@ -344,12 +347,4 @@ fn wal_of(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push(".wal");
     wal.into()
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let done = || -> std::io::Result<()> {
-        std::fs::copy(from, to)?;
-        std::fs::File::open(to)?.sync_all()
-    };
-    done().map_err(|e| Error::io("copy the state", e))
 }
