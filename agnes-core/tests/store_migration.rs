@@ -54,6 +54,15 @@ fn old_access(path: &Path) -> BTreeSet<(String, String)> {
     if has(&conn, "dataset_permissions", "dataset") {
         ways.push("SELECT p.user_id, t.id FROM dataset_permissions p JOIN table_registry t ON t.id = p.dataset WHERE p.access = 'read'");
     }
+    if has(&conn, "dataset_permissions", "dataset") && has(&conn, "table_registry", "bucket") {
+        ways.push(
+            "SELECT p.user_id, t.id FROM dataset_permissions p JOIN table_registry t ON p.dataset = t.bucket || '.*' \
+             WHERE p.access = 'read'",
+        );
+    }
+    if has(&conn, "table_registry", "is_public") {
+        ways.push("SELECT u.id, t.id FROM users u, table_registry t WHERE t.is_public");
+    }
     if has(&conn, "resource_grants", "group_id") {
         ways.push(
             "SELECT m.user_id, g.resource_id FROM user_group_members m JOIN resource_grants g USING (group_id) \
@@ -223,6 +232,55 @@ async fn odd_rows_lose_and_gain_nothing() {
     assert_eq!(report["addresses"]["shared_by_several_users"][0]["user_id"], "u8");
     assert_eq!(report["dataset_permissions"]["not_turned_into_grants"].as_array().unwrap().len(), 3);
     assert_eq!(report["admins_from_roles"], serde_json::json!(["u0"]));
+}
+
+/// Version 14 knows tables that everybody may read, and permissions on a whole bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn public_tables_and_buckets_stay_open_to_the_same_people() {
+    let (folder, path) = fixture(14);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "UPDATE table_registry SET is_public = (id = 'web_sessions'), bucket = 'in.c-' || id; \
+         UPDATE table_registry SET bucket = 'in.c-orders' WHERE id = 'tickets'; \
+         INSERT INTO users (id, email, role) VALUES ('u7', 'eve@example.com', 'viewer'), ('u8', 'fay@example.com', 'viewer'); \
+         INSERT INTO users (id, email, role, active) VALUES ('u9', 'gus@example.com', 'viewer', false); \
+         INSERT INTO table_registry (id, name, is_public) VALUES ('hidden', 'hidden', NULL); \
+         INSERT INTO dataset_permissions VALUES ('u7', 'in.c-orders.*', 'read'), ('u8', 'in.c-none.*', 'read')",
+    )
+    .unwrap();
+    conn.close().unwrap();
+    let before = old_access(&path);
+    let may = |user: &str, table: &str| before.contains(&(user.to_owned(), table.to_owned()));
+    assert!(may("u8", "web_sessions") && may("u7", "tickets") && !may("u8", "tickets") && !may("u9", "web_sessions"));
+    let store = DuckStore::open(&path, now()).unwrap();
+    assert_eq!(new_access(&store).await, before);
+    store.access().seed_system_groups(now()).await.unwrap();
+    assert_eq!(new_access(&store).await, before);
+    let report =
+        std::fs::read(folder.path().join(format!("migration-report-14-to-{STATE_SCHEMA_VERSION}.json"))).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["public_tables_granted_to_everyone"], serde_json::json!(["web_sessions"]));
+    assert_eq!(report["dataset_permissions"]["not_turned_into_grants"].as_array().unwrap().len(), 1);
+    assert_eq!(report["dataset_permissions"]["groups"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_must_be_unique_now_are_made_so() {
+    let (_folder, path) = fixture(51);
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch("DROP INDEX idx_store_entities_synthetic_name").unwrap();
+    for id in ["e1", "e2", "e3"] {
+        let name = if id == "e3" { "other" } else { "same" };
+        conn.execute_batch(&format!(
+            "INSERT INTO store_entities (id, owner_user_id, owner_username, type, name, version, title, synthetic_name) \
+             VALUES ('{id}', 'u1', 'bob', 'skill', '{id}', '1', 't', '{name}')"
+        ))
+        .unwrap();
+    }
+    conn.close().unwrap();
+    DuckStore::open(&path, now()).unwrap().close().await.unwrap();
+    let conn = Connection::open(&path).unwrap();
+    assert_eq!(number(&conn, "SELECT count(*) FROM store_entities WHERE synthetic_name IN ('same', 'other', 'same-e2')"), 3);
 }
 
 #[test]

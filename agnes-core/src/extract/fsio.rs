@@ -19,23 +19,44 @@ pub(crate) const TMP: &str = ".tmp";
 /// The fault that was asked for.
 #[cfg(feature = "testing")]
 pub(crate) fn fault_point() -> std::io::Result<()> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    static WANTED: std::sync::OnceLock<Option<(u64, bool)>> = std::sync::OnceLock::new();
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("AGNES_FAULT_AT").ok()?;
-        let (number, abort) = text.split_once(':').map_or((text.as_str(), false), |(n, how)| (n, how == "abort"));
-        Some((number.parse().ok()?, abort))
-    });
-    let Some((at, abort)) = *wanted else { return Ok(()) };
-    if COUNT.fetch_add(1, Ordering::SeqCst) + 1 != at {
-        return Ok(());
+    match fault::wanted() {
+        Some((at, "abort")) if fault::reached(at) => std::process::abort(),
+        Some((at, "")) if fault::reached(at) => Err(std::io::Error::from(std::io::ErrorKind::StorageFull)),
+        _ => Ok(()),
     }
-    if abort {
+}
+
+/// Before and after each commit of the state: `AGNES_FAULT_AT=7:commit` ends the process at
+/// the seventh of these.
+pub(crate) fn kill_point() {
+    #[cfg(feature = "testing")]
+    if let Some((at, "commit")) = fault::wanted()
+        && fault::reached(at)
+    {
         // No destructor runs: as close to `kill -9` as a process can do to itself.
         std::process::abort();
     }
-    Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+}
+
+/// What tests ask for, and how far it is.
+#[cfg(feature = "testing")]
+mod fault {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    static WANTED: OnceLock<Option<String>> = OnceLock::new();
+
+    /// Which operation, and what shall happen there.
+    pub(super) fn wanted() -> Option<(u64, &'static str)> {
+        let text = WANTED.get_or_init(|| std::env::var("AGNES_FAULT_AT").ok()).as_deref()?;
+        let (number, how) = text.split_once(':').unwrap_or((text, ""));
+        Some((number.parse().ok()?, how))
+    }
+
+    pub(super) fn reached(at: u64) -> bool {
+        COUNT.fetch_add(1, Ordering::SeqCst) + 1 == at
+    }
 }
 
 #[cfg(not(feature = "testing"))]

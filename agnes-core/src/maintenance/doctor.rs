@@ -53,6 +53,7 @@ impl Maintenance<'_> {
         let checks = vec![
             self.engine_check(),
             self.state_check().await,
+            self.broken_state_check(),
             self.disk_check(),
             self.generation_check().await,
             self.sources_check(),
@@ -83,6 +84,23 @@ impl Maintenance<'_> {
             Ok(schema) if schema.writable => ok("state", format!("schema version {}", schema.version)),
             Ok(schema) => bad("state", format!("schema version {} cannot be written", schema.version), "upgrade Agnes"),
             Err(error) => bad("state", error.to_string(), "restore a backup"),
+        }
+    }
+
+    /// Files that a recovery of the state kept aside.
+    fn broken_state_check(&self) -> Check {
+        let broken = format!("{}.broken.", name_of(&self.engine.folder().state_db()));
+        let entries = std::fs::read_dir(self.engine.folder().state_dir()).into_iter().flatten().flatten();
+        let mut kept: Vec<String> =
+            entries.map(|entry| name_of(&entry.path())).filter(|name| name.starts_with(&broken)).collect();
+        kept.sort();
+        match kept.as_slice() {
+            [] => ok("state_recovery", "the state never had to be recovered".to_owned()),
+            [.., last] => warn(
+                "state_recovery",
+                format!("a damaged write-ahead log was put aside, {} files, the last is `{last}`", kept.len()),
+                "see `state.recovered` in `agnes admin audit list`, check the last changes, then move the files away",
+            ),
         }
     }
 
@@ -202,6 +220,10 @@ impl Maintenance<'_> {
             n => bad("audit", format!("{n} events were lost since the start"), "the log has the cause"),
         }
     }
+}
+
+fn name_of(path: &std::path::Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// What the query runtime in force guarantees.

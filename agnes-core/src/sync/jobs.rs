@@ -70,7 +70,7 @@ pub struct Job {
     pub max_attempts: i32,
     /// Two jobs of one kind with the same key that are not final are one job.
     pub idempotency_key: Option<String>,
-    /// Only one job of one concurrency key runs at a time (the source of a sync).
+    /// Only one job of one concurrency key runs at a time, whatever its kind.
     pub concurrency_key: Option<String>,
     /// Worker that holds it.
     pub lease_owner: Option<String>,
@@ -118,8 +118,8 @@ pub trait JobRepository: Send + Sync {
     /// key. The flag says whether it is new.
     async fn enqueue(&self, job: NewJob, now: DateTime<Utc>) -> Result<(Job, bool)>;
     /// Takes the oldest job of one of `kinds` that may run (queued and due, or running
-    /// with a lease that ran out), whose concurrency key no other running job with a
-    /// live lease holds. Two workers never get the same job. A job whose attempts are
+    /// with a lease that ran out), whose concurrency key no other running job, of any kind,
+    /// with a live lease holds. Two workers never get the same job. A job whose attempts are
     /// used up becomes `failed` instead.
     async fn claim(&self, kinds: &[&str], worker: &str, lease: Duration, now: DateTime<Utc>) -> Result<Option<Job>>;
     /// Takes one given job in the same way; `None` when it may not run now.

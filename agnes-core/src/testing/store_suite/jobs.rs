@@ -147,6 +147,11 @@ async fn keys(store: &dyn Store) {
     assert_eq!(jobs.claim_one(&second.id, "w", LEASE, at(1)).await.unwrap(), None);
     jobs.succeed(&first.id, "w", &json!(1), at(2)).await.unwrap();
     assert_eq!(claim(3).await.unwrap().unwrap().id, second.id);
+    // The key holds across kinds, asked for by kind and by id.
+    let (other, _) = jobs.enqueue(NewJob { concurrency_key: Some("s".into()), ..job("d") }, at(3)).await.unwrap();
+    assert_eq!(jobs.claim(&["d"], "w", LEASE, at(3)).await.unwrap(), None);
+    assert_eq!(jobs.claim_one(&other.id, "w", LEASE, at(3)).await.unwrap(), None);
+    jobs.cancel(&other.id, at(3)).await.unwrap();
     // A dead lease does not block its key.
     let (fourth, _) = jobs.enqueue(one("s"), at(4)).await.unwrap();
     assert_eq!(jobs.claim_one(&fourth.id, "w", LEASE, at(5)).await.unwrap(), None);
