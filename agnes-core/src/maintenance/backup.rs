@@ -222,10 +222,12 @@ pub fn restore(backup: &Path, root: &Path) -> Result<BackupIndex> {
             return Err(BackupError::Damaged { path: crate::ident::printable(&file.path, 120) }.into());
         }
         let to = staged.path().join(relative);
+        let damaged = || Error::from(BackupError::Damaged { path: crate::ident::printable(&file.path, 120) });
+        // A full disk is no fault of the backup.
         copy_tree(&backup.join(relative), &to)
-            .map_err(|_| BackupError::Damaged { path: crate::ident::printable(&file.path, 120) })?;
+            .map_err(|error| if error.code() == "file_not_found" { damaged() } else { error })?;
         if hash_file(&to)? != file.sha256 {
-            return Err(BackupError::Damaged { path: crate::ident::printable(&file.path, 120) }.into());
+            return Err(damaged());
         }
     }
     put_in_place(staged, root)?;

@@ -171,7 +171,7 @@ async fn what_was_acknowledged_survives_a_kill_right_after() {
                 "group" => identity.members(&owner, &group).await.is_ok(),
                 "member" => identity.members(&owner, &group).await.unwrap().len() == 1,
                 "source" => engine.sources().list(&owner).await.unwrap().iter().any(|s| s.name == format!("s{n}")),
-                "table" => engine.tables().get(&owner, &table).await.is_ok(),
+                "table" => engine.registry().get(&owner, &table).await.is_ok(),
                 "revoke" => identity.grants(&owner, Some(&group)).await.unwrap().is_empty(),
                 _ => n % 2 == 1 || identity.grants(&owner, Some(&group)).await.unwrap().len() == 1,
             };
