@@ -280,7 +280,10 @@ async fn names_that_must_be_unique_now_are_made_so() {
     conn.close().unwrap();
     DuckStore::open(&path, now()).unwrap().close().await.unwrap();
     let conn = Connection::open(&path).unwrap();
-    assert_eq!(number(&conn, "SELECT count(*) FROM store_entities WHERE synthetic_name IN ('same', 'other', 'same-e2')"), 3);
+    assert_eq!(
+        number(&conn, "SELECT count(*) FROM store_entities WHERE synthetic_name IN ('same', 'other', 'same-e2')"),
+        3
+    );
 }
 
 #[test]

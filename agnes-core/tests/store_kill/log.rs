@@ -246,7 +246,8 @@ async fn a_recovery_may_end_at_any_step() {
             assert!(finished || how == ":abort" || said.contains("refused with disk_full"), "step {n}: {said}");
             let (users, told) = opened(&path).await;
             assert_eq!(users, expected, "step {n}{how}: {told:?} {:?}", names(folder.path()));
-            let logs = names(folder.path()).into_iter().filter(|name| name.contains("broken") && name.ends_with(".wal"));
+            let logs =
+                names(folder.path()).into_iter().filter(|name| name.contains("broken") && name.ends_with(".wal"));
             let logs: Vec<_> = logs.map(|name| std::fs::read(folder.path().join(name)).unwrap()).collect();
             assert_eq!(logs, [log.clone()], "step {n}{how}");
             assert!(names(folder.path()).iter().all(|name| !name.contains(".tmp") && !name.contains("restoring")));

@@ -58,7 +58,8 @@ async fn whole(path: &Path, label: &str) {
     assert_eq!(may, ["u0 orders", "u0 tickets", "u0 web_sessions", "u1 orders", "u2 tickets"], "{label}");
     assert_eq!(store.access().grants(None).await.unwrap().len(), 2, "{label}");
     assert_eq!(store.tables().list().await.unwrap().len(), 6, "{label}");
-    let audited = store.audit().list(&agnes_core::audit::AuditFilter { limit: 1000, ..Default::default() }).await.unwrap();
+    let audited =
+        store.audit().list(&agnes_core::audit::AuditFilter { limit: 1000, ..Default::default() }).await.unwrap();
     assert_eq!(audited.len(), 201, "{label}: 200 rows and one that tells of the migration, not two");
     store.close().await.unwrap();
     let report = format!("migration-report-14-to-{STATE_SCHEMA_VERSION}.json");

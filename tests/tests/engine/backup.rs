@@ -71,8 +71,12 @@ async fn what_is_backed_up_comes_back() {
     let now = audit(&engine).await;
     assert!(logged.len() > 6 && logged.iter().all(|row| now.contains(row)), "{logged:?}\n{now:?}");
     assert_eq!(cell(&engine, &owner(), "SELECT count(*) FROM orders").await.unwrap(), "2");
-    let ann =
-        engine.identity().principal_of(&owner(), "ann@acme.example", ClientKind::Api).await.map(CallContext::new).unwrap();
+    let ann = engine
+        .identity()
+        .principal_of(&owner(), "ann@acme.example", ClientKind::Api)
+        .await
+        .map(CallContext::new)
+        .unwrap();
     assert_eq!(cell(&engine, &ann, "SELECT count(*) FROM orders").await.unwrap(), "2");
     assert!(cell(&engine, &ann, "SELECT count(*) FROM people").await.is_err());
     assert_eq!(sync(&engine).await.tables.len(), 2, "the source is known after the restore");
@@ -181,7 +185,8 @@ fn walk(child: &str, from: &Path, check: impl Fn(&Path, &str)) -> u32 {
             if !finished {
                 check(&to, &format!("at operation {n}{how}: {said}"));
                 assert!(how == ":abort" || said.contains("refused with disk_full"), "at operation {n}: {said}");
-                let left = std::fs::read_dir(place.path()).unwrap().flatten().map(|e| e.file_name()).collect::<Vec<_>>();
+                let left =
+                    std::fs::read_dir(place.path()).unwrap().flatten().map(|e| e.file_name()).collect::<Vec<_>>();
                 assert!(how == ":abort" || left.is_empty() || to.exists(), "at operation {n}: {left:?}");
             }
         }

@@ -182,15 +182,20 @@ async fn what_was_acknowledged_survives_a_kill_right_after() {
                 "revoke" => "resource_grant.deleted",
                 _ => continue,
             };
-            let filter =
-                agnes_core::audit::AuditFilter { action_prefix: Some(action.into()), limit: 1000, ..Default::default() };
+            let filter = agnes_core::audit::AuditFilter {
+                action_prefix: Some(action.into()),
+                limit: 1000,
+                ..Default::default()
+            };
             let told = engine.audit().list(&owner, &filter).await.unwrap();
             assert!(!told.is_empty(), "{action} is not in the audit after kill {round}");
         }
         engine.close().await.unwrap();
         drop(engine);
     }
-    assert!(acknowledged.iter().any(|(what, _)| what == "grant") && acknowledged.iter().any(|(what, _)| what == "revoke"));
+    assert!(
+        acknowledged.iter().any(|(what, _)| what == "grant") && acknowledged.iter().any(|(what, _)| what == "revoke")
+    );
 }
 
 /// Not a test of its own: the process that is killed after it gave out the id of a run.

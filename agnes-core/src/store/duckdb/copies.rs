@@ -87,9 +87,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 
 /// Renames and makes the new name durable.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fsio::fault_point()
-        .and_then(|()| std::fs::rename(from, to))
-        .map_err(|e| Error::io("put the state in place", e))?;
+    fsio::fault_point().and_then(|()| std::fs::rename(from, to)).map_err(|e| Error::io("put the state in place", e))?;
     fsio::sync_folder(folder_of(to))
 }
 

@@ -46,7 +46,8 @@ pub(super) fn prepare(path: &Path, now: DateTime<Utc>) -> Result<Option<Recovere
         }
     };
     let found = schema::version(&conn).map_err(|e| engine_error("read the state's version", &e))?;
-    let empty = copies::tables(&conn, "main", None).map_err(|e| engine_error("read the state's tables", &e))?.is_empty();
+    let empty =
+        copies::tables(&conn, "main", None).map_err(|e| engine_error("read the state's tables", &e))?.is_empty();
     drop(conn);
     if found > STATE_SCHEMA_VERSION {
         return Err(StateError::TooNew { found }.into());

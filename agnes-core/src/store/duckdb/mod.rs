@@ -90,9 +90,10 @@ impl Coded for StateError {
             Self::Unreadable => Some("restore a backup with `agnes restore`; the log has the cause".to_owned()),
             Self::Closed => None,
             Self::Locked => Some("stop the other process, or use its data folder through it".to_owned()),
-            Self::LogBroken => {
-                Some("nothing was changed: keep the state folder, and restore a backup into a new one with `agnes restore`".to_owned())
-            }
+            Self::LogBroken => Some(
+                "nothing was changed: keep the state folder, and restore a backup into a new one with `agnes restore`"
+                    .to_owned(),
+            ),
             Self::CopyBroken => Some("check the disk of the target folder; the log has the cause".to_owned()),
         }
     }

@@ -232,7 +232,10 @@ pub(super) const TABLES: &[(&str, &str)] = &[
          created_at TIMESTAMP NOT NULL DEFAULT current_timestamp, updated_at TIMESTAMP NOT NULL DEFAULT current_timestamp, \
          created_by VARCHAR, published_at TIMESTAMP, published_by VARCHAR",
     ),
-    ("setup_banner", "id INTEGER PRIMARY KEY DEFAULT 1 CHECK (id = 1), content TEXT, updated_at TIMESTAMP, updated_by VARCHAR"),
+    (
+        "setup_banner",
+        "id INTEGER PRIMARY KEY DEFAULT 1 CHECK (id = 1), content TEXT, updated_at TIMESTAMP, updated_by VARCHAR",
+    ),
     (
         "script_registry",
         "id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, owner VARCHAR, schedule VARCHAR, source TEXT NOT NULL, \
@@ -394,7 +397,8 @@ mod tests {
                  VALUES ('{id}', 'u1', 'ann', 'skill', '{id}', '1', 't', '{name}')"
             )
         };
-        let news = |id: &str, version: i32| format!("INSERT INTO news_template (id, version) VALUES ('{id}', {version})");
+        let news =
+            |id: &str, version: i32| format!("INSERT INTO news_template (id, version) VALUES ('{id}', {version})");
         let conn = open(&path);
         for sql in [
             entity("a", "one"),

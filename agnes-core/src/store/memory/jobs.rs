@@ -44,9 +44,10 @@ impl State {
         };
         let blocked = |job: &Job| {
             job.concurrency_key.is_some()
-                && self.jobs.iter().any(|other| {
-                    other.id != job.id && other.concurrency_key == job.concurrency_key && live(other, now)
-                })
+                && self
+                    .jobs
+                    .iter()
+                    .any(|other| other.id != job.id && other.concurrency_key == job.concurrency_key && live(other, now))
         };
         let mut found: Vec<usize> = self
             .jobs
