@@ -350,7 +350,9 @@ pub(crate) struct Yes {
 }
 
 mod admin;
+mod policy;
 pub(crate) use admin::*;
+pub(crate) use policy::*;
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,17 @@
-//! `db.users`, `db.groups`, `db.grants`: who there is and what they may read.
+//! `db.users`, `db.groups`, `db.grants`, `db.policies`: who there is and what they may read.
 
 use agnes_core::local::{
     AddMember, AddUser, CreateGrant, CreateGroup, DeleteGroup, GetEffectiveAccess, GetUser, Grants as ListGrants,
     Groups as ListGroups, Members, RemoveMember, RemoveUser, RevokeGrant, SetActive, Users as ListUsers,
 };
+use agnes_core::local::{
+    CheckPolicies, CreatePolicy, GetPolicy, ListPolicies, PolicyHistory, PreviewAccess, RemovePolicy, UpdatePolicy,
+};
+use agnes_core::policy::AccessChange;
 use agnes_core::rbac::ResourceType;
 use pyo3::prelude::*;
 
+use crate::convert::from_python;
 use crate::database::Handle;
 use crate::errors::OrRaise;
 
@@ -113,5 +118,64 @@ impl Grants {
     /// Takes a grant back.
     fn revoke(&self, py: Python<'_>, grant: String) -> PyResult<Py<PyAny>> {
         self.0.ask(py, RevokeGrant { grant })
+    }
+}
+
+/// What groups see of the tables they may read.
+#[pyclass(frozen, module = "agnes")]
+pub(crate) struct Policies(pub(crate) Handle);
+
+#[pymethods]
+impl Policies {
+    /// Narrows what a group sees of a table.
+    fn create(&self, py: Python<'_>, group: String, table: String, rules: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let rules = from_python(rules)?;
+        self.0.ask(py, CreatePolicy { group, table, rules })
+    }
+
+    /// Every policy, or those of one table or group.
+    #[pyo3(signature = (*, table=None, group=None))]
+    fn list(&self, py: Python<'_>, table: Option<String>, group: Option<String>) -> PyResult<Py<PyAny>> {
+        self.0.ask(py, ListPolicies { table, group })
+    }
+
+    /// One policy.
+    fn get(&self, py: Python<'_>, policy: String) -> PyResult<Py<PyAny>> {
+        self.0.ask(py, GetPolicy { policy })
+    }
+
+    /// What a policy said, newest first.
+    fn history(&self, py: Python<'_>, policy: String) -> PyResult<Py<PyAny>> {
+        self.0.ask(py, PolicyHistory { policy })
+    }
+
+    /// Gives a policy other rules, whole.
+    #[pyo3(signature = (policy, rules, *, expected_version=None))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        policy: String,
+        rules: &Bound<'_, PyAny>,
+        expected_version: Option<u32>,
+    ) -> PyResult<Py<PyAny>> {
+        let rules = from_python(rules)?;
+        self.0.ask(py, UpdatePolicy { policy, rules, expected: expected_version })
+    }
+
+    /// Removes a policy.
+    fn remove(&self, py: Python<'_>, policy: String) -> PyResult<Py<PyAny>> {
+        self.0.ask(py, RemovePolicy { policy })
+    }
+
+    /// Tries policies on the data as it is now: one, or all.
+    #[pyo3(signature = (policy=None))]
+    fn check(&self, py: Python<'_>, policy: Option<String>) -> PyResult<Py<PyAny>> {
+        self.0.ask(py, CheckPolicies { policy })
+    }
+
+    /// Who would gain or lose what if this policy were made.
+    fn preview(&self, py: Python<'_>, group: String, table: String, rules: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let rules = from_python(rules)?;
+        self.0.ask(py, PreviewAccess { change: AccessChange::CreatePolicy { group, table, rules } })
     }
 }

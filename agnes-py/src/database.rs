@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tokio::sync::RwLock;
 
-use crate::access::{Grants, Groups, Users};
+use crate::access::{Grants, Groups, Policies, Users};
 use crate::convert::{from_python, to_python};
 use crate::errors::{OrRaise, misuse};
 use crate::result::QueryResult;
@@ -173,6 +173,11 @@ impl Database {
     #[getter]
     fn grants(&self) -> Grants {
         Grants(self.handle.clone())
+    }
+
+    #[getter]
+    fn policies(&self) -> Policies {
+        Policies(self.handle.clone())
     }
 
     /// The same folder as one of its users sees it.

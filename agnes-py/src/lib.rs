@@ -32,6 +32,7 @@ fn _agnes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<access::Users>()?;
     module.add_class::<access::Groups>()?;
     module.add_class::<access::Grants>()?;
+    module.add_class::<access::Policies>()?;
     module.add_class::<result::QueryResult>()?;
     module.add_class::<result::RowIterator>()?;
     Ok(())

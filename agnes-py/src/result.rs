@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agnes_core::error::ErrorKind;
 use agnes_core::local::Rows;
+use agnes_core::policy::RowScope;
 use agnes_core::{Error, Result};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -16,6 +17,7 @@ use pyo3::sync::MutexExt;
 use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
 use crate::cell;
+use crate::convert::to_python;
 use crate::errors::{OrRaise, misuse, to_py_err};
 use crate::runtime::{runtime, wait};
 
@@ -208,6 +210,12 @@ impl QueryResult {
     #[getter]
     fn columns(&self) -> Vec<String> {
         self.schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// What policies took from the tables of the query.
+    #[getter]
+    fn row_scope(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        to_python(py, &RowScope::of_schema(&self.schema))
     }
 
     /// Whether rows were left out by a limit; `None` until the last row was read.

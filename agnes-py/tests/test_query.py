@@ -205,3 +205,21 @@ def test_paths_do_not_leak(db: agnes.Database, folder: Path) -> None:
         with pytest.raises(agnes.AgnesError) as caught:
             db.query(sql).rows()
         assert str(folder) not in str(caught.value)
+
+
+def test_policies_narrow(db: agnes.Database, analyst: str) -> None:
+    rules = {"filter": {"predicate": "id = 1"}, "columns": {}}
+    assert db.policies.preview("sales", "orders", rules)["changes"][0]["email"] == analyst
+    policy = db.policies.create("sales", "orders", rules)
+    result = db.query("SELECT count(*) FROM orders", as_user=analyst)
+    assert result.rows() == [(1,)]
+    assert result.row_scope == [{"table": "orders", "rows_filtered": True, "masked_columns": []}]
+    assert db.query("SELECT 1", as_user=analyst).row_scope == []
+    assert db.policies.check()[0]["ok"]
+    with pytest.raises(agnes.InvalidInputError):
+        db.policies.update(policy["id"], {"filter": {"predicate": "nothing = 1"}})
+    with pytest.raises(agnes.InvalidInputError):
+        db.policies.create("sales", "orders", {"filtre": None})
+    db.policies.remove(policy["id"])
+    assert db.policies.list(table="orders") == []
+    assert [version["version"] for version in db.policies.history(policy["id"])] == [2, 1]

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::Yes;
+use super::policy::PolicyCommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
@@ -15,6 +16,12 @@ pub(crate) enum AdminCommand {
     /// What groups may use
     #[command(subcommand, after_help = "Example:\n  agnes admin grant create analysts table orders")]
     Grant(GrantCommand),
+    /// What groups see of the tables they may read: row filters, masks, hidden columns
+    #[command(
+        subcommand,
+        after_help = "Example:\n  agnes admin policy create europe orders --rows \"region = 'EU'\" --mask email=hash --dry-run"
+    )]
+    Policy(PolicyCommand),
     /// Registered tables
     #[command(subcommand, after_help = "Example:\n  agnes admin table list")]
     Table(TableCommand),
@@ -167,12 +174,18 @@ pub(crate) enum GrantCommand {
         resource_type: String,
         /// Which resource
         resource_id: String,
+        /// Only show who would see what
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Close it again
     #[command(after_help = "Example:\n  agnes admin grant delete 3f2a --yes")]
     Delete {
         /// The grant's id or a unique prefix of it
         grant: String,
+        /// Only show who would lose what
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         yes: Yes,
     },

@@ -7,6 +7,7 @@ use agnes_core::local::{
     GetUser, Grants, Groups, ListAudit, Members, RemoveMember, RemoveUser, RevokeGrant, Runs, SetActive, SyncHistoryOf,
     SyncStates, Tables, UnregisterTable, UpdateTable, Users,
 };
+use agnes_core::policy::AccessChange;
 use agnes_core::rbac::ResourceType;
 use serde_json::json;
 
@@ -24,6 +25,7 @@ pub(super) async fn run(app: &App, command: AdminCommand) -> Outcome {
         AdminCommand::User(command) => user(app, command).await,
         AdminCommand::Group(command) => group(app, command).await,
         AdminCommand::Grant(command) => grant(app, command).await,
+        AdminCommand::Policy(command) => super::policy::run(app, command).await,
         AdminCommand::Table(command) => table(app, command).await,
         AdminCommand::Run(command) => runs(app, command).await,
         AdminCommand::SyncState => sync_state(app).await,
@@ -177,8 +179,14 @@ async fn grant(app: &App, command: GrantCommand) -> Outcome {
                 app.out.grid(out, &["ID", "GROUP", "TYPE", "RESOURCE"], &[], rows.collect())
             })
         }
-        GrantCommand::Create { group, resource_type, resource_id } => {
+        GrantCommand::Create { group, resource_type, resource_id, dry_run } => {
             let resource_type = ResourceType::parse(&resource_type)?;
+            if dry_run {
+                if resource_type != ResourceType::Table {
+                    return Err(Failure::usage("`--dry-run` is for grants of tables"));
+                }
+                return super::policy::preview(app, AccessChange::Grant { group, table: resource_id }).await;
+            }
             let row = app.call(CreateGrant { group, resource_type, resource_id }).await?;
             let message = format!(
                 "{} may use {} {}",
@@ -188,7 +196,10 @@ async fn grant(app: &App, command: GrantCommand) -> Outcome {
             );
             app.out.done(&row, &message)
         }
-        GrantCommand::Delete { grant, yes } => {
+        GrantCommand::Delete { grant, dry_run, yes } => {
+            if dry_run {
+                return super::policy::preview(app, AccessChange::Revoke { grant }).await;
+            }
             app.confirm(&yes, &format!("delete the grant {}", safe(&grant)))?;
             let grant = app.call(RevokeGrant { grant }).await?;
             app.out.done(&grant, &format!("deleted the grant on {}", safe(&grant.resource_id)))

@@ -3,6 +3,7 @@
 mod admin;
 mod catalog;
 mod maintenance;
+mod policy;
 mod query;
 mod source;
 mod sync;

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
+use agnes_core::policy::RowScope;
 use agnes_core::query::{Params, Query};
 use serde_json::{Map, Value};
 
@@ -26,6 +27,7 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
         query = query.limit(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let mut rows = app.query_as(query, &args.who).await?;
+    let scopes = RowScope::of_schema(&rows.schema());
     let written = match &args.output {
         Some(file) => to_file(app, format, &mut rows, file).await?,
         None => {
@@ -38,6 +40,9 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
     if let Some(file) = &args.output {
         app.out.note(&format!("{} in {}", plural(written.rows, "row"), file.display()));
     }
+    for scope in &scopes {
+        app.out.note(&narrowed(scope));
+    }
     if written.truncated {
         app.out.note(&format!("there is more: these are the first {}", plural(written.rows, "row")));
         app.out.hint("`--limit N` gives more, `--limit 0` all");
@@ -45,6 +50,17 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
         app.out.note(&plural(written.rows, "row"));
     }
     Ok(())
+}
+
+/// What a policy took from a table of the query.
+fn narrowed(scope: &RowScope) -> String {
+    let rows =
+        if scope.rows_filtered { "rows of it that you may not see are left out" } else { "all its rows are there" };
+    let masked = match scope.masked_columns.as_slice() {
+        [] => String::new(),
+        columns => format!(", masked: {}", safe(&columns.join(", "))),
+    };
+    format!("a policy narrows `{}`: {rows}{masked}", safe(&scope.table))
 }
 
 /// The file appears under its name only when it is complete.

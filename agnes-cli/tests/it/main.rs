@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod formats;
 mod manners;
+mod policy;
 mod sharing;
 
 use std::path::{Path, PathBuf};

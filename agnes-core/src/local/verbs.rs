@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User};
 use crate::maintenance::{BackupIndex, DoctorReport};
 use crate::orchestrator::{GcReport, RebuildOutcome, SourceOutcome};
+use crate::policy::{AccessChange, AccessPreview, Policy, PolicyCheck, PolicyRow, PolicyRules, PolicyVersion};
 use crate::rbac::{Grant, Group, Member, ResourceType};
 use crate::registry::{NewSource, RegisteredTable, SourceAdded, SourceRow};
 use crate::sync::{SyncHistory, SyncRequest, SyncRun, SyncState};
@@ -163,6 +164,64 @@ verbs! {
         /// The grant's id or a unique prefix of it.
         grant: String,
     } -> Grant = |engine, ctx, _progress| engine.identity().revoke(ctx, &grant);
+
+    /// Narrows what a group sees of a table.
+    CreatePolicy("policies.create") {
+        /// Id, name or unique prefix.
+        group: String,
+        /// Id or name.
+        table: String,
+        /// What it says.
+        rules: PolicyRules,
+    } -> PolicyRow = |engine, ctx, _progress| engine.policies().create(ctx, &group, &table, rules);
+
+    /// Lists the policies, or those of one table or group.
+    ListPolicies("policies.list") {
+        /// Id or name.
+        table: Option<String>,
+        /// Id, name or unique prefix.
+        group: Option<String>,
+    } -> Vec<PolicyRow> = |engine, ctx, _progress| engine.policies().list(ctx, table.as_deref(), group.as_deref());
+
+    /// One policy.
+    GetPolicy("policies.get") {
+        /// Id or unique prefix.
+        policy: String,
+    } -> PolicyRow = |engine, ctx, _progress| engine.policies().get(ctx, &policy);
+
+    /// What a policy said, newest first.
+    PolicyHistory("policies.history") {
+        /// Id or unique prefix.
+        policy: String,
+    } -> Vec<PolicyVersion> = |engine, ctx, _progress| engine.policies().history(ctx, &policy);
+
+    /// Gives a policy other rules.
+    UpdatePolicy("policies.update") {
+        /// Id or unique prefix.
+        policy: String,
+        /// What it says, whole.
+        rules: PolicyRules,
+        /// The version that the change was made from.
+        expected: Option<u32>,
+    } -> PolicyRow = |engine, ctx, _progress| engine.policies().update(ctx, &policy, rules, expected);
+
+    /// Removes a policy.
+    RemovePolicy("policies.remove") {
+        /// Id or unique prefix.
+        policy: String,
+    } -> Policy = |engine, ctx, _progress| engine.policies().remove(ctx, &policy);
+
+    /// Tries policies on the data as it is now.
+    CheckPolicies("policies.check") {
+        /// Id or unique prefix; all without one.
+        policy: Option<String>,
+    } -> Vec<PolicyCheck> = |engine, ctx, _progress| engine.policies().check(ctx, policy.as_deref());
+
+    /// Who would gain or lose what by a change of access.
+    PreviewAccess("policies.preview") {
+        /// The change; it is not made.
+        change: AccessChange,
+    } -> AccessPreview = |engine, ctx, _progress| engine.policies().preview(ctx, change);
 
     /// Adds a source, finds its tables and registers them.
     AddSource("sources.add") {

@@ -11,6 +11,7 @@ __all__ = [
     "Database",
     "Grants",
     "Groups",
+    "Policies",
     "QueryResult",
     "RowIterator",
     "Sources",
@@ -48,6 +49,8 @@ class Database:
     def groups(self) -> Groups: ...
     @property
     def grants(self) -> Grants: ...
+    @property
+    def policies(self) -> Policies: ...
     def acting_as(self, user: str) -> Database:
         """The same folder as one of its users sees it."""
     def catalog(self, *, as_user: str | None = None) -> _Rows:
@@ -164,11 +167,28 @@ class Grants:
     def revoke(self, grant: str) -> _Row: ...
 
 @final
+class Policies:
+    """What groups see of the tables they may read: row filters, masks, hidden columns."""
+
+    def create(self, group: str, table: str, rules: Mapping[str, Any]) -> _Row: ...
+    def list(self, *, table: str | None = None, group: str | None = None) -> _Rows: ...
+    def get(self, policy: str) -> _Row: ...
+    def history(self, policy: str) -> _Rows: ...
+    def update(self, policy: str, rules: Mapping[str, Any], *, expected_version: int | None = None) -> _Row: ...
+    def remove(self, policy: str) -> _Row: ...
+    def check(self, policy: str | None = None) -> _Rows: ...
+    def preview(self, group: str, table: str, rules: Mapping[str, Any]) -> _Row:
+        """Who would gain or lose what if this policy were made."""
+
+@final
 class QueryResult:
     """The answer to a query."""
 
     @property
     def columns(self) -> list[str]: ...
+    @property
+    def row_scope(self) -> _Rows:
+        """What policies took from the tables of the query: rows that may be missing, columns that are masked."""
     @property
     def truncated(self) -> bool | None:
         """Whether rows were left out by a limit; `None` until the last row was read."""
