@@ -29,7 +29,7 @@ impl App {
 
     /// How this command line opens the data folder, apart from its configuration.
     fn builder(global: &Global) -> EngineBuilder {
-        let mut builder = Engine::builder(&global.data_dir).connectors(agnes_connectors::builtin());
+        let mut builder = Engine::builder(&global.data_dir).connectors(agnes_connectors::builtin()).for_one_command();
         if let Some(state) = folder_variable("STATE_DIR") {
             builder = builder.state_dir(state);
         }

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use crate::audit::AuditLog;
 use crate::catalog::SampleCache;
+use crate::cell::Choice;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, IsolationMode};
 use crate::connector::ConnectorRegistry;
 use crate::error::{Error, Result};
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
 use crate::orchestrator::{Generation, Rebuilds};
 use crate::policy::{InstanceKey, Slices};
-use crate::query::{Queries, QueryLimits, Runtime};
+use crate::query::{Queries, QueryLimits, Runtime, RuntimeChoice};
 use crate::rbac::AccessSnapshot;
 use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
@@ -238,6 +239,7 @@ impl Engine {
             listener.finish(LAST_ANSWERS).await;
         }
         self.sync_runs().stop().await;
+        self.queries().close().await;
         self.audit_log().flush().await;
         let closed = self.store().close().await;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -290,6 +292,8 @@ pub struct EngineBuilder {
     scratch: Option<PathBuf>,
     query_limits: Option<QueryLimits>,
     runtime: Option<Arc<dyn Runtime>>,
+    worker: Option<PathBuf>,
+    one_command: bool,
 }
 
 impl EngineBuilder {
@@ -306,6 +310,8 @@ impl EngineBuilder {
             scratch: None,
             query_limits: None,
             runtime: None,
+            worker: None,
+            one_command: false,
         }
     }
 
@@ -371,6 +377,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Runs queries in processes of this executable, whose `main` calls
+    /// [`cell::serve_if_asked`](crate::cell::serve_if_asked) first, instead of in processes of
+    /// this one. Linux only.
+    #[must_use]
+    pub fn query_worker(mut self, executable: impl Into<PathBuf>) -> Self {
+        self.worker = Some(executable.into());
+        self
+    }
+
+    /// Says that it is opened for one command of the folder's owner: a worker process takes
+    /// longer to start (60 ms) than most queries, so `query.isolation: auto` means none.
+    #[must_use]
+    pub fn for_one_command(mut self) -> Self {
+        self.one_command = true;
+        self
+    }
+
     /// Keeps state in this folder instead of `state/` in the data folder.
     #[must_use]
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -383,7 +406,7 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// `data_folder_held` when another process holds the folder, `state_too_new`,
-    /// `state_unreadable`, I/O errors.
+    /// `state_unreadable`, I/O errors; with `query.strict` also `isolation_missing`.
     pub async fn open(self) -> Result<Engine> {
         if let Some(extensions) = &self.config.attach.extension_folder {
             crate::duck::look_for_extensions_in(extensions);
@@ -410,13 +433,26 @@ impl EngineBuilder {
         // Nobody else runs jobs of this folder while its lock is ours.
         store.jobs().release_all("", now).await?;
         let samples = SampleCache::new(self.config.cache.sample);
+        let runtime = match self.runtime {
+            Some(runtime) => RuntimeChoice::Given(runtime),
+            None => RuntimeChoice::Configured(Choice {
+                mode: match self.config.query.isolation {
+                    IsolationMode::Auto if self.one_command && !self.config.query.strict => IsolationMode::InProcess,
+                    mode => mode,
+                },
+                strict: self.config.query.strict,
+                worker: self.worker,
+                blobs: self.folder.blobs(),
+                extensions: self.config.attach.extension_folder.clone(),
+            }),
+        };
         let engine = Engine {
             inner: Arc::new(Inner {
                 audit: AuditLog::start(store.audit()),
                 queries: Queries::new(
                     self.query_limits.unwrap_or_else(|| QueryLimits::of(&self.config)),
                     scratch.clone(),
-                    self.runtime,
+                    runtime,
                 ),
                 folder: self.folder,
                 scratch,
@@ -440,6 +476,9 @@ impl EngineBuilder {
                 lock: Mutex::new(Some(lock)),
             }),
         };
+        if engine.config().query.strict {
+            engine.queries().isolation().await?;
+        }
         if crate::orchestrator::is_behind(engine.folder(), &engine.generation())
             && let Err(error) = crate::orchestrator::rebuild_all(&engine).await
         {

@@ -222,7 +222,7 @@ impl Coded for IoError {
 }
 
 /// An [`Error`] as data: what one process tells another.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct WireError {
     /// Whose move is next.

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod catalog;
+pub mod cell;
 pub mod clock;
 pub mod config;
 pub mod connector;

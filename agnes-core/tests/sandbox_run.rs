@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agnes_core::query::{GrantSet, InProcess, Params, QueryError, QueryJob, QueryLimits, Relation, Runtime};
+use agnes_core::query::{GrantSet, InProcess, Params, QueryJob, QueryLimits, Relation, Runtime};
 use agnes_core::sandbox::{Checked, Gate, Readable, RelationKind};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
@@ -30,10 +30,61 @@ impl Readable for Granted {
 
 const TABLES: [&str; 5] = ["customers", "events", "issues", "model_scores", "orders"];
 
+/// Where queries run: every test runs in each.
+#[derive(Clone, Copy)]
+enum In {
+    ThisProcess,
+    #[cfg(target_os = "linux")]
+    Cells,
+}
+
+impl In {
+    fn start(self, limits: QueryLimits, folder: &Path) -> Arc<dyn Runtime> {
+        match self {
+            Self::ThisProcess => Arc::new(InProcess::new(limits, folder.join("tmp"))),
+            #[cfg(target_os = "linux")]
+            Self::Cells => {
+                use agnes_core::cell::{CellOptions, Cells};
+                let worker = env!("CARGO_BIN_EXE_agnes-cell").into();
+                let options = CellOptions::new(worker, limits, folder.join("tmp"), vec![folder.join("blobs")]);
+                Arc::new(Cells::start(options).unwrap())
+            }
+        }
+    }
+}
+
+macro_rules! in_each_runtime {
+    ($($name:ident),* $(,)?) => {
+        mod in_this_process {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::In::ThisProcess).await;
+            })*
+        }
+        #[cfg(target_os = "linux")]
+        mod in_cells {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::In::Cells).await;
+            })*
+        }
+    };
+}
+
+in_each_runtime!(
+    honest_sql_gives_what_duckdb_gives,
+    the_catalog_shows_the_grant_set_alone,
+    plans_and_errors_tell_no_path,
+    parameters_bind,
+    a_dropped_query_stops_and_a_late_one_is_stopped,
+    a_memory_limit_is_an_error_not_the_end,
+    a_query_that_fails_half_way_says_so,
+);
+
 struct Bench {
     folder: tempfile::TempDir,
     gate: Gate,
-    runtime: InProcess,
+    runtime: Arc<dyn Runtime>,
     set: Arc<GrantSet>,
     raw: duckdb::Connection,
 }
@@ -43,7 +94,7 @@ fn blob(folder: &Path, table: &str) -> PathBuf {
 }
 
 impl Bench {
-    async fn with(limits: QueryLimits) -> Self {
+    async fn with(limits: QueryLimits, runtime: In) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("blobs")).unwrap();
         let raw = duckdb::Connection::open_in_memory().unwrap();
@@ -70,13 +121,13 @@ impl Bench {
             relations.insert(table.to_owned(), relation);
         }
         std::fs::write(folder.path().join("secret.csv"), "a\nsecret-value\n").unwrap();
-        let runtime = InProcess::new(limits, folder.path().join("tmp"));
+        let runtime = runtime.start(limits, folder.path());
         let set = Arc::new(GrantSet { fingerprint: "f".to_owned(), relations });
         Self { folder, gate: Gate::start().await.unwrap(), runtime, set, raw }
     }
 
-    async fn new() -> Self {
-        Self::with(QueryLimits { memory_bytes: 512 << 20, ..QueryLimits::default() }).await
+    async fn new(runtime: In) -> Self {
+        Self::with(QueryLimits { memory_bytes: 512 << 20, ..QueryLimits::default() }, runtime).await
     }
 
     async fn check(&self, sql: &str) -> Checked {
@@ -123,9 +174,8 @@ fn shown(batch: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn honest_sql_gives_what_duckdb_gives() {
-    let bench = Bench::new().await;
+async fn honest_sql_gives_what_duckdb_gives(runtime: In) {
+    let bench = Bench::new(runtime).await;
     let mut wrong = Vec::new();
     let corpus: Vec<&str> = include_str!("sandbox/corpus.sql").lines().filter(|line| !line.is_empty()).collect();
     assert!(corpus.len() >= 150, "{}", corpus.len());
@@ -162,9 +212,8 @@ async fn honest_sql_gives_what_duckdb_gives() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_catalog_shows_the_grant_set_alone() {
-    let bench = Bench::new().await;
+async fn the_catalog_shows_the_grant_set_alone(runtime: In) {
+    let bench = Bench::new(runtime).await;
     let rows = bench.ask("SHOW TABLES", Params::None).await.unwrap();
     assert_eq!(rows, ["name", "customers", "events", "issues", "model_scores", "orders"]);
     let sql = "SELECT table_name, count(*) FROM information_schema.columns GROUP BY 1 ORDER BY 1";
@@ -177,9 +226,8 @@ async fn the_catalog_shows_the_grant_set_alone() {
     assert_eq!(bench.ask(sql, Params::None).await.unwrap()[1], "DECIMAL(12,2)");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn plans_and_errors_tell_no_path() {
-    let bench = Bench::new().await;
+async fn plans_and_errors_tell_no_path(runtime: In) {
+    let bench = Bench::new(runtime).await;
     let plan = bench
         .ask("EXPLAIN SELECT customer, sum(amount) FROM orders WHERE id > 3 GROUP BY 1", Params::None)
         .await
@@ -198,10 +246,9 @@ async fn plans_and_errors_tell_no_path() {
     assert!(!format!("{error} {:?}", error.hint()).contains(&folder));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn parameters_bind() {
+async fn parameters_bind(runtime: In) {
     use agnes_core::query::Value;
-    let bench = Bench::new().await;
+    let bench = Bench::new(runtime).await;
     let positional = Params::Positional(vec![Value::Int(3), Value::from("c3")]);
     let sql = "SELECT id FROM orders WHERE id >= ? AND customer = ? ORDER BY id LIMIT 2";
     assert_eq!(bench.ask(sql, positional).await.unwrap(), ["id", "3", "10"]);
@@ -217,9 +264,8 @@ async fn parameters_bind() {
     assert_eq!(bench.ask("SELECT count(*) AS n FROM orders WHERE customer = ?", tricky).await.unwrap(), ["n", "0"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_query_stops_and_a_late_one_is_stopped() {
-    let bench = Bench::new().await;
+async fn a_dropped_query_stops_and_a_late_one_is_stopped(runtime: In) {
+    let bench = Bench::new(runtime).await;
     let (guard_in, guard_out) = std::sync::mpsc::channel::<()>();
     struct Tell(std::sync::mpsc::Sender<()>);
     impl Drop for Tell {
@@ -265,10 +311,9 @@ async fn a_dropped_query_stops_and_a_late_one_is_stopped() {
     assert_eq!(bench.ask("SELECT 1 AS x", Params::None).await.unwrap(), ["x", "1"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_memory_limit_is_an_error_not_the_end() {
+async fn a_memory_limit_is_an_error_not_the_end(runtime: In) {
     let limits = QueryLimits { memory_bytes: 40 << 20, spill_bytes: 1 << 20, ..QueryLimits::default() };
-    let bench = Bench::with(limits).await;
+    let bench = Bench::with(limits, runtime).await;
     let sql = "SELECT i, list(j) FROM range(3000) a(i), range(3000) b(j) GROUP BY i ORDER BY 2";
     let error = bench.ask(sql, Params::None).await.unwrap_err();
     assert!(["query_memory", "query_spill"].contains(&error.code()), "{error} {}", error.code());
@@ -276,9 +321,8 @@ async fn a_memory_limit_is_an_error_not_the_end() {
     assert_eq!(bench.ask("SELECT count(*) AS n FROM orders", Params::None).await.unwrap(), ["n", "400"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_fails_half_way_says_so() {
-    let bench = Bench::new().await;
+async fn a_query_that_fails_half_way_says_so(runtime: In) {
+    let bench = Bench::new(runtime).await;
     let query = bench
         .check("SELECT CASE WHEN i = 500000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)")
         .await;
@@ -287,5 +331,7 @@ async fn a_query_that_fails_half_way_says_so() {
     while let Some(batch) = running.batches.recv().await {
         last = Some(batch);
     }
-    assert!(matches!(last.unwrap().unwrap_err(), QueryError::Failed { message, .. } if message.contains("boom")));
+    let error = agnes_core::Error::from(last.unwrap().unwrap_err());
+    assert_eq!(error.code(), "query_failed");
+    assert!(error.to_string().contains("boom"), "{error}");
 }

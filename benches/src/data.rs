@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use agnes_core::config::{Config, IsolationMode};
 use agnes_core::connector::Progress;
 use agnes_core::rbac::{ClientKind, Principal};
 use agnes_core::{CallContext, Engine};
@@ -39,7 +40,10 @@ pub(crate) fn owner() -> CallContext {
 
 /// An engine on `root` with the built-in connectors.
 pub(crate) async fn engine(root: &Path) -> agnes_core::Result<Engine> {
-    Engine::builder(root).connectors(agnes_connectors::builtin()).open().await
+    let mut config = Config::default();
+    // Beside raw DuckDB stands the engine alone; what cells add is measured in `cell`.
+    config.query.isolation = IsolationMode::InProcess;
+    Engine::builder(root).connectors(agnes_connectors::builtin()).config(config).open().await
 }
 
 /// An engine on `root` with everything published and profiled: nothing works in the

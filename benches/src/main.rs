@@ -4,6 +4,7 @@
 //! ratios and differences of medians, A and B in turn, so that they hold on a noisy
 //! machine. `--quick` takes a tenth of the rows, to see that everything runs.
 
+mod cell;
 mod data;
 mod ingest;
 mod manifest;
@@ -27,8 +28,12 @@ struct Scale {
     runs: usize,
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    agnes_core::cell::serve_if_asked();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure())
+}
+
+async fn measure() -> Result<(), Box<dyn std::error::Error>> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == stream::CHILD) {
         return stream::child(&args[1..]).await;
@@ -58,6 +63,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if wanted("stream") {
         show(stream::run(scale).await?);
+    }
+    if cfg!(target_os = "linux") && wanted("cell") {
+        show(cell::run(scale).await?);
     }
     if wanted("profile") {
         show(profile::run(scale).await?);

@@ -62,6 +62,7 @@ pub(crate) async fn child(args: &[String]) -> Result<(), Box<dyn std::error::Err
     let root = args.first().ok_or("the data folder is missing")?;
     let mut config = Config::default();
     config.query.memory_bytes = LIMIT_MIB << 20;
+    config.query.isolation = agnes_core::config::IsolationMode::InProcess;
     let engine = agnes_core::Engine::builder(Path::new(root)).config(config).open().await?;
     engine.orchestrator().rebuild(&owner()).await?;
     drain(&engine, &owner(), "SELECT * FROM shop_t0").await?;

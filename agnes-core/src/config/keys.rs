@@ -129,6 +129,8 @@ pub(super) const KNOWN: &[&str] = &[
     "query.max_total",
     "query.wait_seconds",
     "query.instances",
+    "query.isolation",
+    "query.strict",
     "remote_attach.extensions",
     "remote_attach.token_envs",
     "remote_attach.hosts",

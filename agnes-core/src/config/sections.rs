@@ -50,6 +50,23 @@ pub struct QueryConfig {
     pub wait: Duration,
     /// Grant sets whose instances are kept.
     pub instances: usize,
+    /// Where queries run.
+    pub isolation: IsolationMode,
+    /// Whether queries are refused where less is guaranteed than `isolation` promises.
+    pub strict: bool,
+}
+
+/// Where queries run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IsolationMode {
+    /// In confined worker processes where the platform and the program allow it, else in
+    /// this process.
+    #[default]
+    Auto,
+    /// In confined worker processes, or not at all.
+    Process,
+    /// In this process.
+    InProcess,
 }
 
 impl Default for QueryConfig {
@@ -64,6 +81,8 @@ impl Default for QueryConfig {
             max_total: 16,
             wait: Duration::from_secs(5),
             instances: 32,
+            isolation: IsolationMode::Auto,
+            strict: false,
         }
     }
 }

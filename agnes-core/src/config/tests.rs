@@ -142,7 +142,7 @@ fn a_value_out_of_bounds_is_said_and_the_default_stays() {
 #[test]
 fn every_value_reaches_its_field() {
     let text = "query: {max_sql_bytes: 2048, timeout_seconds: 5, memory_mb: 512, threads: 3, spill_mb: 7, max_per_user: 2, \
-                max_total: 9, wait_seconds: 0, instances: 4}\n\
+                max_total: 9, wait_seconds: 0, instances: 4, isolation: process, strict: true}\n\
                 remote_attach: {extensions: [postgres], token_envs: [PG_TOKEN], hosts: [h.example], database_hosts: ['db.example:5432'], \
                 sqlite_folders: [/srv/sqlite], extension_folder: /srv/ext, allow_install: true}\n\
                 sync: {table_timeout_seconds: 60, attempts: 1, parallel_sources: 5}\n\
@@ -171,6 +171,8 @@ fn every_value_reaches_its_field() {
             max_total: 9,
             wait: second(0),
             instances: 4,
+            isolation: super::super::IsolationMode::Process,
+            strict: true,
         }
     );
     assert_eq!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::load::{at, invalid};
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, IsolationMode};
 
 /// Longest time that a key takes, seconds.
 const CENTURY: u64 = 3_155_760_000;
@@ -137,6 +137,13 @@ impl<'a> Values<'a> {
         self.set("query.max_total", 1..=MANY, &mut query.max_total);
         self.seconds("query.wait_seconds", 0, &mut query.wait);
         self.set("query.instances", 1..=MANY, &mut query.instances);
+        query.isolation = match self.text("query.isolation")?.as_deref() {
+            None | Some("auto") => IsolationMode::Auto,
+            Some("process") => IsolationMode::Process,
+            Some("in_process") => IsolationMode::InProcess,
+            Some(_) => return Err(invalid(self.file, "query.isolation", "it is `auto`, `process` or `in_process`")),
+        };
+        query.strict = self.flag("query.strict")?;
 
         let attach = &mut config.attach;
         attach.extensions = self.env_list("AGNES_REMOTE_ATTACH_EXTENSIONS").or(self.list("remote_attach.extensions")?);

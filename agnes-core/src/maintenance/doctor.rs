@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Maintenance;
 use crate::context::CallContext;
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::orchestrator::SourceStatus;
+use crate::query::Isolation;
 use crate::rbac::{AuthMethod, ClientKind, Principal};
 use crate::sync::{JobState, SyncStatus};
 
@@ -61,7 +63,7 @@ impl Maintenance<'_> {
             self.jobs_check().await,
             self.admins_check().await,
             self.audit_check(),
-            runtime_check(),
+            runtime_check(self.engine).await,
         ];
         let worst = checks.iter().map(|check| check.status).max().unwrap_or(CheckStatus::Ok);
         let overall = match worst {
@@ -227,10 +229,26 @@ fn name_of(path: &std::path::Path) -> String {
 }
 
 /// What the query runtime in force guarantees.
-fn runtime_check() -> Check {
-    let detail = "queries run in this process: parser, catalog and engine walls hold; a query that \
-                  breaks the engine itself ends this process";
-    ok("query_runtime", detail.to_owned())
+async fn runtime_check(engine: &Engine) -> Check {
+    const NAME: &str = "query_runtime";
+    match engine.queries().isolation().await {
+        Ok(Isolation::InProcess) => {
+            let detail = "queries run in this process: parser, catalog and engine walls hold; a query that \
+                          breaks the engine itself ends this process";
+            ok(NAME, detail.to_owned())
+        }
+        Ok(Isolation::Process { missing }) if missing.is_empty() => {
+            let detail = "queries run in confined processes: no other file, no network, no program, a ceiling on \
+                          memory; each was tried from inside";
+            ok(NAME, detail.to_owned())
+        }
+        Ok(Isolation::Process { missing }) => warn(
+            NAME,
+            format!("queries run in processes of their own, but not guaranteed here: {}", missing.join(", ")),
+            "use a newer kernel; `query.strict: true` refuses to start without",
+        ),
+        Err(error) => bad(NAME, error.to_string(), "the log has the cause; `query.isolation: in_process` goes without"),
+    }
 }
 
 fn ok(name: &str, detail: String) -> Check {

@@ -1,6 +1,6 @@
 //! What can go wrong with a query after the sandbox let it through.
 
-use crate::error::{Coded, ErrorKind};
+use crate::error::{Coded, ErrorKind, WireError};
 
 /// Why a query failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,17 @@ pub enum QueryError {
     Remote { table: String },
     #[error("the part of the query that is asked at its source gives more than {limit}")]
     RemoteTooLarge { limit: String },
+    #[error("the process that ran the query ended before the query did")]
+    WorkerLost,
+    #[error("no process for queries could be started")]
+    WorkerStart,
+    #[error("queries cannot be isolated: not guaranteed here: {missing}")]
+    IsolationMissing { missing: String },
+    #[error("a process for queries is not confined as it should be: `{guarantee}`")]
+    NotConfined { guarantee: &'static str },
+    /// As the process told it that ran the query.
+    #[error("{0}")]
+    Told(Box<WireError>),
 }
 
 /// Codes of errors whose words may quote a value.
@@ -73,7 +84,10 @@ impl Coded for QueryError {
             Self::Cancelled | Self::Remote { .. } => ErrorKind::Unavailable,
             Self::TooMany { .. } => ErrorKind::RateLimited,
             Self::DataMissing => ErrorKind::DataInvalid,
-            Self::NotSealed { .. } => ErrorKind::Internal,
+            Self::NotSealed { .. } | Self::NotConfined { .. } => ErrorKind::Internal,
+            Self::WorkerLost | Self::WorkerStart => ErrorKind::Unavailable,
+            Self::IsolationMissing { .. } => ErrorKind::ConfigInvalid,
+            Self::Told(error) => error.kind,
         }
     }
     fn code(&self) -> &str {
@@ -91,6 +105,11 @@ impl Coded for QueryError {
             Self::NotSealed { .. } => "instance_not_sealed",
             Self::Remote { .. } => "remote_unavailable",
             Self::RemoteTooLarge { .. } => "remote_too_large",
+            Self::WorkerLost => "query_worker_lost",
+            Self::WorkerStart => "query_worker_start",
+            Self::IsolationMissing { .. } => "isolation_missing",
+            Self::NotConfined { .. } => "worker_not_confined",
+            Self::Told(error) => &error.code,
         }
     }
     fn hint(&self) -> Option<String> {
@@ -106,6 +125,14 @@ impl Coded for QueryError {
             Self::DataMissing => Some("run `agnes doctor`, or sync the source again".to_owned()),
             Self::Remote { .. } => Some("check that the source answers; the log has its words".to_owned()),
             Self::RemoteTooLarge { .. } => Some("filter or aggregate the remote table in a subquery".to_owned()),
+            Self::WorkerLost => {
+                Some("ask again; if that fails too, the query may need more memory than there is".to_owned())
+            }
+            Self::WorkerStart => Some("try again in a few seconds; the log has the cause".to_owned()),
+            Self::IsolationMissing { .. } => {
+                Some("use a newer kernel, or set `query.strict` to false and read what `agnes doctor` says".to_owned())
+            }
+            Self::Told(error) => error.hint.clone(),
             _ => None,
         }
     }
@@ -115,6 +142,7 @@ impl Coded for QueryError {
             Self::TooMany { limit, per_user } => {
                 Some(serde_json::json!({ "reason": "too_many_queries", "limit": limit, "per_user": per_user }))
             }
+            Self::Told(error) => error.facts.clone(),
             _ => None,
         }
     }

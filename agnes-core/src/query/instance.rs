@@ -22,17 +22,39 @@ use crate::sandbox::{Checked, SystemRelation};
 
 /// A locked instance.
 #[derive(Debug)]
-pub(super) struct Instance {
+pub(crate) struct Instance {
     db: Arc<MemoryDb>,
     set: Arc<GrantSet>,
     /// Makes views when they are first referenced; with the names that exist.
     maker: Mutex<(MemoryConn, HashSet<String>)>,
     /// Private spill folder, deleted with the instance.
-    _spill: TempDir,
+    _spill: Option<TempDir>,
 }
 
 fn fault(failure: EngineFailure) -> Error {
     Error::from(failure)
+}
+
+/// Whether the engine's own settings keep it from files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wall {
+    /// They do, and were read back.
+    Closed,
+    /// They do not: to show in tests what the walls behind this one hold.
+    Open,
+}
+
+/// An engine with nothing in it, before any lock. One thread, so that whoever opened it can
+/// still confine the whole process.
+pub(crate) fn open_engine() -> Result<Arc<MemoryDb>> {
+    MemoryDb::open(&[
+        ("threads", "1"),
+        ("autoinstall_known_extensions", "false"),
+        ("autoload_known_extensions", "false"),
+        ("allow_community_extensions", "false"),
+        ("allow_persistent_secrets", "false"),
+    ])
+    .map_err(fault)
 }
 
 impl Instance {
@@ -49,15 +71,19 @@ impl Instance {
             .prefix("spill-")
             .tempdir_in(scratch)
             .map_err(|e| Error::io("make a spill folder", e))?;
-        let threads = limits.threads.to_string();
-        let db = MemoryDb::open(&[
-            ("threads", threads.as_str()),
-            ("autoinstall_known_extensions", "false"),
-            ("autoload_known_extensions", "false"),
-            ("allow_community_extensions", "false"),
-            ("allow_persistent_secrets", "false"),
-        ])
-        .map_err(fault)?;
+        let instance = Self::seal(open_engine()?, set, limits, spill.path(), Wall::Closed, before_lock)?;
+        Ok(Self { _spill: Some(spill), ..instance })
+    }
+
+    /// Locks an engine of [`open_engine`]; its spill files go into `spill`.
+    pub(crate) fn seal(
+        db: Arc<MemoryDb>,
+        set: Arc<GrantSet>,
+        limits: &QueryLimits,
+        spill: &Path,
+        wall: Wall,
+        before_lock: impl FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<Vec<String>>,
+    ) -> Result<Self> {
         let conn = db.connect().map_err(fault)?;
         let attached = before_lock(&conn, &db)?;
         let blobs: Vec<String> = set
@@ -67,14 +93,20 @@ impl Instance {
             .map(|path| path.to_string_lossy().into_owned())
             .collect();
         let paths: Vec<String> = blobs.iter().map(|path| quote_literal(path)).collect();
-        let spill_dir = quote_literal(&spill.path().to_string_lossy());
-        let (utc, memory, quota) = (crate::duck::utc(), limits.memory_bytes, limits.spill_bytes);
+        let spill_dir = quote_literal(&spill.to_string_lossy());
+        let (utc, threads, memory, quota) =
+            (crate::duck::utc(), limits.threads, limits.memory_bytes, limits.spill_bytes);
+        let close = match wall {
+            Wall::Closed => format!(
+                "SET allowed_paths=[{}]; SET enable_external_access=false; SET lock_configuration=true",
+                paths.join(", ")
+            ),
+            Wall::Open => String::new(),
+        };
         conn.execute(&format!(
-            "{utc} SET memory_limit='{memory}B'; SET temp_directory={spill_dir}; \
+            "{utc} SET threads={threads}; SET memory_limit='{memory}B'; SET temp_directory={spill_dir}; \
              SET max_temp_directory_size='{quota}B'; SET enable_external_file_cache=false; \
-             SET parquet_metadata_cache=true; SET allowed_paths=[{}]; SET enable_external_access=false; \
-             SET lock_configuration=true",
-            paths.join(", ")
+             SET parquet_metadata_cache=true; {close}",
         ))
         .map_err(fault)?;
         let open = blobs.into_iter().chain(
@@ -82,8 +114,10 @@ impl Instance {
                 .iter()
                 .flat_map(|url| ["", ".wal", ".wal.checkpoint", ".wal.recovery"].map(|end| format!("{url}{end}"))),
         );
-        check_sealed(&conn, &open.map(|path| as_listed(&path)).collect())?;
-        Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), _spill: spill })
+        if wall == Wall::Closed {
+            check_sealed(&conn, &open.map(|path| as_listed(&path)).collect())?;
+        }
+        Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), _spill: None })
     }
 
     /// A connection on which `query` finds all it names.

@@ -5,6 +5,7 @@
 //! query to a [`Runtime`]. Results are Arrow batches with backpressure; dropping a
 //! [`QueryResult`] stops the engine. Every query leaves an audit row, refused ones too.
 
+mod batches;
 mod error;
 mod in_process;
 mod instance;
@@ -21,14 +22,18 @@ mod scrub;
 mod service;
 mod text;
 
+pub use batches::Batches;
+pub(crate) use batches::Next;
 pub use error::QueryError;
 pub use in_process::InProcess;
+pub(crate) use in_process::run;
+pub(crate) use instance::{Instance, Wall, open_engine};
 pub use json::{json_column, json_rows};
 pub use params::{Params, Value};
 pub use result::{QueryResult, QueryStats};
-pub use runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
+pub use runtime::{GrantSet, Isolation, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
 pub(crate) use scrub::scrub;
-pub(crate) use service::Queries;
+pub(crate) use service::{Queries, RuntimeChoice};
 pub use text::{value_text, writable};
 
 use crate::context::CallContext;

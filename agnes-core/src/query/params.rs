@@ -16,7 +16,7 @@ pub enum Value {
     Bool(bool),
     Int(i64),
     UInt(u64),
-    Float(f64),
+    Float(#[serde(with = "any_float")] f64),
     /// Also the way to pass what has no variant of its own: the engine casts text.
     Text(String),
     Date(NaiveDate),
@@ -26,6 +26,29 @@ pub enum Value {
     Blob(Vec<u8>),
     /// Values of one type, nulls among them.
     List(Vec<Value>),
+}
+
+/// JSON has no numbers that are not finite: they cross as text.
+mod any_float {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Told {
+        Number(f64),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { to.serialize_f64(*value) } else { to.serialize_str(&value.to_string()) }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        match Told::deserialize(from)? {
+            Told::Number(number) => Ok(number),
+            Told::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 impl Value {

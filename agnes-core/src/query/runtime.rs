@@ -11,12 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
-use super::{Params, QueryError};
+use super::{Batches, Params};
 use crate::config::Config;
 use crate::error::Result;
 use crate::sandbox::Checked;
@@ -121,8 +119,8 @@ impl fmt::Debug for QueryJob {
 pub struct RunningQuery {
     /// Columns of the result.
     pub schema: SchemaRef,
-    /// Rows as they are made; the channel is short, so that a slow reader slows the engine.
-    pub batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
+    /// Rows as they are made; few wait at a time, so that a slow reader slows the engine.
+    pub batches: Batches,
     /// Stops the query when dropped.
     pub stop: Box<dyn Send + Sync>,
 }
@@ -133,9 +131,30 @@ impl fmt::Debug for RunningQuery {
     }
 }
 
+/// How far queries are kept apart from this process and from each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Isolation {
+    /// Not: they run in this process.
+    InProcess,
+    /// In worker processes that gave up every right they do not need.
+    Process {
+        /// What this kernel cannot enforce, in words; empty where nothing is missing.
+        missing: Vec<String>,
+    },
+}
+
 /// Runs checked queries over grant sets.
 #[async_trait]
 pub trait Runtime: Send + Sync + fmt::Debug {
     /// Starts a query; returns when its columns are known.
     async fn start(&self, job: QueryJob) -> Result<RunningQuery>;
+
+    /// How far queries are kept apart from this process and from each other.
+    ///
+    /// # Errors
+    /// `isolation_missing` where less is guaranteed than is asked for.
+    async fn isolation(&self) -> Result<Isolation>;
+
+    /// Ends what runs; nothing can be started afterwards.
+    async fn close(&self) {}
 }

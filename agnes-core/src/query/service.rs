@@ -9,8 +9,8 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::readable::{CallerSet, CallerSets};
 use super::result::{QueryResult, Report};
-use super::runtime::{QueryJob, QueryLimits, RunningQuery, Runtime};
-use super::{InProcess, Query, QueryError, internal, remote};
+use super::runtime::{Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
+use super::{Query, QueryError, internal, remote};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -23,12 +23,21 @@ use crate::sandbox::{Checked, Gate, RelationKind, SandboxError};
 pub(crate) struct Queries {
     limits: QueryLimits,
     scratch: PathBuf,
-    runtime: Option<Arc<dyn Runtime>>,
+    runtime: RuntimeChoice,
     service: OnceCell<Service>,
 }
 
+/// Where queries run.
+#[derive(Debug)]
+pub(crate) enum RuntimeChoice {
+    /// There.
+    Given(Arc<dyn Runtime>),
+    /// As the configuration says.
+    Configured(crate::cell::Choice),
+}
+
 impl Queries {
-    pub(crate) fn new(limits: QueryLimits, scratch: PathBuf, runtime: Option<Arc<dyn Runtime>>) -> Self {
+    pub(crate) fn new(limits: QueryLimits, scratch: PathBuf, runtime: RuntimeChoice) -> Self {
         Self { limits, scratch, runtime, service: OnceCell::new() }
     }
 
@@ -53,11 +62,25 @@ impl Queries {
     async fn service(&self) -> Result<&Service> {
         self.service
             .get_or_try_init(|| async {
-                let runtime = self.runtime.clone();
-                let runtime = runtime.unwrap_or_else(|| Arc::new(InProcess::new(self.limits, self.scratch.clone())));
+                let runtime = match &self.runtime {
+                    RuntimeChoice::Given(runtime) => runtime.clone(),
+                    RuntimeChoice::Configured(choice) => choice.start(self.limits, &self.scratch)?,
+                };
                 Service::start(self.limits, self.scratch.clone(), runtime).await
             })
             .await
+    }
+
+    /// How far queries are kept apart from this process and from each other.
+    pub(crate) async fn isolation(&self) -> Result<Isolation> {
+        self.service().await?.runtime.isolation().await
+    }
+
+    /// Ends what runs.
+    pub(crate) async fn close(&self) {
+        if let Some(service) = self.service.get() {
+            service.runtime.close().await;
+        }
     }
 }
 
@@ -251,6 +274,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::query::InProcess;
 
     #[tokio::test]
     async fn turns_are_limited_per_user_and_in_all() {

@@ -22,5 +22,7 @@ pub use error::SandboxError;
 pub(crate) use expression::{Select, SliceQuery, UserValues};
 pub use gate::{Gate, MAX_SQL_BYTES, Parsed};
 pub(crate) use pivot::PivotLookup;
+#[cfg(target_os = "linux")]
+pub(crate) use resolve::CheckedWire;
 pub use resolve::{Checked, Readable, RelationKind};
 pub use walk::{MAX_DEPTH, MAX_NODES, SystemRelation};

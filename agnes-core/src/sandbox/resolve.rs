@@ -9,7 +9,7 @@ use super::walk::SystemRelation;
 use crate::ident::{nearest, printable};
 
 /// Where the rows of a relation come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum RelationKind {
     /// Parquet kept here.
     Local,
@@ -38,6 +38,8 @@ pub struct Checked {
     relations: Vec<(String, RelationKind)>,
     system: BTreeSet<SystemRelation>,
     params: BTreeSet<String>,
+    /// Made by a test, not by the gate.
+    unguarded: bool,
 }
 
 impl Checked {
@@ -70,6 +72,52 @@ impl Checked {
     #[must_use]
     pub fn has(&self, kind: RelationKind) -> bool {
         self.relations.iter().any(|(_, k)| *k == kind)
+    }
+}
+
+/// A [`Checked`] on its way to a worker process of this engine.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct CheckedWire {
+    sql: String,
+    explain: bool,
+    relations: Vec<(String, RelationKind)>,
+    system: BTreeSet<SystemRelation>,
+    params: BTreeSet<String>,
+    unguarded: bool,
+}
+
+impl Checked {
+    /// For a worker process, which trusts its parent.
+    pub(crate) fn to_wire(&self) -> CheckedWire {
+        let Self { sql, explain, relations, system, params, unguarded } = self.clone();
+        CheckedWire { sql: sql.to_string(), explain, relations, system, params, unguarded }
+    }
+
+    /// Statements that no wall has read: shows in tests what the walls behind this one hold.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn unguarded(sql: &str, relations: &[&str]) -> Self {
+        Self {
+            sql: sql.into(),
+            explain: false,
+            relations: relations.iter().map(|name| ((*name).to_owned(), RelationKind::Local)).collect(),
+            system: BTreeSet::new(),
+            params: BTreeSet::new(),
+            unguarded: true,
+        }
+    }
+
+    /// Whether any statement may run. Never in a build without the feature `testing`.
+    pub(crate) fn is_unguarded(&self) -> bool {
+        cfg!(feature = "testing") && self.unguarded
+    }
+}
+
+impl CheckedWire {
+    /// In the worker: what the parent's sandbox made.
+    pub(crate) fn into_checked(self) -> Checked {
+        let Self { sql, explain, relations, system, params, unguarded } = self;
+        Checked { sql: sql.into(), explain, relations, system, params, unguarded }
     }
 }
 
@@ -117,6 +165,7 @@ impl Parsed {
             relations,
             system: self.system.clone(),
             params: self.params.clone(),
+            unguarded: false,
         })
     }
 

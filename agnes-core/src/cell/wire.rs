@@ -1,0 +1,116 @@
+//! What the messages of [`super::frame`] carry.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::query::{GrantSet, Params, QueryLimits};
+use crate::sandbox::CheckedWire;
+
+/// What a worker's confinement is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Guarantee {
+    /// No file but its own can be opened.
+    Files,
+    /// No file can be cut short.
+    Truncation,
+    /// No socket can be made.
+    Network,
+    /// A source is reached at its own port only.
+    Ports,
+    /// No program is started, no process traced, no device, mount or name space made.
+    SystemCalls,
+    /// Memory, file sizes and core dumps have a ceiling.
+    Memory,
+}
+
+impl Guarantee {
+    /// For people: what is not guaranteed where this is missing, and what would.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Files => "files (Landlock, Linux 5.13 or newer)",
+            Self::Truncation => "truncation of files (Landlock ABI 3, Linux 6.2 or newer)",
+            Self::Network => "network (seccomp)",
+            Self::Ports => "ports of a source (Landlock ABI 4, Linux 6.7 or newer)",
+            Self::SystemCalls => "system calls (seccomp)",
+            Self::Memory => "memory limits",
+        }
+    }
+}
+
+/// What a worker is told before anything else.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Setup {
+    /// Process that must be its parent.
+    pub(super) parent: u32,
+    /// What the engine may use.
+    pub(super) limits: QueryLimits,
+    /// Its own folder for spill files.
+    pub(super) spill: PathBuf,
+    /// Folders of blobs that assignments choose from.
+    pub(super) blobs: Vec<PathBuf>,
+    /// A file that can be read before the assignment and not after it.
+    pub(super) canary: PathBuf,
+    /// Where extension files lie.
+    pub(super) extensions: Option<PathBuf>,
+    /// Walls to leave out in tests.
+    #[serde(default)]
+    pub(super) hooks: Hooks,
+}
+
+/// Walls that a worker leaves out, to show that the others hold. Only builds with the
+/// feature `testing` look at them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// No Landlock layer.
+    pub no_landlock: bool,
+    /// The base layer alone: an assignment does not narrow.
+    pub no_narrowing: bool,
+    /// No filter of system calls.
+    pub no_seccomp: bool,
+    /// The engine's own settings stay open.
+    pub no_engine_wall: bool,
+}
+
+impl Hooks {
+    /// What counts in this build.
+    pub(super) fn in_force(self) -> Self {
+        if cfg!(feature = "testing") { self } else { Self::default() }
+    }
+}
+
+/// A worker that is confined and proved it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Ready {
+    /// What this kernel cannot enforce.
+    pub(super) missing: Vec<Guarantee>,
+}
+
+/// A worker that will not serve.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Refused {
+    /// What it could not prove.
+    pub(super) guarantee: Option<Guarantee>,
+    /// Words for the log.
+    pub(super) cause: String,
+}
+
+/// What a worker serves from now on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Assign {
+    /// Its relations.
+    pub(super) set: GrantSet,
+    /// Tables whose rows follow, each in one message: name and `CREATE TABLE`.
+    pub(super) loads: Vec<(String, String)>,
+}
+
+/// A query to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) query: CheckedWire,
+    pub(super) params: Params,
+    /// Time until it is stopped.
+    pub(super) left: Duration,
+}

@@ -1,0 +1,336 @@
+//! The inside of a worker: confine, prove it, hold one grant set, run its queries.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow::ipc::writer::StreamWriter;
+use arrow::record_batch::RecordBatch;
+use tokio::sync::oneshot;
+
+use super::confine::{self, Missing, Open, Threads};
+use super::frame::{self, Frame, HEAD, Kind};
+use super::sys;
+use super::wire::{Assign, Guarantee, Ready, Refused, Setup, Start};
+use crate::duck::MemoryDb;
+use crate::error::{Error, Result};
+use crate::query::{GrantSet, Instance, QueryError, QueryJob, RunningQuery, Wall, run};
+
+/// Longest message to a worker.
+const MAX_MESSAGE: u64 = u32::MAX as u64;
+/// Bytes of rows of one query that may be on their way.
+const WINDOW: u64 = 4 << 20;
+/// A batch larger than this crosses in pieces.
+const PIECE: usize = 4 << 20;
+
+type Out = Arc<Mutex<File>>;
+
+/// Serves until the parent closes its end; never returns.
+pub(super) fn serve() -> ! {
+    let code = match start() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    // Engine threads may still run; nothing they do is wanted any more.
+    sys::exit_now(code)
+}
+
+fn start() -> io::Result<()> {
+    sys::close_from(3)?;
+    let _ = rustix::process::setsid();
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // As a file: sockets send and receive by calls that a worker may not make.
+    let stream = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut input = BufReader::with_capacity(64 << 10, stream.try_clone()?);
+    let out: Out = Arc::new(Mutex::new(stream));
+    let Some(first) = frame::read(&mut input, MAX_MESSAGE)? else { return Ok(()) };
+    let mut setup: Setup = first.json()?;
+    setup.hooks = std::mem::take(&mut setup.hooks).in_force();
+    // The parent may have gone before its end could be noticed.
+    if rustix::process::getppid().is_none_or(|parent| parent.as_raw_nonzero().get().unsigned_abs() != setup.parent) {
+        return Ok(());
+    }
+    let (db, mut threads, missing) = match confine(&setup) {
+        Ok(confined) => confined,
+        Err((guarantee, cause)) => return refuse(&out, Some(guarantee), cause),
+    };
+    send(&out, &frame::json(Kind::Ready, 0, &Ready { missing: missing.clone() })?)?;
+    let Some(next) = frame::read(&mut input, MAX_MESSAGE)? else { return Ok(()) };
+    let assign: Assign = next.json()?;
+    if let Err((guarantee, cause)) = narrow(&setup, &mut threads, &missing, &assign.set) {
+        return refuse(&out, Some(guarantee), cause);
+    }
+    drop(threads);
+    let instance = match hold(&setup, db, assign, &mut input) {
+        Ok(instance) => Arc::new(instance),
+        Err(error) => return refuse(&out, None, error.to_string()),
+    };
+    send(&out, &frame::empty(Kind::Assigned, 0))?;
+    // From here on there are more threads; all of them inherit what this one gave up.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("agnes-cell")
+        .enable_time()
+        .build()?;
+    Cell { instance, out, runtime, memory: setup.limits.memory_bytes, queries: Arc::default() }.serve(&mut input)
+}
+
+fn refuse(out: &Out, guarantee: Option<Guarantee>, cause: String) -> io::Result<()> {
+    send(out, &frame::json(Kind::Refused, 0, &Refused { guarantee, cause })?)
+}
+
+fn send(out: &Out, bytes: &[u8]) -> io::Result<()> {
+    frame::write(&mut *out.lock().unwrap_or_else(PoisonError::into_inner), bytes)
+}
+
+/// The base confinement: opens the engine, then gives up everything but the folders of blobs
+/// and the spill folder, then tries what must not work.
+fn confine(setup: &Setup) -> Result<(Arc<MemoryDb>, Threads, Vec<Guarantee>), Missing> {
+    let engine = |error: &dyn std::fmt::Display| (Guarantee::Files, format!("open the engine: {error}"));
+    if let Some(folder) = &setup.extensions {
+        crate::duck::look_for_extensions_in(folder);
+    }
+    let db = crate::query::open_engine().map_err(|e| engine(&e))?;
+    let conn = db.connect().map_err(|e| engine(&e))?;
+    conn.execute(crate::duck::utc()).map_err(|e| engine(&e))?;
+    drop(conn);
+    let mut threads = Threads::open().map_err(|e| engine(&e))?;
+    confine::limit(setup)?;
+    confine::seal_process()?;
+    threads.check_alone()?;
+    let mut read: Vec<_> = setup.blobs.iter().map(std::path::PathBuf::as_path).collect();
+    read.push(&setup.canary);
+    let mut missing = Vec::new();
+    if !setup.hooks.no_landlock {
+        missing = confine::narrow(&Open { read, write: vec![&setup.spill], connect: Some(Vec::new()) })?;
+        // No socket is made at all: the filter sees to it.
+        missing.retain(|guarantee| *guarantee != Guarantee::Ports);
+    }
+    if !setup.hooks.no_seccomp {
+        confine::filter(false)?;
+    }
+    confine::probe_base(false, &missing, &setup.canary)?;
+    Ok((db, threads, missing))
+}
+
+/// Gives up every blob outside the grant set.
+fn narrow(setup: &Setup, threads: &mut Threads, missing: &[Guarantee], set: &GrantSet) -> Result<(), Missing> {
+    threads.check_alone()?;
+    let blobs: Vec<_> = set.relations.values().flat_map(|relation| relation.blobs.iter().cloned()).collect();
+    if !setup.hooks.no_landlock && !setup.hooks.no_narrowing {
+        let read = blobs.iter().map(std::path::PathBuf::as_path).collect();
+        confine::narrow(&Open { read, write: vec![&setup.spill], connect: Some(Vec::new()) })?;
+    }
+    confine::probe_narrowed(missing, &setup.canary, &blobs)
+}
+
+/// An instance of the grant set, with the rows that come along.
+fn hold(setup: &Setup, db: Arc<MemoryDb>, assign: Assign, input: &mut BufReader<File>) -> Result<Instance> {
+    let unreadable = |cause: &dyn std::fmt::Display| Error::internal("load rows in a worker", cause.to_string());
+    let Assign { set, loads } = assign;
+    let wall = if setup.hooks.no_engine_wall { Wall::Open } else { Wall::Closed };
+    Instance::seal(db, Arc::new(set), &setup.limits, &setup.spill, wall, |_, db| {
+        for (name, create) in &loads {
+            let Some(Frame { body, .. }) = frame::read(input, MAX_MESSAGE).map_err(|e| unreadable(&e))? else {
+                return Err(unreadable(&"the parent has gone"));
+            };
+            let rows = arrow::ipc::reader::StreamReader::try_new(&body[..], None).map_err(|e| unreadable(&e))?;
+            let rows = rows.collect::<arrow::error::Result<Vec<_>>>().map_err(|e| unreadable(&e))?;
+            db.load(create, name, &rows)?;
+        }
+        Ok(Vec::new())
+    })
+}
+
+/// A worker at work.
+struct Cell {
+    instance: Arc<Instance>,
+    out: Out,
+    runtime: tokio::runtime::Runtime,
+    memory: u64,
+    queries: Arc<Mutex<HashMap<u64, Asked>>>,
+}
+
+/// A query as the reader of messages knows it.
+struct Asked {
+    credit: Arc<Credit>,
+    /// Ends it when dropped, as long as its columns are not known.
+    _cancel: oneshot::Sender<()>,
+    /// Ends it when dropped, from then on.
+    stop: Option<Box<dyn Send + Sync>>,
+}
+
+/// How many bytes of rows may be sent.
+#[derive(Default)]
+struct Credit {
+    /// Bytes on their way, and whether anybody still wants more.
+    state: Mutex<(u64, bool)>,
+    changed: Condvar,
+}
+
+impl Credit {
+    fn change(&self, change: impl FnOnce(&mut (u64, bool))) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Waits until `bytes` may be sent; an error when that is never, or not in time.
+    fn take(&self, bytes: u64, deadline: Instant, seconds: u64) -> Result<(), QueryError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.1 {
+                return Err(QueryError::Cancelled);
+            }
+            if state.0 == 0 || state.0 + bytes <= WINDOW {
+                state.0 += bytes;
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(QueryError::Timeout { seconds });
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Tells the parent that nothing of a query is left, when the last holder drops it.
+struct Tell(u64, Out);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        let _ = send(&self.1, &frame::empty(Kind::Free, self.0));
+    }
+}
+
+impl Cell {
+    fn serve(self, input: &mut BufReader<File>) -> io::Result<()> {
+        while let Some(message) = frame::read(input, MAX_MESSAGE)? {
+            match message.kind {
+                Kind::Start => self.start(message.id, message.json()?)?,
+                Kind::Credit => {
+                    let bytes: u64 = message.json()?;
+                    let queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(asked) = queries.get(&message.id) {
+                        asked.credit.change(|(away, _)| *away = away.saturating_sub(bytes));
+                    }
+                }
+                Kind::Cancel => {
+                    let asked = self.queries.lock().unwrap_or_else(PoisonError::into_inner).remove(&message.id);
+                    if let Some(asked) = asked {
+                        asked.credit.change(|(_, unwanted)| *unwanted = true);
+                    }
+                }
+                _ => return Err(io::Error::other("a message that is not for a worker")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a query on a thread of its own.
+    fn start(&self, id: u64, start: Start) -> io::Result<()> {
+        let deadline = Instant::now() + start.left;
+        let tell = Arc::new(Tell(id, self.out.clone()));
+        let job = QueryJob {
+            grant_set: Arc::new(GrantSet { fingerprint: String::new(), relations: Default::default() }),
+            query: start.query.into_checked(),
+            params: start.params,
+            deadline,
+            guard: Box::new(tell.clone()),
+        };
+        let (cancel, cancelled) = oneshot::channel();
+        let credit = Arc::new(Credit::default());
+        let asked = Asked { credit: credit.clone(), _cancel: cancel, stop: None };
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner).insert(id, asked);
+        let query = Query {
+            id,
+            deadline,
+            seconds: start.left.as_millis().div_ceil(1000) as u64,
+            memory: self.memory,
+            credit,
+            out: self.out.clone(),
+            queries: self.queries.clone(),
+        };
+        let (instance, handle) = (self.instance.clone(), self.runtime.handle().clone());
+        std::thread::Builder::new().name("agnes-rows".to_owned()).spawn(move || {
+            let outcome = query.run(&handle, instance, job, cancelled);
+            let last = match outcome {
+                Ok(()) => Ok(frame::empty(Kind::End, id)),
+                Err(error) => frame::json(Kind::Failed, id, &error.to_wire()),
+            };
+            query.queries.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let _ = last.and_then(|last| send(&query.out, &last));
+            drop(tell);
+        })?;
+        Ok(())
+    }
+}
+
+/// A query as the thread that sends its rows knows it.
+struct Query {
+    id: u64,
+    deadline: Instant,
+    seconds: u64,
+    memory: u64,
+    credit: Arc<Credit>,
+    out: Out,
+    queries: Arc<Mutex<HashMap<u64, Asked>>>,
+}
+
+impl Query {
+    fn run(
+        &self,
+        handle: &tokio::runtime::Handle,
+        instance: Arc<Instance>,
+        job: QueryJob,
+        cancelled: oneshot::Receiver<()>,
+    ) -> Result<()> {
+        let running = handle.block_on(async {
+            tokio::select! {
+                running = run(instance, job) => running,
+                _ = cancelled => Err(QueryError::Cancelled.into()),
+            }
+        });
+        let RunningQuery { schema, batches: mut rows, stop } = running?;
+        match self.queries.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.id) {
+            Some(asked) => asked.stop = Some(stop),
+            None => drop(stop),
+        }
+        let broken = |error: arrow::error::ArrowError| Error::internal("encode rows", error);
+        let gone = |error: io::Error| Error::internal("send rows", error);
+        let mut writer = StreamWriter::try_new(vec![0; HEAD], &schema).map_err(broken)?;
+        let head = std::mem::take(writer.get_mut());
+        send(&self.out, &frame::finish(Kind::Schema, self.id, head)).map_err(gone)?;
+        while let Some(batch) = rows.blocking_recv() {
+            let batch = batch?;
+            for piece in self.pieces(&batch)? {
+                let mut bytes = Vec::with_capacity(HEAD + 4096 + piece.get_array_memory_size());
+                bytes.resize(HEAD, 0);
+                *writer.get_mut() = bytes;
+                writer.write(&piece).map_err(broken)?;
+                let bytes = std::mem::take(writer.get_mut());
+                self.credit.take((bytes.len() - HEAD) as u64, self.deadline, self.seconds)?;
+                send(&self.out, &frame::finish(Kind::Rows, self.id, bytes)).map_err(gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The batch in pieces that are not too large to wait in memory.
+    fn pieces(&self, batch: &RecordBatch) -> Result<Vec<RecordBatch>, QueryError> {
+        let size = batch.get_array_memory_size();
+        if size as u64 > self.memory / 4 {
+            return Err(QueryError::OutOfMemory);
+        }
+        let count = size.div_ceil(PIECE).clamp(1, batch.num_rows().max(1));
+        let rows = batch.num_rows().div_ceil(count).max(1);
+        Ok((0..count)
+            .map(|n| (n * rows).min(batch.num_rows()))
+            .map(|from| batch.slice(from, rows.min(batch.num_rows() - from)))
+            .filter(|piece| count == 1 || piece.num_rows() > 0)
+            .collect())
+    }
+}
