@@ -12,6 +12,7 @@ mod listing;
 mod rejects;
 mod schema;
 mod text;
+mod watch;
 
 use agnes_core::connector::{
     Cancel, Capability, CheckItem, Connector, DiscoveredTable, ExtractReport, ExtractRequest, SourceContext,

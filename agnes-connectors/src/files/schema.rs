@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use agnes_core::ident::{nearest, printable};
 
 use super::config::TableOptions;
-use super::formats::FileColumn;
+use super::formats::{FileColumn, Inspected};
+use super::infer::shape::Shape;
 use super::infer::types;
 
 /// One column of the table.
@@ -13,15 +14,60 @@ use super::infer::types;
 pub(crate) struct TableColumn {
     pub(crate) name: String,
     /// None while every file showed nothing but nulls.
-    data_type: Option<String>,
+    shape: Option<Shape>,
+    data_type: String,
     /// Whether the settings say the type.
     pub(crate) declared: bool,
+    /// Whether a file has it that is not JSON, so that its values have to be cast.
+    cast: bool,
+    /// Whether files disagree on its parts.
+    torn: bool,
 }
 
 impl TableColumn {
     /// Its type: text, when nothing is known.
     pub(crate) fn data_type(&self) -> &str {
-        self.data_type.as_deref().unwrap_or("VARCHAR")
+        &self.data_type
+    }
+
+    /// The type to read a column of a JSON file under, where the reader has to be told.
+    pub(crate) fn read_as(&self, column: &FileColumn) -> Option<String> {
+        let wanted = self.shape.as_ref().filter(|shape| !self.declared && shape.is_nested())?;
+        let own = Shape::parse(&column.source_type);
+        (own != *wanted).then(|| own.retyped(wanted).to_string())
+    }
+
+    fn set(&mut self, shape: Option<Shape>) {
+        self.data_type = match &shape {
+            None | Some(Shape::Unknown | Shape::Empty | Shape::Json) => "VARCHAR".to_owned(),
+            Some(shape) => shape.to_string(),
+        };
+        self.shape = shape;
+    }
+
+    /// Has the type of an earlier run, unless it is known already.
+    fn remember(&mut self, data_type: &str) {
+        if self.shape.is_none() {
+            self.set(Some(Shape::parse(data_type)));
+        }
+    }
+
+    /// Takes the type of one more file in.
+    fn add(&mut self, found: Option<&Shape>, json: bool) {
+        self.cast |= !json;
+        if self.declared {
+            return;
+        }
+        let joined = match (self.shape.take(), found) {
+            (Some(a), Some(b)) => {
+                // Only a reader of JSON can make JSON text of a part.
+                let joined = a.join(b).filter(|joined| !self.cast || a == *b || !joined.has_json());
+                self.torn |= joined.is_none() && (a.is_nested() || b.is_nested());
+                Some(joined.unwrap_or_else(|| Shape::Leaf("VARCHAR".to_owned())))
+            }
+            (a, b) => a.or_else(|| b.cloned()),
+        };
+        self.set(joined);
     }
 }
 
@@ -43,48 +89,56 @@ impl Schema {
             .collect();
         let mut schema = Self { declared, ..Self::default() };
         for (name, data_type) in kept {
-            schema.push(name, Some(data_type.clone()), None);
+            schema.push(name, None).remember(data_type);
         }
         schema
     }
 
-    fn push(&mut self, name: &str, found: Option<String>, source: Option<&str>) {
+    fn push(&mut self, name: &str, source: Option<&str>) -> &mut TableColumn {
         let declared = self
             .declared
             .get(&name.to_lowercase())
             .or_else(|| source.and_then(|source| self.declared.get(&source.trim().to_lowercase())))
             .cloned();
-        self.by_name.insert(name.to_lowercase(), self.columns.len());
-        self.columns.push(TableColumn {
-            name: name.to_owned(),
-            declared: declared.is_some(),
-            data_type: declared.or(found),
-        });
+        let index = self.columns.len();
+        self.by_name.insert(name.to_lowercase(), index);
+        let (name, is_declared) = (name.to_owned(), declared.is_some());
+        let mut column = TableColumn {
+            name,
+            shape: None,
+            data_type: String::new(),
+            declared: is_declared,
+            cast: false,
+            torn: false,
+        };
+        column.set(declared.map(Shape::Leaf));
+        self.columns.push(column);
+        &mut self.columns[index]
     }
 
     /// Takes the columns of one file in; types become wide enough for both.
-    pub(crate) fn add(&mut self, columns: &[FileColumn]) {
-        for column in columns {
-            let Some(index) = self.index(&column.name) else {
-                self.push(&column.name, column.data_type.clone(), Some(&column.source));
-                continue;
+    pub(crate) fn add(&mut self, found: &Inspected) {
+        for column in &found.columns {
+            let known = match self.index(&column.name) {
+                Some(index) => &mut self.columns[index],
+                None => self.push(&column.name, Some(&column.source)),
             };
-            let known = &mut self.columns[index];
-            if known.declared {
-                continue;
-            }
-            known.data_type = match (known.data_type.take(), &column.data_type) {
-                (Some(a), Some(b)) => Some(types::unify(&a, b)),
-                (a, b) => a.or_else(|| b.clone()),
-            };
+            known.add(column.data_type.as_ref(), found.is_json());
         }
+    }
+
+    /// Columns with parts on which the files disagree.
+    pub(crate) fn torn(&self) -> impl Iterator<Item = String> {
+        self.columns.iter().filter(|column| column.torn).map(|column| {
+            format!("column `{}` is JSON text: its files disagree on what it holds", printable(&column.name, 60))
+        })
     }
 
     /// Gives columns that hold nothing but nulls now the types they had.
     pub(crate) fn remember(&mut self, before: &[(String, String)]) {
         for (name, data_type) in before {
             if let Some(index) = self.index(name) {
-                self.columns[index].data_type.get_or_insert_with(|| data_type.clone());
+                self.columns[index].remember(data_type);
             }
         }
     }
@@ -105,7 +159,7 @@ impl Schema {
         if column.declared || column.data_type() == "VARCHAR" {
             return false;
         }
-        column.data_type = Some("VARCHAR".to_owned());
+        column.set(Some(Shape::Leaf("VARCHAR".to_owned())));
         true
     }
 
@@ -118,8 +172,10 @@ impl Schema {
     pub(crate) fn changed(&self, before: &[(String, String)]) -> Vec<String> {
         let changed = before.iter().filter_map(|(name, old)| {
             let now = self.get(name)?;
-            (now.data_type() != old)
-                .then(|| format!("column `{}` is {} now, was {old}", printable(name, 60), now.data_type()))
+            (now.data_type() != old).then(|| {
+                let (now, old) = (printable(now.data_type(), 200), printable(old, 200));
+                format!("column `{}` is {now} now, was {old}", printable(name, 60))
+            })
         });
         changed.collect()
     }

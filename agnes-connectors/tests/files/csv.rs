@@ -1,6 +1,9 @@
 //! Delimited text, tidy and untidy.
 
-use agnes_core::connector::Progress;
+use std::sync::{Arc, Mutex};
+
+use agnes_core::connector::{Progress, ProgressEvent};
+use agnes_core::duck::{ScratchDb, ScratchLimits};
 use serde_json::json;
 
 use crate::support::Bench;
@@ -312,4 +315,29 @@ async fn what_other_programs_write() {
         bench.read("a.csv", json!({})).await.unwrap();
         assert_eq!(bench.rows(), rows, "{text:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_large_file_tells_how_far_it_is_read() {
+    let bench = Bench::new();
+    let db = ScratchDb::open(&bench.root.path().join("make"), &ScratchLimits::default()).unwrap();
+    let path = bench.input().join("a.csv");
+    let text = "SELECT range AS id, md5(range::VARCHAR) || md5((range + 1)::VARCHAR) AS h FROM range(2_000_000)";
+    db.execute(&format!("COPY ({text}) TO '{}' (FORMAT csv)", path.display())).unwrap();
+    drop(db);
+    let size = std::fs::metadata(&path).unwrap().len();
+    assert!(size > 128 << 20);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = told.clone();
+    let progress = Progress::to(move |event| {
+        if let ProgressEvent::TableProgress { bytes, .. } = event {
+            sink.lock().unwrap().push(bytes);
+        }
+    });
+    bench.run_told(&bench.request("a.csv"), &json!({}), progress).await.unwrap();
+    assert_eq!(bench.query("t", "count(*)"), ["2000000"]);
+    let told = told.lock().unwrap();
+    assert!(told.is_sorted() && told.last() == Some(&size), "{told:?} of {size}");
+    assert!(told.len() > 1, "something is told before the end: {told:?}");
 }

@@ -148,3 +148,73 @@ async fn lines_with_a_key_twice_or_without_an_object_are_put_aside() {
     bench.read("a.json", json!({})).await.unwrap();
     assert_eq!(bench.rows(), ["5", "{\"a\":1}"]);
 }
+
+#[tokio::test]
+async fn structs_that_differ_between_files_become_one_that_holds_both() {
+    let bench = Bench::new();
+    bench.put("d/a.json", r#"[{"id":1,"b":{"n":1,"note":null,"tags":[],"in":{"x":1}}},{"id":2,"b":null}]"#);
+    bench.put("d/b.json", r#"[{"id":3,"b":{"n":2.5,"Note":"it's","tags":["t"],"in":{"y":"2024-01-01"}}}]"#);
+    let report = bench.read("d/*.json", json!({})).await.unwrap();
+    assert_eq!(
+        bench.columns(),
+        ["id BIGINT", "b STRUCT(n DOUBLE, note VARCHAR, tags VARCHAR[], \"in\" STRUCT(x BIGINT, y DATE))"]
+    );
+    assert_eq!(
+        bench.query("t", "id, b.n, b.note, b.tags, b.\"in\".x, b.\"in\".y"),
+        ["1|1.0|-|[]|1|-", "2|-|-|-|-|-", "3|2.5|it's|[t]|-|2024-01-01"]
+    );
+    assert_eq!((report.rejected_rows, report.notes), (0, vec![]));
+
+    // A later file brings a field; parts that were read before get it too.
+    let mut request = bench.request("d/*.json");
+    request.cursor = bench.run(&request, &json!({})).await.unwrap().cursor;
+    bench.put("d/c.json", r#"[{"id":4,"b":{"n":"many","new":true}}]"#);
+    let report = bench.run(&request, &json!({})).await.unwrap();
+    assert!(report.notes[0].starts_with("column `b` is STRUCT(n VARCHAR, note VARCHAR"), "{:?}", report.notes);
+    assert_eq!(bench.query("t", "id, b.n, b.new"), ["1|1|-", "2|-|-", "3|2.5|-", "4|many|true"]);
+}
+
+#[tokio::test]
+async fn a_part_that_differs_in_kind_is_json_text_where_it_is() {
+    let bench = Bench::new();
+    bench.put("d/a.json", r#"[{"id":1,"b":{"k":1,"v":"x"}}]"#);
+    bench.put("d/b.json", r#"[{"id":2,"b":{"k":2,"v":{"deep":[1]}}}]"#);
+    bench.put("d/c.json", r#"[{"id":3,"b":{}},{"id":4}]"#);
+    let report = bench.read("d/*.json", json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["id BIGINT", "b STRUCT(k BIGINT, v JSON)"]);
+    assert_eq!(bench.query("t", "id, b.k, b.v"), ["1|1|\"x\"", "2|2|{\"deep\":[1]}", "3|-|-", "4|-|-"]);
+    assert_eq!(report.notes, [""; 0]);
+    // Nothing but text holds an object and a number: that is said.
+    bench.put("d/d.json", r#"[{"id":5,"b":7}]"#);
+    let report = bench.read("d/*.json", json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["id BIGINT", "b VARCHAR"]);
+    assert_eq!(bench.query("t", "id, b")[..2], [r#"1|{"k":1,"v":"x"}"#, r#"2|{"k":2,"v":{"deep":[1]}}"#]);
+    assert_eq!(bench.query("t", "id, b")[2..], ["3|{}", "4|-", "5|7"]);
+    assert!(report.notes.contains(&"column `b` is JSON text: its files disagree on what it holds".to_owned()));
+}
+
+#[tokio::test]
+async fn structs_of_parquet_and_json_go_together() {
+    let bench = Bench::new();
+    bench.put_parquet("d/a.parquet", "SELECT 1 AS id, {'x': 1::INTEGER, 'm': 1.25::DECIMAL(30,2)} AS b");
+    bench.put_parquet("d/b.parquet", "SELECT 2 AS id, {'X': 5::BIGINT, 'y': DATE '2024-01-01'} AS b");
+    bench.put("d/c.json", r#"[{"id":3,"b":{"x":7,"y":null}}]"#);
+    bench.read("d/*", json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["id BIGINT", "b STRUCT(x BIGINT, m DECIMAL(30,2), y DATE)"]);
+    assert_eq!(bench.query("t", "id, b.x, b.m, b.y"), ["1|1|1.25|-", "2|5|-|2024-01-01", "3|7|-|-"]);
+    // Values of Parquet are cast, and a cast makes no JSON text of a part: the column is text.
+    bench.put("d/c.json", r#"[{"id":3,"b":{"x":{"z":7}}}]"#);
+    bench.read("d/*", json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["id BIGINT", "b VARCHAR"]);
+    assert_eq!(bench.query("t", "b")[2], r#"{"x":{"z":7}}"#);
+}
+
+#[tokio::test]
+async fn a_column_of_nulls_takes_the_type_of_the_others() {
+    let bench = Bench::new();
+    bench.put("d/a.json", r#"[{"id":1,"n":null,"s":null}]"#);
+    bench.put("d/b.json", r#"[{"id":2,"n":5,"s":{"x":1}}]"#);
+    bench.read("d/*.json", json!({})).await.unwrap();
+    assert_eq!(bench.columns(), ["id BIGINT", "n BIGINT", "s STRUCT(x BIGINT)"]);
+    assert_eq!(bench.rows(), ["1|-|-", "2|5|{'x': 1}"]);
+}

@@ -14,6 +14,7 @@ use super::{FileColumn, Inspected, Reader};
 use crate::files::config::{Format, TableOptions};
 use crate::files::error::FilesError;
 use crate::files::infer::names;
+use crate::files::infer::shape::Shape;
 use crate::files::listing::FileEntry;
 use crate::files::text::{Transport, create, scratch_error};
 
@@ -130,7 +131,8 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, format: Format, options
             name,
             source,
             source_type: String::new(),
-            data_type: refine(sniffed.get(index).map_or("VARCHAR", String::as_str), rows, index, &dialect),
+            data_type: refine(sniffed.get(index).map_or("VARCHAR", String::as_str), rows, index, &dialect)
+                .map(Shape::Leaf),
         })
         .collect();
     Ok(Inspected {

@@ -12,6 +12,7 @@ use super::{FileColumn, Inspected, Reader, head, structured};
 use crate::files::config::{Format, TableOptions};
 use crate::files::engine_words;
 use crate::files::error::FilesError;
+use crate::files::infer::shape::Shape;
 use crate::files::listing::FileEntry;
 use crate::files::text::{self, Transport, create, scratch_error};
 
@@ -97,9 +98,16 @@ fn read(db: &ScratchDb, entry: &FileEntry, path: PathBuf, lines: bool) -> Result
     let (mut columns, notes) =
         structured::describe(db, &relation(&path)).map_err(|e| engine_words::damaged(entry, &path, e))?;
     let relation = widen_whole_numbers(db, &path, &mut columns);
+    tell_nulls(db, &relation, &mut columns);
     let found = Inspected {
         columns,
-        reader: Reader::Structured { path: path.clone(), relation: relation.clone(), row_number: None, lines },
+        reader: Reader::Structured {
+            path: path.clone(),
+            relation: relation.clone(),
+            row_number: None,
+            lines,
+            json: true,
+        },
         notes,
         rejected: Vec::new(),
     };
@@ -143,24 +151,59 @@ fn widen_whole_numbers(db: &ScratchDb, path: &Path, columns: &mut [FileColumn]) 
         if whole == "true" {
             let fits = length.parse::<u32>().is_ok_and(|length| length <= 38);
             column.source_type = "VARCHAR".to_owned();
-            column.data_type = Some(if fits { "DECIMAL(38,0)" } else { "VARCHAR" }.to_owned());
+            column.data_type = Some(Shape::Leaf(if fits { "DECIMAL(38,0)" } else { "VARCHAR" }.to_owned()));
             texts.push(key);
         }
     }
     if texts.is_empty() {
         return plain;
     }
-    // All columns are named then, those of the same name but for case apart.
-    let mut all = Vec::new();
-    for column in columns.iter() {
-        all.push(format!("{}: {}", quote_literal(&column.source), quote_literal(&column.source_type)));
-    }
+    typed(path, columns.iter().map(|column| (column.source.as_str(), column.source_type.as_str())))
+}
+
+/// The relation of a file under given types of all its columns, those of the same name but
+/// for case apart.
+pub(crate) fn typed<'a>(path: &Path, columns: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let all: Vec<_> =
+        columns.map(|(name, data_type)| format!("{}: {}", quote_literal(name), quote_literal(data_type))).collect();
     format!(
         "read_json({}, columns={{{}}}, maximum_object_size={}, hive_partitioning=false)",
         quote_literal(&path.to_string_lossy()),
         all.join(", "),
         head::MAX_LINE
     )
+}
+
+/// Finds parts that are nothing but null, and columns of nothing but empty objects: the reader
+/// calls them JSON like a mixture, but they go with any type.
+fn tell_nulls(db: &ScratchDb, relation: &str, columns: &mut [FileColumn]) {
+    let shapes = columns.iter_mut().map(|column| (Shape::parse(&column.source_type), column));
+    let mut unclear: Vec<_> = shapes.filter(|(shape, _)| shape.has_json()).collect();
+    let asked: Vec<_> = unclear
+        .iter()
+        .map(|(_, column)| {
+            let value = agnes_core::ident::quote_ident(&column.source);
+            format!(
+                "json_group_structure(to_json({value}))::VARCHAR, bool_and(to_json({value})::VARCHAR IN ('{{}}', 'null'))"
+            )
+        })
+        .collect();
+    if asked.is_empty() {
+        return;
+    }
+    let Ok(answer) = db.rows(&format!("SELECT {} FROM {relation}", asked.join(", "))) else { return };
+    let answers = answer.first().map(Vec::as_slice).unwrap_or_default();
+    for ((shape, column), answer) in unclear.iter_mut().zip(answers.chunks(2)) {
+        let [structure, empty] = answer else { continue };
+        let structure = structure.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        shape.refine(&structure.unwrap_or_default());
+        column.data_type = match shape {
+            Shape::Unknown => None,
+            Shape::Json if empty.as_deref() == Some("true") => Some(Shape::Empty),
+            Shape::Json => continue,
+            shape => Some(shape.clone()),
+        };
+    }
 }
 
 /// Whether any value in the text is nested too deep.

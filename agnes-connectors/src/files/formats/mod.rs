@@ -10,6 +10,8 @@ pub(crate) mod xlsx;
 
 use std::path::PathBuf;
 
+use super::infer::shape::Shape;
+
 /// A column of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FileColumn {
@@ -20,7 +22,7 @@ pub(crate) struct FileColumn {
     /// Type that reader gives it; empty for delimited text.
     pub(crate) source_type: String,
     /// Type its values have; none when the file shows nothing but nulls.
-    pub(crate) data_type: Option<String>,
+    pub(crate) data_type: Option<Shape>,
 }
 
 /// How a file is read.
@@ -38,6 +40,8 @@ pub(crate) enum Reader {
         row_number: Option<&'static str>,
         /// Whether each line is a value of its own, so that bad ones can be taken out.
         lines: bool,
+        /// Whether the engine's JSON reader can be told which types to read.
+        json: bool,
     },
 }
 
@@ -52,4 +56,11 @@ pub(crate) struct Inspected {
     pub(crate) notes: Vec<String>,
     /// Rows already put aside while the file was prepared: `(line, reason, raw)`.
     pub(crate) rejected: Vec<(u64, String, String)>,
+}
+
+impl Inspected {
+    /// Whether it is JSON, whose values are read under any type that holds them.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.reader, Reader::Structured { json: true, .. })
+    }
 }

@@ -27,9 +27,15 @@ pub(crate) fn inspect(db: &ScratchDb, entry: &FileEntry, index: usize) -> Result
     // The reader's own row number, unless the file has a column of that name.
     let free = columns.iter().all(|column| !column.source.eq_ignore_ascii_case("file_row_number"));
     let reader = if free {
-        Reader::Structured { path, relation: numbered, row_number: Some("file_row_number + 1"), lines: false }
+        Reader::Structured {
+            path,
+            relation: numbered,
+            row_number: Some("file_row_number + 1"),
+            lines: false,
+            json: false,
+        }
     } else {
-        Reader::Structured { path, relation, row_number: None, lines: false }
+        Reader::Structured { path, relation, row_number: None, lines: false, json: false }
     };
     Ok(Inspected { columns, reader, notes, rejected: Vec::new() })
 }

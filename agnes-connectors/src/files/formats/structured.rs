@@ -1,11 +1,14 @@
 //! What JSON and Parquet share: a relation with names and types of its own, read under the
 //! table's types.
 
+use std::borrow::Cow;
+
 use agnes_core::duck::ScratchDb;
 use agnes_core::error::Result;
 use agnes_core::ident::{quote_ident, quote_literal};
 
 use super::FileColumn;
+use crate::files::infer::shape::Shape;
 use crate::files::infer::{names, types};
 
 /// The columns of a relation, and notes about renamed ones.
@@ -23,17 +26,17 @@ pub(crate) fn describe(
         .unzip();
     let (published, notes) = names::columns(&raw);
     let columns = published.into_iter().zip(raw).zip(found).map(|((name, source), source_type)| {
+        let leaf = |name: &str| Some(Shape::Leaf(name.to_owned()));
         let data_type = match source_type.as_str() {
             // A 128-bit integer would be written as an inexact number.
-            "HUGEINT" | "UHUGEINT" => "DECIMAL(38,0)".to_owned(),
-            "JSON" | "BIT" | "BIGNUM" | "VARINT" => "VARCHAR".to_owned(),
-            "TIMESTAMP WITH TIME ZONE" => "TIMESTAMPTZ".to_owned(),
-            "\"NULL\"" | "NULL" => "VARCHAR".to_owned(),
-            other if other.starts_with("ENUM(") => "VARCHAR".to_owned(),
-            other => other.to_owned(),
+            "HUGEINT" | "UHUGEINT" => leaf("DECIMAL(38,0)"),
+            "JSON" | "BIT" | "BIGNUM" | "VARINT" => leaf("VARCHAR"),
+            "TIMESTAMP WITH TIME ZONE" => leaf("TIMESTAMPTZ"),
+            "\"NULL\"" | "NULL" => None,
+            other if other.starts_with("ENUM(") && !other.ends_with(']') => leaf("VARCHAR"),
+            other => Some(Shape::parse(other)),
         };
-        let known = !matches!(source_type.as_str(), "\"NULL\"" | "NULL");
-        FileColumn { name, source, source_type, data_type: known.then_some(data_type) }
+        FileColumn { name, source, source_type, data_type }
     });
     Ok((columns.collect(), notes))
 }
@@ -43,6 +46,8 @@ pub(crate) fn describe(
 pub(crate) struct Wanted<'a> {
     /// As the file has it.
     pub(crate) column: &'a FileColumn,
+    /// Type its values are read under.
+    pub(crate) source_type: Cow<'a, str>,
     /// Name in the table.
     pub(crate) name: &'a str,
     /// Type in the table.
@@ -52,13 +57,18 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// Whether a reader has to be told the type, which is not the one it finds by itself.
+    pub(crate) fn is_told(&self) -> bool {
+        self.source_type != self.column.source_type
+    }
+
     fn same(&self) -> bool {
-        self.column.source_type == self.data_type
+        self.source_type == self.data_type
     }
 
     fn expression(&self) -> String {
         let source = quote_ident(&self.column.source);
-        match (self.column.source_type.as_str(), self.data_type) {
+        match (self.source_type.as_ref(), self.data_type) {
             _ if self.same() => source,
             ("JSON", "VARCHAR") => format!("({source} ->> '$')"),
             (nested, "VARCHAR") if types::is_nested(nested) => format!("CAST(to_json({source}) AS VARCHAR)"),

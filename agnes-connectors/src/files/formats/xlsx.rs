@@ -15,6 +15,7 @@ use super::{FileColumn, Inspected, Reader};
 use crate::files::config::TableOptions;
 use crate::files::error::FilesError;
 use crate::files::infer::names;
+use crate::files::infer::shape::Shape;
 use crate::files::listing::FileEntry;
 use crate::files::text::{self, create, scratch_error};
 
@@ -165,7 +166,7 @@ pub(crate) fn inspect(
             name,
             source,
             source_type: String::new(),
-            data_type: kinds.get(index).copied().unwrap_or_default().data_type(),
+            data_type: kinds.get(index).copied().unwrap_or_default().data_type().map(Shape::Leaf),
         })
         .collect();
     Ok(Inspected {

@@ -79,7 +79,8 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
     Ok(base + &"[]".repeat(lists))
 }
 
-/// The type that holds every value of both without loss, `VARCHAR` when there is none.
+/// The type that holds every value of both without loss, `VARCHAR` when there is none. For
+/// types without parts.
 pub(crate) fn unify(a: &str, b: &str) -> String {
     if a == b {
         return a.to_owned();
@@ -96,9 +97,6 @@ pub(crate) fn unify(a: &str, b: &str) -> String {
     }
     if pair("TIMESTAMP", "TIMESTAMP_MS") || pair("TIMESTAMP", "TIMESTAMP_S") || pair("TIMESTAMP_MS", "TIMESTAMP_S") {
         return "TIMESTAMP".to_owned();
-    }
-    if let (Some(x), Some(y)) = (a.strip_suffix("[]"), b.strip_suffix("[]")) {
-        return unify(x, y) + "[]";
     }
     "VARCHAR".to_owned()
 }
@@ -199,8 +197,6 @@ mod tests {
             ("DATE", "TIMESTAMP", "TIMESTAMP"),
             ("BIGINT", "VARCHAR", "VARCHAR"),
             ("BOOLEAN", "BIGINT", "VARCHAR"),
-            ("INTEGER[]", "BIGINT[]", "BIGINT[]"),
-            ("STRUCT(a BIGINT)", "BIGINT", "VARCHAR"),
         ] {
             assert_eq!(unify(a, b), joint, "{a} and {b}");
             assert_eq!(unify(b, a), joint, "{b} and {a}");
