@@ -87,8 +87,14 @@ pub(crate) enum Command {
   agnes query 'select * from orders where status = $s' --param s=paid --limit 20
   agnes query --file report.sql --output report.parquet
   agnes query 'select * from orders' -f ndjson | head
-  agnes query 'select * from orders' --as ann@example.com")]
+  agnes query 'select * from orders' --as ann@example.com
+  agnes query 'select count(*) from orders' --receipt answer.json")]
     Query(QueryArgs),
+    /// Ask the query of a receipt again: is the answer the same, and if not, what changed
+    #[command(after_help = "Examples:
+  agnes replay answer.json
+  agnes replay answer.json --as ann@example.com --json")]
+    Replay(ReplayArgs),
     /// The tables there are to ask
     #[command(after_help = "Examples:\n  agnes catalog\n  agnes catalog --as ann@example.com --json")]
     Catalog(CatalogArgs),
@@ -273,6 +279,17 @@ pub(crate) struct QueryArgs {
     /// A bind parameter: VALUE for `?`, NAME=VALUE for `$name`. Numbers, true, false and null are what they look like; quote text that looks like one ('"42"')
     #[arg(short, long, value_name = "VALUE", allow_hyphen_values = true)]
     pub(crate) param: Vec<String>,
+    /// Write down what the answer was made of, for `agnes replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) who: AsUser,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// What `agnes query --receipt` wrote
+    pub(crate) receipt: PathBuf,
     #[command(flatten)]
     pub(crate) who: AsUser,
 }

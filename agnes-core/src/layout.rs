@@ -96,6 +96,11 @@ impl DataFolder {
     pub fn slices(&self) -> PathBuf {
         self.analytics().join("slices")
     }
+    /// `analytics/leases/`: what receipts keep.
+    #[must_use]
+    pub fn leases(&self) -> PathBuf {
+        self.analytics().join("leases")
+    }
     /// `analytics/generations/`.
     #[must_use]
     pub fn generations(&self) -> PathBuf {

@@ -8,8 +8,8 @@ use agnes_core::config::{Config, LoadOptions};
 use agnes_core::connector::{Progress, ProgressEvent};
 use agnes_core::error::ErrorKind;
 use agnes_core::local::{
-    Backup, Caller, CatalogManifest, CatalogTables, CollectGarbage, Doctor, Door, ListAudit, Rebuild, RunSync, Runs,
-    Verb,
+    Backup, Caller, CatalogManifest, CatalogTables, CollectGarbage, Doctor, Door, ListAudit, Rebuild, ReplayReceipt,
+    RunSync, Runs, Verb,
 };
 use agnes_core::query::Query;
 use agnes_core::rbac::ClientKind;
@@ -251,8 +251,16 @@ impl Database {
         self.handle.ask(py, Doctor {})
     }
 
+    /// Asks the query of a receipt again.
+    #[pyo3(signature = (receipt, *, as_user=None))]
+    fn replay(&self, py: Python<'_>, receipt: &Bound<'_, PyAny>, as_user: Option<&str>) -> PyResult<Py<PyAny>> {
+        let receipt = from_python(receipt)?;
+        self.handle.acting_as(as_user).ask(py, ReplayReceipt { receipt })
+    }
+
     /// Asks one read-only query over the tables the caller may read.
-    #[pyo3(signature = (sql, params=None, *, as_user=None, limit=None, timeout=None))]
+    #[pyo3(signature = (sql, params=None, *, as_user=None, limit=None, timeout=None, receipt=false))]
+    #[expect(clippy::too_many_arguments, reason = "named ones in Python")]
     fn query(
         &self,
         py: Python<'_>,
@@ -261,8 +269,10 @@ impl Database {
         as_user: Option<&str>,
         limit: Option<usize>,
         timeout: Option<f64>,
+        receipt: bool,
     ) -> PyResult<QueryResult> {
         let mut query = Query::new(sql);
+        query.receipt = receipt;
         if let Some(params) = params {
             query = query.params(crate::params::params(params)?);
         }

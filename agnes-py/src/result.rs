@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use agnes_core::error::ErrorKind;
 use agnes_core::local::Rows;
 use agnes_core::policy::RowScope;
+use agnes_core::query::Receipt;
 use agnes_core::{Error, Result};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -31,6 +32,7 @@ struct Stream {
     ahead: VecDeque<RecordBatch>,
     rows: Option<Rows>,
     truncated: Arc<OnceLock<bool>>,
+    receipt: Arc<OnceLock<Receipt>>,
 }
 
 impl Stream {
@@ -41,6 +43,9 @@ impl Stream {
         if !matches!(next, Ok(Some(_))) {
             if next.is_ok() {
                 let _ = self.truncated.set(rows.truncated());
+                if let Some(receipt) = rows.receipt() {
+                    let _ = self.receipt.set(receipt.clone());
+                }
             }
             self.rows = None;
         }
@@ -114,15 +119,22 @@ enum State {
 pub(crate) struct QueryResult {
     schema: SchemaRef,
     truncated: Arc<OnceLock<bool>>,
+    receipt: Arc<OnceLock<Receipt>>,
     state: Mutex<State>,
 }
 
 impl QueryResult {
     pub(crate) fn new(rows: Rows) -> Self {
         let (schema, truncated) = (rows.schema(), Arc::new(OnceLock::new()));
-        let stream =
-            Stream { schema: schema.clone(), ahead: VecDeque::new(), rows: Some(rows), truncated: truncated.clone() };
-        Self { schema, truncated, state: Mutex::new(State::Coming(stream)) }
+        let receipt = Arc::new(OnceLock::new());
+        let stream = Stream {
+            schema: schema.clone(),
+            ahead: VecDeque::new(),
+            rows: Some(rows),
+            truncated: truncated.clone(),
+            receipt: receipt.clone(),
+        };
+        Self { schema, truncated, receipt, state: Mutex::new(State::Coming(stream)) }
     }
 
     fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
@@ -216,6 +228,12 @@ impl QueryResult {
     #[getter]
     fn row_scope(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         to_python(py, &RowScope::of_schema(&self.schema))
+    }
+
+    /// The receipt that was asked for; `None` until the last row was read.
+    #[getter]
+    fn receipt(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.receipt.get().map(|receipt| to_python(py, receipt)).transpose()
     }
 
     /// Whether rows were left out by a limit; `None` until the last row was read.

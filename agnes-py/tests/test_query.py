@@ -223,3 +223,15 @@ def test_policies_narrow(db: agnes.Database, analyst: str) -> None:
     db.policies.remove(policy["id"])
     assert db.policies.list(table="orders") == []
     assert [version["version"] for version in db.policies.history(policy["id"])] == [2, 1]
+
+
+def test_receipts_are_replayed(db: agnes.Database, analyst: str) -> None:
+    result = db.query("SELECT count(*) FROM orders", as_user=analyst, receipt=True)
+    result.rows()
+    receipt = result.receipt
+    assert receipt is not None and receipt["rows"] == 1
+    replay = db.replay(receipt, as_user=analyst)
+    assert replay["equal"] and replay["data"] == "receipt" and replay["changes"] == []
+    with pytest.raises(agnes.InvalidInputError):
+        db.replay(receipt | {"rows": 2})
+    assert db.query("SELECT 1").receipt is None

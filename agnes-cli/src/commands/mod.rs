@@ -20,6 +20,7 @@ pub(crate) async fn run(app: &App, command: Command) -> Outcome {
         Command::Sync(args) => sync::run(app, args).await,
         Command::Rebuild(args) => sync::rebuild(app, args).await,
         Command::Query(args) => query::run(app, args).await,
+        Command::Replay(args) => query::replay(app, args).await,
         Command::Catalog(args) => catalog::tables(app, &args).await,
         Command::Schema(args) => catalog::schema(app, &args).await,
         Command::Describe(args) => catalog::describe(app, &args).await,

@@ -3,15 +3,16 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
+use agnes_core::local::ReplayReceipt;
 use agnes_core::policy::RowScope;
-use agnes_core::query::{Params, Query};
+use agnes_core::query::{Params, Query, ReplayedOn};
 use serde_json::{Map, Value};
 
 use crate::app::App;
-use crate::args::{Format, QueryArgs};
+use crate::args::{Format, QueryArgs, ReplayArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::batches::{self, Written};
-use crate::output::text::{plural, safe};
+use crate::output::text::{count, plural, safe};
 
 /// Rows on a screen, unless `--limit` says otherwise.
 const DEFAULT_LIMIT: u64 = 1000;
@@ -26,6 +27,7 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
     if let Some(limit) = limit {
         query = query.limit(usize::try_from(limit).unwrap_or(usize::MAX));
     }
+    query.receipt = args.receipt.is_some();
     let mut rows = app.query_as(query, &args.who).await?;
     let scopes = RowScope::of_schema(&rows.schema());
     let written = match &args.output {
@@ -39,6 +41,14 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
     };
     if let Some(file) = &args.output {
         app.out.note(&format!("{} in {}", plural(written.rows, "row"), file.display()));
+    }
+    if let Some(file) = &args.receipt {
+        let receipt = rows
+            .receipt()
+            .ok_or_else(|| Failure::usage("the holder of the data folder is too old to write receipts"))?;
+        let text = serde_json::to_string_pretty(receipt).map_err(io::Error::from)?;
+        std::fs::write(file, text + "\n").map_err(|e| Failure::file(&format!("write `{}`", file.display()), &e))?;
+        app.out.note(&format!("the receipt is in {}", file.display()));
     }
     for scope in &scopes {
         app.out.note(&narrowed(scope));
@@ -61,6 +71,31 @@ fn narrowed(scope: &RowScope) -> String {
         columns => format!(", masked: {}", safe(&columns.join(", "))),
     };
     format!("a policy narrows `{}`: {rows}{masked}", safe(&scope.table))
+}
+
+/// Asks the query of a receipt again; an answer that differs is a failure.
+pub(super) async fn replay(app: &App, args: ReplayArgs) -> Outcome {
+    let file = args.receipt.display();
+    let text = std::fs::read(&args.receipt).map_err(|e| Failure::file(&format!("read `{file}`"), &e))?;
+    let receipt = serde_json::from_slice(&text).map_err(|_| Failure::usage(format!("`{file}` is not a receipt")))?;
+    let replay = app.call_as(ReplayReceipt { receipt }, &args.who).await?;
+    app.out.show(&replay, |out| {
+        let on = match replay.data {
+            ReplayedOn::Receipt => "the data it was made of",
+            ReplayedOn::Current => "the data as it is now",
+        };
+        match replay.equal {
+            true => writeln!(out, "equal: {} rows, on {on}", count(replay.rows))?,
+            false => {
+                writeln!(out, "different: {} rows, not {}, on {on}", count(replay.rows), count(replay.receipt_rows))?
+            }
+        }
+        for change in &replay.changes {
+            writeln!(out, "changed: {}", safe(change))?;
+        }
+        Ok(())
+    })?;
+    if replay.equal { Ok(()) } else { Err(Failure::Partial) }
 }
 
 /// The file appears under its name only when it is complete.

@@ -73,3 +73,24 @@ fn rules_can_come_from_a_file_and_grants_be_looked_at() {
     std::fs::write(&file, "{\"rows\": 1}").unwrap();
     folder.fails(2, &["admin", "policy", "create", "analysts", "people", "--file", file.to_str().unwrap()]);
 }
+
+#[test]
+fn an_answer_is_asked_again() {
+    let folder = Folder::governed();
+    let file = folder.path("answer.json");
+    let file = file.to_str().unwrap();
+    let sql = "select status, sum(amount) as total from orders where amount > $least group by status";
+    folder.ok(&["query", sql, "--param", "least=0.5", "--as", "ann", "--receipt", file]);
+    assert!(folder.ok(&["replay", file, "--as", "ann"]).starts_with("equal: 2 rows"));
+    std::fs::write(folder.files().join("orders.csv"), "id,status,amount\n9,paid,1\n").unwrap();
+    folder.ok(&["sync"]);
+    let replay = folder.json(&["replay", file, "--as", "ann"]);
+    assert_eq!((&replay["equal"], &replay["data"]), (&json!(true), &json!("receipt")));
+    assert!(replay["changes"][0].as_str().unwrap().contains("other data"), "{replay}");
+    folder.fails(8, &["replay", file, "--as", "bob"]);
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, text.replace("\"rows\": 2", "\"rows\": 3")).unwrap();
+    folder.fails(2, &["replay", file, "--as", "ann"]);
+    std::fs::write(file, "{}").unwrap();
+    folder.fails(2, &["replay", file]);
+}

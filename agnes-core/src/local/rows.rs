@@ -17,7 +17,7 @@ use super::{Caller, Door, LocalError};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::{Error, Result, WireError};
-use crate::query::{Query, QueryResult};
+use crate::query::{Query, QueryResult, Receipt};
 
 /// Name under which a query is asked of the holder.
 pub(super) const QUERY: &str = "query";
@@ -26,6 +26,8 @@ pub(super) const QUERY: &str = "query";
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct End {
     truncated: bool,
+    #[serde(default)]
+    receipt: Option<Receipt>,
 }
 
 /// Rows of a query. Dropping them ends the query.
@@ -34,6 +36,7 @@ pub struct Rows {
     schema: SchemaRef,
     from: From,
     truncated: bool,
+    receipt: Option<Box<Receipt>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,7 @@ struct Incoming {
 
 impl Rows {
     pub(super) fn local(result: QueryResult) -> Self {
-        Self { schema: result.schema(), from: From::Here(Box::new(result)), truncated: false }
+        Self { schema: result.schema(), from: From::Here(Box::new(result)), truncated: false, receipt: None }
     }
 
     /// The rows a holder sends: first the schema, so that an error of the query itself is
@@ -61,7 +64,12 @@ impl Rows {
         match frame::read(&mut stream).await? {
             (Kind::Arrow, body) => {
                 let (schema, waiting) = decode(body)?;
-                Ok(Self { schema, from: From::Holder(Box::new(Incoming { stream, waiting })), truncated: false })
+                Ok(Self {
+                    schema,
+                    from: From::Holder(Box::new(Incoming { stream, waiting })),
+                    truncated: false,
+                    receipt: None,
+                })
             }
             (Kind::Failure, body) => Err(frame::decode::<WireError>(&body)?.into()),
             _ => Err(LocalError::OtherVersion.into()),
@@ -80,6 +88,12 @@ impl Rows {
         self.truncated
     }
 
+    /// The receipt that was asked for; known once [`Rows::next`] gave the last batch.
+    #[must_use]
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_deref()
+    }
+
     /// The next rows; `None` after the last.
     ///
     /// # Errors
@@ -91,6 +105,7 @@ impl Rows {
                 Some(batch) => batch.map(Some),
                 None => {
                     self.truncated = result.truncated();
+                    self.receipt = result.receipt().cloned().map(Box::new);
                     Ok(None)
                 }
             },
@@ -98,6 +113,7 @@ impl Rows {
                 Ok(batch) => Some(batch),
                 Err(end) => {
                     self.truncated = end.truncated;
+                    self.receipt = end.receipt.map(Box::new);
                     None
                 }
             }),
@@ -156,7 +172,7 @@ pub(super) async fn send(
     while let Some(batch) = result.next().await {
         frame::write(to, Kind::Arrow, &encode(&schema, Some(&batch?))?).await?;
     }
-    frame::write_json(to, Kind::Reply, &End { truncated: result.truncated() }).await
+    frame::write_json(to, Kind::Reply, &End { truncated: result.truncated(), receipt: result.receipt().cloned() }).await
 }
 
 /// A piece on its own: schema and at most one batch as a whole IPC stream. A few hundred bytes
@@ -199,7 +215,7 @@ mod tests {
             for batch in sent {
                 frame::write(&mut to, Kind::Arrow, &encode(&sent_schema, Some(&batch)).unwrap()).await.unwrap();
             }
-            frame::write_json(&mut to, Kind::Reply, &End { truncated: true }).await.unwrap();
+            frame::write_json(&mut to, Kind::Reply, &End { truncated: true, receipt: None }).await.unwrap();
         });
         let mut rows = Rows::receive(client).await.unwrap();
         assert_eq!(rows.schema(), schema);

@@ -16,6 +16,7 @@ use crate::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User};
 use crate::maintenance::{BackupIndex, DoctorReport};
 use crate::orchestrator::{GcReport, RebuildOutcome, SourceOutcome};
 use crate::policy::{AccessChange, AccessPreview, Policy, PolicyCheck, PolicyRow, PolicyRules, PolicyVersion};
+use crate::query::{Receipt, Replay};
 use crate::rbac::{Grant, Group, Member, ResourceType};
 use crate::registry::{NewSource, RegisteredTable, SourceAdded, SourceRow};
 use crate::sync::{SyncHistory, SyncRequest, SyncRun, SyncState};
@@ -222,6 +223,12 @@ verbs! {
         /// The change; it is not made.
         change: AccessChange,
     } -> AccessPreview = |engine, ctx, _progress| engine.policies().preview(ctx, change);
+
+    /// Asks the query of a receipt again.
+    ReplayReceipt("query.replay") {
+        /// The receipt.
+        receipt: Receipt,
+    } -> Replay = |engine, ctx, _progress| engine.replay(ctx, &receipt);
 
     /// Adds a source, finds its tables and registers them.
     AddSource("sources.add") {

@@ -71,6 +71,7 @@ pub(crate) async fn collect_garbage(engine: &Engine, dry_run: bool) -> Result<Gc
         let still = StillUsed { contents, policies };
         let (kept, gone) = crate::policy::collect(&folder, &still, &no_slices, dry_run);
         named.extend(kept);
+        named.extend(crate::query::leased_blobs(&folder, now, dry_run));
         for shelf in std::fs::read_dir(folder.blobs()).into_iter().flatten().flatten() {
             for blob in std::fs::read_dir(shelf.path()).into_iter().flatten().flatten() {
                 let name = blob.file_name();

@@ -21,7 +21,6 @@ const BLOCK: usize = 64;
 #[derive(Clone)]
 pub(crate) struct InstanceKey {
     mask: [u8; 32],
-    #[allow(dead_code, reason = "receipts")]
     receipt: [u8; 32],
 }
 
@@ -75,13 +74,11 @@ impl InstanceKey {
         crate::orchestrator::hex(&hmac(&self.mask, b"which"))
     }
 
-    #[allow(dead_code, reason = "receipts")]
     /// The mark of a receipt's text.
     pub(crate) fn sign(&self, text: &[u8]) -> String {
         crate::orchestrator::hex(&hmac(&self.receipt, text))
     }
 
-    #[allow(dead_code, reason = "receipts")]
     /// Whether `mark` is the one of this text, in the same time for every answer.
     pub(crate) fn verifies(&self, text: &[u8], mark: &str) -> bool {
         let own = self.sign(text);

@@ -29,7 +29,6 @@ pub(crate) struct Narrowed {
     /// Gives the rows, where the key's blocks are set as variables.
     pub(super) sql: String,
     /// Equal for equal rules over equal mapping tables and the same values of the caller.
-    #[allow(dead_code, reason = "receipts")]
     pub(crate) policy_key: String,
     /// Equal for an equal slice: [`Self::policy_key`] over the same content of the table.
     pub(crate) key: String,

@@ -100,6 +100,11 @@ impl Slices {
         NoSlices { _gate: gate, in_use: known.keys().cloned().collect() }
     }
 
+    /// Nothing is collected as long as it is held. Do not ask for a slice meanwhile.
+    pub(crate) async fn hold(&self) -> OwnedRwLockReadGuard<()> {
+        self.gate.clone().read_owned().await
+    }
+
     fn made(&self, key: &str) -> Option<Arc<Slice>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.made.upgrade()
     }

@@ -11,10 +11,13 @@ mod in_process;
 mod instance;
 mod internal;
 mod json;
+mod lease;
 mod params;
 mod pivot;
 mod readable;
+mod receipt;
 mod remote;
+mod replay;
 mod result;
 mod rows;
 mod runtime;
@@ -29,7 +32,10 @@ pub use in_process::InProcess;
 pub(crate) use in_process::run;
 pub(crate) use instance::{Instance, Wall, open_engine};
 pub use json::{json_column, json_rows};
+pub(crate) use lease::leased_blobs;
 pub use params::{Params, Value};
+pub use receipt::{Receipt, ReceiptBody, ReceiptError, ReceiptTable};
+pub use replay::{Replay, ReplayedOn};
 pub use result::{QueryResult, QueryStats};
 pub use runtime::{GrantSet, Isolation, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
 pub(crate) use scrub::scrub;
@@ -54,6 +60,9 @@ pub struct Query {
     /// Most bytes of Arrow memory to return.
     #[serde(default)]
     pub max_bytes: Option<usize>,
+    /// Write a [`Receipt`], and keep the data it is of as long as its lease lasts.
+    #[serde(default)]
+    pub receipt: bool,
 }
 
 impl Query {
@@ -77,6 +86,13 @@ impl Query {
         self
     }
 
+    /// Writes a receipt.
+    #[must_use]
+    pub fn receipt(mut self) -> Self {
+        self.receipt = true;
+        self
+    }
+
     /// Returns at most about `bytes` bytes.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
@@ -92,6 +108,6 @@ impl Engine {
     /// Any [`SandboxError`](crate::sandbox::SandboxError) and [`QueryError`];
     /// `inactive_user`.
     pub async fn query(&self, ctx: &CallContext, query: Query) -> Result<QueryResult> {
-        service::query(self, ctx, query).await
+        service::query(self, ctx, query, None).await
     }
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::Stream;
 
+use super::receipt::{Pending, Receipt};
 use super::runtime::RunningQuery;
 use crate::context::CallContext;
 use crate::engine::Engine;
@@ -88,11 +89,20 @@ pub struct QueryResult {
     bytes: u64,
     truncated: bool,
     report: Option<Report>,
+    /// Until the last row.
+    pending: Option<Pending>,
+    receipt: Option<Receipt>,
     stats: (u64, Vec<String>, Instant),
 }
 
 impl QueryResult {
-    pub(super) fn new(running: RunningQuery, limit: Option<usize>, max_bytes: Option<usize>, report: Report) -> Self {
+    pub(super) fn new(
+        running: RunningQuery,
+        limit: Option<usize>,
+        max_bytes: Option<usize>,
+        report: Report,
+        pending: Option<Pending>,
+    ) -> Self {
         Self {
             schema: RowScope::into_schema(&report.scope, &running.schema),
             scope: report.scope.clone(),
@@ -104,6 +114,8 @@ impl QueryResult {
             truncated: false,
             stats: (report.generation, report.relations.clone(), report.asked),
             report: Some(report),
+            pending,
+            receipt: None,
         }
     }
 
@@ -117,6 +129,12 @@ impl QueryResult {
     #[must_use]
     pub fn row_scope(&self) -> &[RowScope] {
         &self.scope
+    }
+
+    /// The receipt that was asked for; known once the rows have ended.
+    #[must_use]
+    pub fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
     }
 
     /// Whether more rows existed than were returned; known once the rows have ended.
@@ -161,8 +179,18 @@ impl QueryResult {
         }
     }
 
+    /// Writes the receipt: all rows were returned that will be.
+    fn close(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        match pending.finish(&self.schema, self.truncated) {
+            Ok(receipt) => self.receipt = Some(receipt),
+            Err(error) => tracing::error!(code = error.code(), "a receipt was not written: {error}"),
+        }
+    }
+
     fn cut(&mut self) {
         self.truncated = true;
+        self.close();
         self.end(&Ok(()));
     }
 }
@@ -175,6 +203,7 @@ impl Stream for QueryResult {
         let Poll::Ready(next) = running.batches.poll_recv(cx) else { return Poll::Pending };
         let batch = match next {
             None => {
+                self.close();
                 self.end(&Ok(()));
                 return Poll::Ready(None);
             }
@@ -199,6 +228,9 @@ impl Stream for QueryResult {
         let batch = if more { batch.slice(0, left) } else { batch };
         self.rows += batch.num_rows() as u64;
         self.bytes += size as u64;
+        if let Some(pending) = self.pending.as_mut() {
+            pending.add(&batch);
+        }
         if more {
             self.cut();
         }

@@ -8,12 +8,14 @@ use std::time::Instant;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::readable::{CallerSet, CallerSets};
+use super::receipt::Pending;
 use super::result::{QueryResult, Report};
-use super::runtime::{Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
+use super::runtime::{GrantSet, Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
 use super::{Query, QueryError, internal, remote};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::orchestrator::Generation;
 use crate::policy::{NarrowedTables, RowScope};
 use crate::rbac::{Principal, ResourceType};
 use crate::sandbox::{Checked, Gate, RelationKind, SandboxError};
@@ -102,17 +104,41 @@ struct Seen {
     generation: u64,
     /// What policies took from the tables it names.
     scope: Vec<RowScope>,
+    receipt: Option<Pending>,
 }
 
-pub(super) async fn query(engine: &Engine, ctx: &CallContext, query: Query) -> Result<QueryResult> {
+/// What a caller may ask now, without asking it.
+pub(super) struct Look {
+    pub(super) checked: Checked,
+    pub(super) caller: Arc<CallerSet>,
+    pub(super) generation: Arc<Generation>,
+}
+
+/// Reads a query and decides, without running it.
+pub(super) async fn look(engine: &Engine, ctx: &CallContext, query: &Query) -> Result<Look> {
+    let service = engine.queries().service().await?;
+    let (caller, generation) = service.sets.of(engine, &service.gate, ctx.principal()).await?;
+    let parsed = service.gate.parse(&query.sql).await?;
+    let checked = parsed.resolve(&*caller).map_err(|e| not_yet(e, &caller, ctx))?;
+    Ok(Look { checked, caller, generation })
+}
+
+/// Asks a query: of what the caller may read now, or, once that was compared, of `leased`.
+pub(super) async fn query(
+    engine: &Engine,
+    ctx: &CallContext,
+    query: Query,
+    leased: Option<Arc<GrantSet>>,
+) -> Result<QueryResult> {
     let asked = Instant::now();
     let mut seen = Seen {
         action: "query.local",
         relations: Vec::new(),
         generation: engine.generation().number,
         scope: Vec::new(),
+        receipt: None,
     };
-    let started = begin(engine, ctx, &query, asked, &mut seen).await;
+    let started = begin(engine, ctx, &query, asked, &mut seen, leased).await;
     let started = if seen.scope.is_empty() { started } else { started.map_err(super::error::without_values) };
     let report = Report {
         engine: engine.clone(),
@@ -126,7 +152,7 @@ pub(super) async fn query(engine: &Engine, ctx: &CallContext, query: Query) -> R
         runtime: tokio::runtime::Handle::current(),
     };
     match started {
-        Ok(running) => Ok(QueryResult::new(running, query.limit, query.max_bytes, report)),
+        Ok(running) => Ok(QueryResult::new(running, query.limit, query.max_bytes, report, seen.receipt)),
         Err(error) => {
             report.write(&Err(error.to_wire().into()), 0, 0, false);
             Err(error)
@@ -140,6 +166,7 @@ async fn begin(
     query: &Query,
     asked: Instant,
     seen: &mut Seen,
+    leased: Option<Arc<GrantSet>>,
 ) -> Result<RunningQuery> {
     let service = engine.queries().service().await?;
     // Who asks comes first: a stranger learns nothing, not even about syntax.
@@ -163,10 +190,20 @@ async fn begin(
     let own = asked + if asks_source { service.limits.remote_timeout } else { service.limits.timeout };
     let deadline = ctx.deadline().map_or(own, |deadline| deadline.min(own));
     let permits = service.permits(ctx.principal().user_id(), deadline).await?;
-    let (caller, slices) = match tokio::time::timeout_at(deadline.into(), caller.with_slices(engine, names())).await {
+    let sliced = async {
+        match leased {
+            Some(set) => Ok((Arc::new(CallerSet { set, ..(*caller).clone() }), Vec::new())),
+            None => caller.with_slices(engine, names()).await,
+        }
+    };
+    let (caller, slices) = match tokio::time::timeout_at(deadline.into(), sliced).await {
         Ok(made) => made?,
         Err(_) => return Err(QueryError::Timeout { seconds: own.duration_since(asked).as_secs() }.into()),
     };
+    if query.receipt {
+        let receipt = Pending::begin(engine, ctx, query, &checked, &caller, &generation).await?;
+        seen.receipt = Some(receipt);
+    }
     // With the turn go generation and slices: their blobs stay as long as the query reads them.
     let guard = Box::new((permits, generation.clone(), slices));
     let job = |query_checked: Checked, guard: Box<dyn Send>| QueryJob {

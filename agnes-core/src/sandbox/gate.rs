@@ -85,6 +85,17 @@ impl Gate {
         Ok(parsed)
     }
 
+    /// A query as the parser writes it: equal for texts that differ in spaces, comments and
+    /// the case of keywords. What the parser does not write comes back as it is.
+    pub(crate) async fn normal(&self, sql: &str) -> Result<String> {
+        let text = sql.to_owned();
+        let render = move |parser: &Parser| match tree(parser, lex::statement(&text).0) {
+            Ok(Some(statement)) => parser.render(&statement),
+            _ => Ok(text),
+        };
+        self.pool.run(render).await
+    }
+
     /// The query of `parsed` with the values of `PIVOT`s filled in.
     pub(crate) async fn fill_pivots(&self, parsed: &Parsed, known: &[(PivotLookup, Vec<String>)]) -> Result<Parsed> {
         let functions = self.functions.clone();

@@ -86,8 +86,11 @@ class Database:
         as_user: str | None = None,
         limit: int | None = None,
         timeout: float | None = None,
+        receipt: bool = False,
     ) -> QueryResult:
         """Asks one read-only query over the tables the caller may read."""
+    def replay(self, receipt: Mapping[str, Any], *, as_user: str | None = None) -> _Row:
+        """Asks the query of a receipt again: is the answer the same, and if not, what changed."""
     def aquery(
         self,
         sql: str,
@@ -96,6 +99,7 @@ class Database:
         as_user: str | None = None,
         limit: int | None = None,
         timeout: float | None = None,
+        receipt: bool = False,
     ) -> Awaitable[QueryResult]:
         """`query` for asyncio: the event loop goes on while the engine works."""
     def async_sync(
@@ -189,6 +193,9 @@ class QueryResult:
     @property
     def row_scope(self) -> _Rows:
         """What policies took from the tables of the query: rows that may be missing, columns that are masked."""
+    @property
+    def receipt(self) -> _Row | None:
+        """What the answer was made of, if that was asked for; `None` until the last row was read."""
     @property
     def truncated(self) -> bool | None:
         """Whether rows were left out by a limit; `None` until the last row was read."""
