@@ -94,8 +94,8 @@ impl Coded for BackupError {
 }
 
 impl Maintenance<'_> {
-    /// Copies state, extracts, the published generation with its blobs, and the
-    /// configuration overlay into `target`, a new or empty folder. Queries and grants go
+    /// Copies state, extracts, the published generation with its blobs, the configuration
+    /// overlay and the instance key into `target`, a new or empty folder. Queries and grants go
     /// on meanwhile; syncs wait until the copy is done. The copy of the state is opened and
     /// read, each blob's content held against its name; when anything fails, nothing is left.
     ///
@@ -140,8 +140,10 @@ impl Maintenance<'_> {
                     copy_tree(&path, &root.join(relative))?;
                 }
             }
-            if folder.config_overlay().is_file() {
-                copy_tree(&folder.config_overlay(), &root.join("state/instance.yaml"))?;
+            for (path, name) in [(folder.config_overlay(), "instance.yaml"), (folder.instance_key(), "instance.key")] {
+                if path.is_file() {
+                    copy_tree(&path, &root.join("state").join(name))?;
+                }
             }
             let mut files = Vec::new();
             index_tree(root, root, &mut files)?;

@@ -130,16 +130,30 @@ impl RegisteredTable {
     /// A local, fully refreshed table named `name` of `source`.
     #[must_use]
     pub fn new(name: &TableName, source_type: &str, source: &SourceName) -> Self {
+        let source = Some(source.as_str().to_owned());
+        Self { source, ..Self::named(name.as_str().to_lowercase(), source_type, QueryMode::Local) }
+    }
+
+    /// The row of one of the tables that Agnes keeps about itself.
+    pub(crate) fn internal(id: &str) -> Self {
         Self {
-            id: name.as_str().to_lowercase(),
-            name: name.as_str().to_lowercase(),
+            bucket: Some("Agnes Internal".to_owned()),
+            registered_by: Some("system_seed".to_owned()),
+            ..Self::named(id.to_owned(), "internal", QueryMode::Internal)
+        }
+    }
+
+    fn named(name: String, source_type: &str, query_mode: QueryMode) -> Self {
+        Self {
+            id: name.clone(),
+            name,
             source_type: Some(source_type.to_owned()),
-            source: Some(source.as_str().to_owned()),
+            source: None,
             bucket: None,
             source_table: None,
             source_query: None,
             sync_strategy: SyncStrategy::FullRefresh,
-            query_mode: QueryMode::Local,
+            query_mode,
             sync_schedule: None,
             primary_key: None,
             folder: None,

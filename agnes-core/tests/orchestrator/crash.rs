@@ -5,16 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use agnes_core::Engine;
-use agnes_core::connector::{
-    Capability, CheckItem, Connector, ConnectorRegistry, DiscoveredTable, ExtractReport, ExtractRequest, Progress,
-    SourceContext,
-};
-use agnes_core::duck::{ScratchDb, ScratchLimits};
-use agnes_core::error::Result;
-use agnes_core::extract::TableWriter;
-use agnes_core::ident::TableName;
-use agnes_core::registry::{NewSource, SyncStrategy};
+use agnes_core::connector::{ConnectorRegistry, Progress};
+use agnes_core::registry::NewSource;
 use agnes_core::sync::SyncRequest;
+use agnes_core::testing::{Behaviour, TestConnector};
 
 use crate::support::{Site, ask, leftovers, owner};
 
@@ -24,61 +18,16 @@ const ROOT: &str = "AGNES_TEST_FAULT_ROOT";
 const ROUND: &str = "AGNES_TEST_FAULT_ROUND";
 
 /// Tables of a round: `one` is a file, `parts` a folder.
-#[derive(Debug)]
-struct Rounds(u32);
-
-#[async_trait::async_trait]
-impl Connector for Rounds {
-    fn kind(&self) -> &'static str {
-        "rounds"
-    }
-    fn capability(&self) -> Capability {
-        Capability { discover: true, partitioned: true, ..Capability::default() }
-    }
-    fn normalise_config(&self, config: &serde_json::Value) -> Result<serde_json::Value> {
-        Ok(config.clone())
-    }
-    async fn check(&self, _: &SourceContext) -> Result<Vec<CheckItem>> {
-        Ok(Vec::new())
-    }
-    async fn discover(&self, _: &SourceContext) -> Result<Vec<DiscoveredTable>> {
-        let table = |name| DiscoveredTable {
-            name: TableName::parse(name).unwrap(),
-            source_table: String::from(name),
-            description: None,
-            sync_strategy: SyncStrategy::FullRefresh,
-            partition_by: None,
-            primary_key: None,
-            options: None,
-            size_bytes: None,
-        };
-        Ok(vec![table("one"), table("parts")])
-    }
-    async fn extract(
-        &self,
-        source: &SourceContext,
-        request: &ExtractRequest,
-        mut writer: TableWriter,
-    ) -> Result<(TableWriter, ExtractReport)> {
-        let (round, scratch, parts) = (self.0, source.scratch.clone(), request.name.as_str() == "parts");
-        agnes_core::duck::blocking(move || {
-            let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
-            let select = format!("SELECT {round} AS round, i % 3 AS p FROM range(300) r(i)");
-            if parts {
-                writer.write_partitioned(&db, &select, "p")?;
-            } else {
-                writer.write_query(&db, &select, None)?;
-            }
-            Ok((writer, ExtractReport::default()))
-        })
-        .await
-    }
+fn rounds(round: u32) -> TestConnector {
+    let select = format!("SELECT {round} AS round, i % 3 AS p FROM range(300) r(i)");
+    let tables = [("one", Behaviour::Rows(select.clone())), ("parts", Behaviour::Parts(select, "p".into()))];
+    TestConnector::new("rounds", tables)
 }
 
 async fn open(root: &Path, round: u32) -> Engine {
     let mut config = agnes_core::config::Config::default();
     config.sync.attempts = 1;
-    Engine::builder(root).config(config).connectors(ConnectorRegistry::new().with(Rounds(round))).open().await.unwrap()
+    Engine::builder(root).config(config).connectors(ConnectorRegistry::new().with(rounds(round))).open().await.unwrap()
 }
 
 async fn sync(engine: &Engine) -> agnes_core::sync::SyncRun {

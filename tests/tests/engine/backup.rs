@@ -45,6 +45,11 @@ async fn what_is_backed_up_comes_back() {
     let engine = site.open_with_source().await;
     sync(&engine).await;
     reader(&engine, "ann", &["orders"]).await;
+    // The key that hash masks are made with; without it a restored mask would say something else.
+    let key = site.root().join("state/instance.key");
+    if !key.exists() {
+        std::fs::write(&key, "6b".repeat(32)).unwrap();
+    }
     let elsewhere = tempfile::tempdir().unwrap();
     let backup = elsewhere.path().join("deep/backup");
     let (before, logged) = (everything(&engine).await, audit(&engine).await);
@@ -66,6 +71,7 @@ async fn what_is_backed_up_comes_back() {
 
     let restored = elsewhere.path().join("restored");
     restore(&backup, &restored).unwrap();
+    assert_eq!(std::fs::read(&key).unwrap(), std::fs::read(restored.join("state/instance.key")).unwrap());
     let engine = open(&restored).await.unwrap();
     assert_eq!(everything(&engine).await, before);
     let now = audit(&engine).await;

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agnes_core::Engine;
 use agnes_core::clock::FixedClock;
 use agnes_core::config::Config;
-use agnes_core::connector::{
-    Capability, CheckItem, Connector, DiscoveredTable, ExtractReport, ExtractRequest, Progress, SourceContext,
-};
-use agnes_core::extract::TableWriter;
-use agnes_core::ident::TableName;
-use agnes_core::registry::{NewSource, SyncStrategy};
+use agnes_core::connector::Progress;
+use agnes_core::registry::NewSource;
 use agnes_core::sync::{JobState, SyncRequest, TableStatus};
-use agnes_core::{Engine, Result};
+use agnes_core::testing::{Behaviour, TestConnector};
 
 use crate::support::{Site, cell, outcome, owner, rows, sync, sync_with};
 
@@ -134,70 +131,16 @@ async fn types_that_widen_are_taken_and_said() {
     assert!(state.drift.is_some() || state.error.is_some(), "drift is recorded: {state:?}");
 }
 
-/// A source whose tables do what their names say.
-#[derive(Debug)]
-struct Odd;
-
-#[async_trait::async_trait]
-impl Connector for Odd {
-    fn kind(&self) -> &'static str {
-        "odd"
-    }
-    fn capability(&self) -> Capability {
-        Capability { discover: true, ..Capability::default() }
-    }
-    fn normalise_config(&self, config: &serde_json::Value) -> Result<serde_json::Value> {
-        Ok(config.clone())
-    }
-    async fn check(&self, _: &SourceContext) -> Result<Vec<CheckItem>> {
-        Ok(Vec::new())
-    }
-    async fn discover(&self, _: &SourceContext) -> Result<Vec<DiscoveredTable>> {
-        let table = |name| DiscoveredTable {
-            name: TableName::parse(name).unwrap(),
-            source_table: String::from(name),
-            description: None,
-            sync_strategy: SyncStrategy::FullRefresh,
-            partition_by: None,
-            primary_key: None,
-            options: None,
-            size_bytes: None,
-        };
-        Ok(vec![table("good"), table("panics"), table("sleeps")])
-    }
-    async fn extract(
-        &self,
-        source: &SourceContext,
-        request: &ExtractRequest,
-        mut writer: TableWriter,
-    ) -> Result<(TableWriter, ExtractReport)> {
-        match request.name.as_str() {
-            "panics" => panic!("a connector with a bug"),
-            "sleeps" => {
-                while !source.cancel.is_cancelled() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                source.cancel.check()?;
-            }
-            _ => {
-                let scratch = source.scratch.clone();
-                return agnes_core::duck::blocking(move || {
-                    let db = agnes_core::duck::ScratchDb::open(&scratch, &agnes_core::duck::ScratchLimits::default())?;
-                    writer.write_query(&db, "SELECT 1 AS one", None)?;
-                    Ok((writer, ExtractReport::default()))
-                })
-                .await;
-            }
-        }
-        Ok((writer, ExtractReport::default()))
-    }
-}
-
 async fn odd_engine(site: &Site, timeout: Duration) -> Engine {
     let mut config = Config::default();
     config.sync.table_timeout = timeout;
     config.sync.attempts = 1;
-    let connectors = agnes_connectors::builtin().with(Odd);
+    let tables = [
+        ("good", Behaviour::Rows("SELECT 1 AS one".into())),
+        ("panics", Behaviour::Panic),
+        ("sleeps", Behaviour::Sleep),
+    ];
+    let connectors = agnes_connectors::builtin().with(TestConnector::new("odd", tables));
     let engine = Engine::builder(site.root()).config(config).connectors(connectors).open().await.unwrap();
     let source = NewSource { name: "odd".into(), kind: "odd".into(), config: serde_json::json!({}), schedule: None };
     engine.sources().add(&owner(), source).await.unwrap();

@@ -1,8 +1,9 @@
 //! The audit log.
 
-use ::duckdb::{Row, params_from_iter};
+use ::duckdb::{Connection, Row, params, params_from_iter};
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::values::{json, json_text, stamp, time};
 use super::{Db, Fail};
@@ -101,4 +102,20 @@ impl AuditRepository for Audits {
             })
             .await
     }
+}
+
+/// Writes a row about something that Agnes did to its own state.
+pub(super) fn tell(
+    conn: &Connection,
+    by: &str,
+    action: &str,
+    params: &Value,
+    now: DateTime<Utc>,
+) -> ::duckdb::Result<()> {
+    conn.execute(
+        "INSERT INTO audit_log (id, timestamp, user_id, action, resource, params, result) \
+         VALUES (?, ?::TIMESTAMP, ?, ?, 'state', ?, 'success')",
+        params![uuid::Uuid::new_v4().simple().to_string(), stamp(now), by, action, params.to_string()],
+    )?;
+    Ok(())
 }

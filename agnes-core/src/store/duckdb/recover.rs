@@ -9,12 +9,12 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use ::duckdb::{Connection, params};
+use ::duckdb::Connection;
 use chrono::{DateTime, Utc};
 
+use super::audit;
 use super::copies::{self, beside, folder_of, rename};
 use super::migrate::snapshot_of;
-use super::values::stamp;
 use super::{StateError, wal_of};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
@@ -201,13 +201,9 @@ pub(super) fn finish(path: &Path, now: DateTime<Utc>) -> Result<Option<Recovered
 
 /// Tells of it where admins look.
 pub(super) fn record(conn: &Connection, recovered: &Recovered, now: DateTime<Utc>) -> Result<()> {
-    let params = serde_json::to_string(recovered).map_err(|e| Error::internal("tell of a recovery", e))?;
-    let written = conn.execute(
-        "INSERT INTO audit_log (id, timestamp, user_id, action, resource, params, result) \
-         VALUES (?, ?::TIMESTAMP, 'system:recovery', 'state.recovered', 'state', ?, 'success')",
-        params![uuid::Uuid::new_v4().simple().to_string(), stamp(now), params],
-    );
-    written.map(drop).map_err(|e| engine_error("tell of a recovery", &e))
+    let params = serde_json::json!(recovered);
+    audit::tell(conn, "system:recovery", "state.recovered", &params, now)
+        .map_err(|e| engine_error("tell of a recovery", &e))
 }
 
 fn put_in_place(path: &Path, now: DateTime<Utc>) -> Result<Vec<String>> {

@@ -8,6 +8,7 @@ use ::duckdb::{Connection, params};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::audit;
 use super::migrate::columns;
 use super::values::stamp;
 use crate::rbac::{ADMIN_GROUP, EVERYONE_GROUP};
@@ -28,11 +29,7 @@ pub(super) fn turn(conn: &Connection, from: i32, now: DateTime<Utc>) -> ::duckdb
         "dataset_permissions": permissions,
         "public_tables_granted_to_everyone": public,
     });
-    conn.execute(
-        "INSERT INTO audit_log (id, timestamp, user_id, action, resource, params, result) \
-         VALUES (?, ?::TIMESTAMP, 'system:migration', 'state.migrated', 'state', ?, 'success')",
-        params![new_id(), stamp(now), report.to_string()],
-    )?;
+    audit::tell(conn, "system:migration", "state.migrated", &report, now)?;
     Ok(report)
 }
 

@@ -24,8 +24,7 @@ use crate::identity::{User, UserRepository};
 use crate::policy::{Policy, PolicyRepository, PolicyVersion};
 use crate::rbac::{AccessRepository, Grant, Group, INTERNAL_TABLES, Member};
 use crate::registry::{
-    ColumnMetadata, OwnershipRepository, QueryMode, RegisteredSource, RegisteredTable, SourceRepository, SyncStrategy,
-    TableRepository,
+    ColumnMetadata, OwnershipRepository, RegisteredSource, RegisteredTable, SourceRepository, TableRepository,
 };
 use crate::sync::{
     Job, JobRepository, PreferenceRepository, ProfileRepository, StoredProfile, SyncHistory, SyncPreferences,
@@ -84,43 +83,13 @@ impl MemoryStore {
     pub fn new() -> Self {
         let mut state = State { revision: 1, ..State::default() };
         for id in INTERNAL_TABLES {
-            state.tables.insert(id.to_owned(), internal_table(id));
+            state.tables.insert(id.to_owned(), RegisteredTable::internal(id));
         }
         Self(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn internal_table(id: &str) -> RegisteredTable {
-    RegisteredTable {
-        id: id.to_owned(),
-        name: id.to_owned(),
-        source_type: Some("internal".to_owned()),
-        source: None,
-        bucket: Some("Agnes Internal".to_owned()),
-        source_table: None,
-        source_query: None,
-        sync_strategy: SyncStrategy::FullRefresh,
-        query_mode: QueryMode::Internal,
-        sync_schedule: None,
-        primary_key: None,
-        folder: None,
-        description: None,
-        registered_by: Some("system_seed".to_owned()),
-        registered_at: None,
-        incremental_window_days: None,
-        max_history_days: None,
-        incremental_column: None,
-        where_filters: None,
-        partition_by: None,
-        partition_granularity: None,
-        initial_load_chunk_days: None,
-        bq_fqn: None,
-        server_only: false,
-        options: None,
     }
 }
 
