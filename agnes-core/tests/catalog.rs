@@ -1,7 +1,10 @@
-//! The catalog through an engine: names of internal tables belong to Agnes's own state.
+//! The catalog through an engine: names of internal tables belong to Agnes's own state, and a
+//! profile names what its reader may read.
 #![allow(clippy::unwrap_used)]
 
-use agnes_core::rbac::{ClientKind, Principal};
+use agnes_core::ident::{SourceName, TableName};
+use agnes_core::rbac::{ClientKind, Principal, ResourceType};
+use agnes_core::registry::RegisteredTable;
 use agnes_core::{CallContext, Engine};
 
 fn owner() -> CallContext {
@@ -43,5 +46,60 @@ async fn rows_shown_to_an_admin_are_not_shown_to_the_next_caller() {
     let after = engine.catalog().sample(&ann, "agnes_audit", 51).await.unwrap().rows;
     let others: Vec<_> = after.iter().filter(|row| row["user_id"] == "local@system.local").collect();
     assert!(others.is_empty(), "rows of the owner");
+    engine.close().await.unwrap();
+}
+
+/// An extract with orders of customers.
+fn shop(root: &std::path::Path) {
+    let folder = root.join("extracts/shop");
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    let conn = duckdb::Connection::open(folder.join("extract.duckdb")).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE _meta(table_name VARCHAR NOT NULL, description VARCHAR, rows BIGINT, size_bytes BIGINT, \
+         extracted_at TIMESTAMP, query_mode VARCHAR)",
+    )
+    .unwrap();
+    for (table, columns) in [("orders", "1 AS id, 7 AS customer_id"), ("customers", "7 AS id, 'Ann' AS name")] {
+        let file = folder.join(format!("data/{table}.parquet"));
+        let file = file.to_string_lossy();
+        conn.execute_batch(&format!(
+            "COPY (SELECT {columns}) TO '{file}' (FORMAT parquet); \
+             INSERT INTO _meta VALUES ('{table}', NULL, 1, 0, now()::TIMESTAMP, 'local'); \
+             CREATE VIEW {table} AS SELECT * FROM read_parquet('{file}')"
+        ))
+        .unwrap();
+    }
+    conn.execute_batch("CHECKPOINT").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_names_related_tables_that_its_reader_may_read() {
+    let folder = tempfile::tempdir().unwrap();
+    shop(folder.path());
+    let engine = Engine::builder(folder.path()).open().await.unwrap();
+    engine.orchestrator().rebuild(&owner()).await.unwrap();
+    for name in ["orders", "customers"] {
+        let (name, source) = (TableName::parse(name).unwrap(), SourceName::parse("shop").unwrap());
+        let mut table = RegisteredTable::new(&name, "local", &source);
+        table.source = None;
+        table.primary_key = Some(vec!["id".to_owned()]);
+        engine.registry().register(&owner(), table).await.unwrap();
+    }
+    let related = |profile: &serde_json::Value| {
+        let one = profile["related_tables"].get(0)?;
+        Some(["table", "join_column", "foreign_column", "direction"].map(|key| one[key].as_str().unwrap().to_owned()))
+    };
+    let profile = engine.catalog().profile(&owner(), "orders").await.unwrap();
+    assert_eq!(related(&profile).unwrap(), ["customers", "customer_id", "id", "belongs_to"]);
+    let profile = engine.catalog().profile(&owner(), "customers").await.unwrap();
+    assert_eq!(related(&profile).unwrap(), ["orders", "id", "customer_id", "has_many"]);
+
+    engine.identity().add_user(&owner(), "ann@acme.example", None).await.unwrap();
+    engine.identity().create_group(&owner(), "g", None).await.unwrap();
+    engine.identity().add_member(&owner(), "g", "ann@acme.example").await.unwrap();
+    engine.identity().grant(&owner(), "g", ResourceType::Table, "orders").await.unwrap();
+    let ann = engine.identity().principal_of(&owner(), "ann@acme.example", ClientKind::Api).await.unwrap();
+    let profile = engine.catalog().profile(&CallContext::new(ann), "orders").await.unwrap();
+    assert_eq!(related(&profile), None, "what she may not read is not named");
     engine.close().await.unwrap();
 }

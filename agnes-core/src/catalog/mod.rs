@@ -4,6 +4,7 @@
 mod manifest;
 mod model;
 mod preferences;
+mod related;
 mod sample;
 mod tables;
 

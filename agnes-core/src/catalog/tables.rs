@@ -327,6 +327,14 @@ impl Catalog<'_> {
     pub async fn profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
+        let mut profile = self.profile_of(ctx, &found).await?;
+        if let Value::Object(map) = &mut profile {
+            map.insert("related_tables".to_owned(), json!(super::related::related(&view, &found)));
+        }
+        Ok(profile)
+    }
+
+    async fn profile_of(&self, ctx: &CallContext, found: &Found<'_>) -> Result<Value> {
         if let Some(part) = found.narrowed.filter(|part| !part.is_whole()) {
             return crate::policy::profile(self.engine, part, found.row.map(Arc::as_ref)).await;
         }

@@ -30,11 +30,38 @@ pub struct Profile {
     /// Whether the figures below describe a sample of the rows.
     pub sampled: bool,
     pub last_sync: Option<String>,
-    pub related_tables: Vec<Value>,
+    /// Tables that the reader of the profile may join: known when it is read, never kept.
+    pub related_tables: Vec<RelatedTable>,
+    /// Metrics that use the table; empty, for no metric definitions are kept yet.
     pub used_by_metrics: Vec<Value>,
     pub columns: Vec<ColumnProfile>,
     /// The first rows, values as text.
     pub sample_rows: Vec<Map<String, Value>>,
+}
+
+/// Another table whose rows go with those of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelatedTable {
+    /// Its name.
+    pub table: String,
+    /// Column of the table that is described.
+    pub join_column: String,
+    /// Column of the other one.
+    pub foreign_column: String,
+    /// Which of them has the key.
+    pub direction: Direction,
+    /// In words.
+    pub description: String,
+}
+
+/// Which of two tables has the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The other one: each row here names one row there.
+    BelongsTo,
+    /// This one: rows there name one row here.
+    HasMany,
 }
 
 /// First and last day.
