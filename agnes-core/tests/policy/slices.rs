@@ -127,6 +127,15 @@ async fn hashes_need_the_key() {
     assert!(key.trim().len() >= 64);
     let log = shop.engine.audit().list(&owner(), &agnes_core::audit::AuditFilter::default()).await.unwrap();
     assert!(!format!("{log:?}").contains(key.trim()));
+    let backup = tempfile::tempdir().unwrap();
+    shop.engine.maintenance().backup(&owner(), &backup.path().join("b")).await.unwrap();
+    let kept = backup.path().join("b/state/instance.key");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), key);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
     let root = shop.folder.path().to_owned();
     shop.engine.close().await.unwrap();
     drop(shop.engine);
