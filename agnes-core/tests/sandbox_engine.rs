@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agnes_core::audit::{AuditEvent, AuditFilter, AuditRepository};
+use agnes_core::config::{Config, IsolationMode};
 use agnes_core::ident::{SourceName, TableName};
 use agnes_core::orchestrator::{Column, Generation, Part, PublishedTable, SourceGeneration};
 use agnes_core::query::{Params, Query, QueryLimits, Value};
@@ -22,6 +23,33 @@ use arrow::array::{Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+
+macro_rules! in_each_runtime {
+    ($($name:ident),* $(,)?) => {
+        mod in_this_process {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::IsolationMode::InProcess).await;
+            })*
+        }
+        #[cfg(target_os = "linux")]
+        mod in_cells {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::IsolationMode::Process).await;
+            })*
+        }
+    };
+}
+
+in_each_runtime!(
+    grants_decide_and_a_revoked_one_is_gone_at_once,
+    internal_tables_show_the_callers_rows_alone,
+    a_cut_result_says_so,
+    every_query_leaves_a_row,
+    deadlines_and_turns,
+    a_thousand_tables_are_no_burden,
+);
 
 #[derive(Debug, Default)]
 struct State {
@@ -301,7 +329,7 @@ fn published(root: &Path, name: &str, select: &str) -> PublishedTable {
 }
 
 impl Bench {
-    async fn with(limits: QueryLimits, many: usize) -> Self {
+    async fn with(limits: QueryLimits, many: usize, mode: IsolationMode) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("data");
         let mut tables = vec![
@@ -334,12 +362,15 @@ impl Bench {
         });
         // Grants name the registry's id, which differs from the name.
         store.grant("gb", "id-of-orders");
-        let engine = Engine::builder(&root).store(Arc::new(store.clone())).query_limits(limits).open().await.unwrap();
+        let mut config = Config::default();
+        config.query.isolation = mode;
+        let builder = Engine::builder(&root).config(config).query_worker(env!("CARGO_BIN_EXE_agnes-cell"));
+        let engine = builder.store(Arc::new(store.clone())).query_limits(limits).open().await.unwrap();
         Self { _folder: folder, store, engine }
     }
 
-    async fn new() -> Self {
-        Self::with(QueryLimits::default(), 0).await
+    async fn new(mode: IsolationMode) -> Self {
+        Self::with(QueryLimits::default(), 0, mode).await
     }
 
     async fn ask(&self, who: &str, sql: &str) -> Result<usize> {
@@ -363,9 +394,8 @@ fn ctx(who: &str) -> CallContext {
     CallContext::new(Principal::user(who, AuthMethod::Pat, ClientKind::Api)).with_request_id("req-1")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn grants_decide_and_a_revoked_one_is_gone_at_once() {
-    let bench = Bench::new().await;
+async fn grants_decide_and_a_revoked_one_is_gone_at_once(mode: IsolationMode) {
+    let bench = Bench::new(mode).await;
     assert_eq!(bench.code("bob", "SELECT * FROM orders WHERE id < 10").await, "10 rows");
     assert_eq!(bench.code("bob", "SELECT * FROM Salaries").await, "relation_denied");
     assert_eq!(bench.code("bob", "SELECT * FROM nothing").await, "relation_denied");
@@ -390,9 +420,8 @@ async fn grants_decide_and_a_revoked_one_is_gone_at_once() {
     assert!(!refused.hint().unwrap().contains("salaries"), "nothing is suggested that bob may not know");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn internal_tables_show_the_callers_rows_alone() {
-    let bench = Bench::new().await;
+async fn internal_tables_show_the_callers_rows_alone(mode: IsolationMode) {
+    let bench = Bench::new(mode).await;
     let mut result =
         bench.engine.query(&ctx("bob"), Query::new("SELECT user_id, name FROM agnes_audit")).await.unwrap();
     let batches = result.collect().await.unwrap();
@@ -408,9 +437,8 @@ async fn internal_tables_show_the_callers_rows_alone() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cut_result_says_so() {
-    let bench = Bench::new().await;
+async fn a_cut_result_says_so(mode: IsolationMode) {
+    let bench = Bench::new(mode).await;
     let ask = async |query: Query| {
         let mut result = bench.engine.query(&ctx("bob"), query).await.unwrap();
         let rows: usize = result.collect().await.unwrap().iter().map(RecordBatch::num_rows).sum();
@@ -431,9 +459,8 @@ async fn a_cut_result_says_so() {
     assert_eq!(missing.code(), "wrong_parameters");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_query_leaves_a_row() {
-    let bench = Bench::new().await;
+async fn every_query_leaves_a_row(mode: IsolationMode) {
+    let bench = Bench::new(mode).await;
     let _ = bench.ask("bob", "SELECT * FROM orders LIMIT 3").await;
     let _ = bench.ask("bob", "SELECT * FROM salaries").await;
     let _ = bench.ask("bob", "DROP VIEW orders").await;
@@ -469,15 +496,14 @@ async fn every_query_leaves_a_row() {
     assert_eq!(first.correlation_id.as_deref(), Some("req-1"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn deadlines_and_turns() {
+async fn deadlines_and_turns(mode: IsolationMode) {
     let limits = QueryLimits {
         timeout: Duration::from_millis(500),
         per_user: 1,
         wait: Duration::from_millis(50),
         ..QueryLimits::default()
     };
-    let bench = Bench::with(limits, 0).await;
+    let bench = Bench::with(limits, 0, mode).await;
     // Row 73 of the specification's table: accepted, then stopped.
     let slow = "SELECT count(*) FROM range(1e12::BIGINT)";
     assert_eq!(bench.code("bob", slow).await, "query_timeout");
@@ -502,9 +528,8 @@ async fn deadlines_and_turns() {
     panic!("the turn did not come back");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_tables_are_no_burden() {
-    let bench = Bench::with(QueryLimits::default(), 1000).await;
+async fn a_thousand_tables_are_no_burden(mode: IsolationMode) {
+    let bench = Bench::with(QueryLimits::default(), 1000, mode).await;
     bench.ask("bob", "SELECT 1").await.unwrap();
     let begun = std::time::Instant::now();
     assert_eq!(bench.code("ann", "SELECT * FROM t999 LIMIT 1").await, "1 rows");

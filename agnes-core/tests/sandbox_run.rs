@@ -137,7 +137,7 @@ impl Bench {
 
     fn job(&self, query: Checked, params: Params) -> QueryJob {
         let deadline = Instant::now() + Duration::from_secs(60);
-        QueryJob { grant_set: self.set.clone(), query, params, deadline, guard: Box::new(()) }
+        QueryJob { grant_set: self.set.clone(), query, params, deadline, alone: None, guard: Box::new(()) }
     }
 
     async fn ask(&self, sql: &str, params: Params) -> agnes_core::Result<Vec<String>> {

@@ -175,6 +175,10 @@ fn allowed(network: bool) -> Result<Rules, seccompiler::BackendError> {
         SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
             .and_then(|condition| SeccompRule::new(vec![condition]))
     };
+    if network {
+        let controls = [libc::FIONBIO, libc::FIONREAD].map(|control| value(1, control)).into_iter();
+        rules.insert(libc::SYS_ioctl, controls.collect::<Result<_, _>>()?);
+    }
     // Threads, not processes.
     let thread = (libc::CLONE_VM | libc::CLONE_THREAD) as u64;
     let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(thread), thread)?;
@@ -320,6 +324,8 @@ const NETWORK: &[i64] = &[
     libc::SYS_recvmsg,
     libc::SYS_recvmmsg,
     libc::SYS_shutdown,
+    libc::SYS_rt_sigpending,
+    libc::SYS_rt_sigtimedwait,
     libc::SYS_ppoll,
     libc::SYS_pselect6,
     libc::SYS_epoll_create1,
@@ -394,6 +400,12 @@ pub(super) fn probe_base(network: bool, without: &[Guarantee], canary: &Path) ->
                 || !refused(std::os::unix::net::UnixDatagram::unbound().map(drop)))
         {
             return found(Guarantee::Network, "socket");
+        }
+        // A port of nobody: refused by the layer, not by whoever listens there.
+        let elsewhere = std::net::TcpStream::connect("127.0.0.1:1").map(drop);
+        let ports = network && held(Guarantee::Ports) && held(Guarantee::Files);
+        if ports && !elsewhere.is_err_and(|e| e.raw_os_error() == Some(libc::EACCES)) {
+            return found(Guarantee::Ports, "connect to another port");
         }
         // Where this succeeds the process is another program, and the parent hears nothing.
         let exec = std::os::unix::process::CommandExt::exec(&mut std::process::Command::new("/proc/self/exe"));

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::CellOptions;
 use super::process::{Ceilings, Worker};
 use super::shelf::Shelf;
+use super::wire::Reach;
 
 /// How often workers are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,8 +29,8 @@ const SPARE_MEMORY: u64 = 1 << 30;
 /// What the keeper is asked to do. A sender comes along for the worker to keep: the keeper has
 /// none of its own, so that it ends when nobody needs it any more.
 pub(super) enum Order {
-    /// Start a worker.
-    Spawn(Sender<Order>, oneshot::Sender<io::Result<Arc<Worker>>>),
+    /// Start a worker; where it asks sources, with what that takes.
+    Spawn(Sender<Order>, Option<Reach>, oneshot::Sender<io::Result<Arc<Worker>>>),
     /// Start as many idle workers as there should be.
     Fill(Sender<Order>),
     /// Wait for a process that was ended, and remove its folder.
@@ -54,8 +55,8 @@ pub(super) fn keep(
     let (mut looked, mut swept) = (Instant::now(), Instant::now());
     loop {
         match inbox.recv_timeout(TICK) {
-            Ok(Order::Spawn(keeper, reply)) => {
-                let worker = Worker::spawn(options, canary, keeper);
+            Ok(Order::Spawn(keeper, reach, reply)) => {
+                let worker = Worker::spawn(options, reach, canary, keeper);
                 workers.extend(worker.as_ref().ok().map(Arc::downgrade));
                 let _ = reply.send(worker);
             }
@@ -63,7 +64,7 @@ pub(super) fn keep(
                 while let Some(shelf) = shelf.upgrade()
                     && shelf.wants_idle(options.warm)
                 {
-                    match Worker::spawn(options, canary, keeper.clone()) {
+                    match Worker::spawn(options, None, canary, keeper.clone()) {
                         Ok(worker) => {
                             workers.push(Arc::downgrade(&worker));
                             shelf.put_idle(worker);

@@ -14,6 +14,7 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{StreamReader, read_record_batch};
+use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,9 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::CellOptions;
 use super::frame::{self, Frame, Kind};
 use super::keeper::Order;
-use super::wire::{Assign, Guarantee, Ready, Refused, Setup, Start};
+use super::wire::{Assign, Guarantee, Reach, Ready, Refused, Setup, Sources, Start};
 use crate::error::{Error, Result, WireError};
-use crate::query::{Batches, GrantSet, Params, QueryError, RunningQuery};
+use crate::query::{Alone, Batches, GrantSet, Params, QueryError, RunningQuery};
 use crate::sandbox::Checked;
 
 /// Stack of the threads that pass messages on.
@@ -120,7 +121,12 @@ impl std::fmt::Debug for Worker {
 impl Worker {
     /// Starts a process. It confines itself and then waits to be assigned. Called by the
     /// keeper's thread: the process ends when the thread that made it does.
-    pub(super) fn spawn(options: &CellOptions, canary: &TempDir, keeper: Sender<Order>) -> io::Result<Arc<Self>> {
+    pub(super) fn spawn(
+        options: &CellOptions,
+        reach: Option<Reach>,
+        canary: &TempDir,
+        keeper: Sender<Order>,
+    ) -> io::Result<Arc<Self>> {
         let spill = tempfile::Builder::new().prefix("cell-").tempdir_in(&options.scratch)?;
         let (ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&options.worker);
@@ -129,6 +135,12 @@ impl Worker {
         if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
             command.env("LD_LIBRARY_PATH", path);
         }
+        if reach.is_some()
+            && let Some(home) = std::env::var_os("HOME")
+        {
+            // Extensions that were installed lie below it.
+            command.env("HOME", home);
+        }
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn()?;
         drop(command);
@@ -136,9 +148,11 @@ impl Worker {
             parent: std::process::id(),
             limits: options.limits,
             spill: spill.path().to_owned(),
-            blobs: options.blobs.clone(),
+            // Who asks sources has no local data.
+            blobs: if reach.is_some() { Vec::new() } else { options.blobs.clone() },
             canary: canary.path().join("canary"),
             extensions: options.extensions.clone(),
+            reach,
             hooks: options.hooks.clone(),
         };
         let (out, outbox) = channel();
@@ -192,10 +206,16 @@ impl Worker {
     }
 
     /// Gives it the one grant set it serves from now on.
-    pub(super) async fn assign(&self, set: &GrantSet) -> Result<(), Error> {
+    pub(super) async fn assign(&self, set: &GrantSet, alone: Alone) -> Result<(), Error> {
+        let io = |error: io::Error| Error::internal("assign a worker", error);
         self.ready().await?;
-        let assign = Assign { set: set.clone(), loads: Vec::new() };
-        self.send(frame::json(Kind::Assign, 0, &assign).map_err(|e| Error::internal("assign a worker", e))?);
+        let loads = alone.tables.iter().map(|table| (table.name.clone(), table.create.clone())).collect();
+        let assign = Assign { set: set.clone(), loads, sources: alone.remote.as_ref().map(Sources::of) };
+        self.send(frame::json(Kind::Assign, 0, &assign).map_err(io)?);
+        for table in &alone.tables {
+            let rows = stream(&table.rows).map_err(|e| Error::internal("assign a worker", e))?;
+            self.send(frame::finish(Kind::Load, 0, rows));
+        }
         Ok(self.wait_for(|phase| *phase == Phase::Assigned).await?)
     }
 
@@ -268,11 +288,11 @@ impl Worker {
                 self.reach(Phase::Idle);
             }
             Kind::Refused => {
-                let Refused { guarantee, cause } = message.json()?;
+                let Refused { guarantee, cause, error } = message.json()?;
                 tracing::error!(pid = self.pid, ?guarantee, cause, "a worker will not serve");
                 self.end(match guarantee {
                     Some(guarantee) => QueryError::NotConfined { guarantee: guarantee.words() },
-                    None => QueryError::WorkerStart,
+                    None => error.map_or(QueryError::WorkerStart, |error| QueryError::Told(Box::new(error))),
                 });
             }
             Kind::Assigned => self.reach(Phase::Assigned),
@@ -451,6 +471,17 @@ fn record_batch(body: Vec<u8>, schema: &SchemaRef) -> Result<RecordBatch, ArrowE
     let message = arrow::ipc::root_as_message(body.get(8..end).ok_or_else(bad)?).map_err(|_| bad())?;
     let batch = message.header_as_record_batch().ok_or_else(bad)?;
     read_record_batch(&body.slice(end), batch, schema.clone(), &HashMap::new(), None, &message.version())
+}
+
+/// Batches as one stream, with room for the head of a message; no stream where there are none.
+fn stream(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
+    let bytes = vec![0; frame::HEAD];
+    let Some(first) = batches.first() else { return Ok(bytes) };
+    let mut writer = StreamWriter::try_new(bytes, &first.schema())?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    writer.into_inner()
 }
 
 /// Whether the engine that said this cannot be trusted with another query.

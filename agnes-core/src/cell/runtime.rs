@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use super::keeper::{Order, keep};
 use super::process::{Failure, Guard, Question, Worker};
 use super::shelf::Shelf;
-use super::wire::{Guarantee, Hooks};
+use super::wire::{Guarantee, Hooks, Reach};
 use crate::error::{Error, Result};
-use crate::query::{GrantSet, Isolation, QueryError, QueryJob, QueryLimits, RunningQuery, Runtime};
+use crate::query::{Alone, GrantSet, Isolation, QueryError, QueryJob, QueryLimits, RunningQuery, Runtime};
 
 /// How long closing waits for workers to be gone.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -105,31 +105,38 @@ impl Cells {
         keeper.as_ref().map(|(orders, _)| orders.clone()).ok_or(QueryError::WorkerStart)
     }
 
+    /// A new worker, one that asks sources or an ordinary one.
+    async fn spawn(&self, reach: Option<Reach>) -> Result<Arc<Worker>, QueryError> {
+        let orders = self.orders()?;
+        let (reply, answer) = oneshot::channel();
+        let _ = orders.send(Order::Spawn(orders.clone(), reach, reply));
+        let worker = answer.await.map_err(|_| QueryError::WorkerStart)?;
+        worker.map_err(|error| {
+            tracing::error!(%error, "a worker for queries could not be started");
+            QueryError::WorkerStart
+        })
+    }
+
     /// A worker that holds nothing yet.
     async fn idle(&self) -> Result<Arc<Worker>, QueryError> {
-        let orders = self.orders()?;
-        let taken = self.shelf.take_idle();
-        let worker = match taken {
+        let worker = match self.shelf.take_idle() {
             Some(worker) => worker,
-            None => {
-                let (reply, answer) = oneshot::channel();
-                let _ = orders.send(Order::Spawn(orders.clone(), reply));
-                let worker = answer.await.map_err(|_| QueryError::WorkerStart)?;
-                worker.map_err(|error| {
-                    tracing::error!(%error, "a worker for queries could not be started");
-                    QueryError::WorkerStart
-                })?
-            }
+            None => self.spawn(None).await?,
         };
+        let orders = self.orders()?;
         let _ = orders.send(Order::Fill(orders.clone()));
         Ok(worker)
     }
 
-    /// A worker that holds `set`.
-    async fn fresh(&self, set: &GrantSet) -> Result<Arc<Worker>> {
-        let worker = self.idle().await?;
+    /// A worker that holds `set`, and what comes along for one query.
+    async fn fresh(&self, set: &GrantSet, alone: Option<Alone>) -> Result<Arc<Worker>> {
+        let alone = alone.unwrap_or_default();
+        let worker = match &alone.remote {
+            Some(remote) => self.spawn(Some(Reach::of(remote))).await?,
+            None => self.idle().await?,
+        };
         self.check(&worker.ready().await?)?;
-        worker.assign(set).await?;
+        worker.assign(set, alone).await?;
         Ok(worker)
     }
 
@@ -148,7 +155,7 @@ impl Cells {
         if let Some(worker) = held.as_ref().filter(|worker| worker.serves(self.options.recycle_after)) {
             return Ok(worker.clone());
         }
-        let worker = self.fresh(set).await?;
+        let worker = self.fresh(set, None).await?;
         *held = Some(worker.clone());
         Ok(worker)
     }
@@ -164,14 +171,16 @@ impl Cells {
 #[async_trait]
 impl Runtime for Cells {
     async fn start(&self, job: QueryJob) -> Result<RunningQuery> {
-        let QueryJob { grant_set, query, params, deadline, guard } = job;
+        let QueryJob { grant_set, query, params, deadline, mut alone, guard } = job;
         let (job, guard) = (Question { query, params, deadline }, Guard::new(Mutex::new(guard)));
         let seconds = job.deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000) as u64;
+        let shared = alone.is_none();
         for attempt in 0..2 {
+            let alone = alone.take();
             let worker = async {
                 // One that lost its worker beside others gets one of its own: were it to blame,
                 // nobody else would pay.
-                if attempt == 0 { self.worker(&grant_set).await } else { self.fresh(&grant_set).await }
+                if shared && attempt == 0 { self.worker(&grant_set).await } else { self.fresh(&grant_set, alone).await }
             };
             let worker = match tokio::time::timeout_at(job.deadline.into(), worker).await {
                 Ok(worker) => worker?,
@@ -180,6 +189,7 @@ impl Runtime for Cells {
             match worker.ask(&job, guard.clone()).await {
                 Ok(running) => return Ok(running),
                 Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Lost) if !shared => break,
                 Err(Failure::Lost) => tracing::info!(pid = worker.pid, "a query lost its worker before its first row"),
             }
         }

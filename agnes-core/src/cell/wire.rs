@@ -1,12 +1,17 @@
 //! What the messages of [`super::frame`] carry.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::query::{GrantSet, Params, QueryLimits};
+use crate::error::WireError;
+use crate::orchestrator::AttachPolicy;
+use crate::query::{Asked, Attached, GrantSet, Params, QueryLimits};
 use crate::sandbox::CheckedWire;
+use crate::secret::FixedSecrets;
 
 /// What a worker's confinement is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +60,40 @@ pub(super) struct Setup {
     pub(super) canary: PathBuf,
     /// Where extension files lie.
     pub(super) extensions: Option<PathBuf>,
+    /// What it asks besides, if it is a worker for one query of sources.
+    pub(super) reach: Option<Reach>,
     /// Walls to leave out in tests.
     #[serde(default)]
     pub(super) hooks: Hooks,
+}
+
+/// What a worker needs that asks sources. Its extensions are loaded before the lock.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Reach {
+    pub(super) policy: AttachPolicy,
+    pub(super) extensions: Vec<String>,
+    /// TCP ports of the sources; without any it makes no socket.
+    pub(super) ports: Vec<u16>,
+    /// Files of the sources, to read.
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl Reach {
+    pub(super) fn of(remote: &Attached) -> Self {
+        let (mut ports, mut files, mut extensions) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, _, row) in &remote.asked {
+            let (port, file) = crate::orchestrator::reach(row);
+            ports.extend(port);
+            files.extend(file);
+            extensions.push(row.extension.clone());
+        }
+        Self { policy: remote.policy.clone(), extensions, ports, files }
+    }
+
+    /// Whether it makes sockets at all.
+    pub(super) fn network(&self) -> bool {
+        !self.ports.is_empty()
+    }
 }
 
 /// Walls that a worker leaves out, to show that the others hold. Only builds with the
@@ -95,15 +131,47 @@ pub(super) struct Refused {
     pub(super) guarantee: Option<Guarantee>,
     /// Words for the log.
     pub(super) cause: String,
+    /// For the caller, where it is an error of theirs.
+    pub(super) error: Option<WireError>,
 }
 
 /// What a worker serves from now on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Assign {
     /// Its relations.
     pub(super) set: GrantSet,
     /// Tables whose rows follow, each in one message: name and `CREATE TABLE`.
     pub(super) loads: Vec<(String, String)>,
+    /// Sources to attach.
+    pub(super) sources: Option<Sources>,
+}
+
+/// Sources to attach, with the tokens they need: they go to this worker alone, over a socket
+/// that nobody else has.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Sources {
+    pub(super) asked: Vec<Asked>,
+    tokens: BTreeMap<String, String>,
+}
+
+impl Sources {
+    pub(super) fn of(remote: &Attached) -> Self {
+        let names = remote.asked.iter().map(|(_, _, row)| row.token_env.as_str()).filter(|name| !name.is_empty());
+        let tokens = names.filter_map(|name| Some((name.to_owned(), remote.secrets.get(name)?.expose().to_owned())));
+        Self { asked: remote.asked.clone(), tokens: tokens.collect() }
+    }
+
+    /// In the worker: what to attach.
+    pub(super) fn into_attached(self, policy: AttachPolicy) -> Attached {
+        let secrets = Arc::new(FixedSecrets::new(self.tokens));
+        Attached { policy, secrets, asked: self.asked }
+    }
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("asked", &self.asked).finish_non_exhaustive()
+    }
 }
 
 /// A query to run.

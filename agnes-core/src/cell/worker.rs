@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,10 +15,10 @@ use tokio::sync::oneshot;
 use super::confine::{self, Missing, Open, Threads};
 use super::frame::{self, Frame, HEAD, Kind};
 use super::sys;
-use super::wire::{Assign, Guarantee, Ready, Refused, Setup, Start};
+use super::wire::{Assign, Guarantee, Reach, Ready, Refused, Setup, Start};
 use crate::duck::MemoryDb;
-use crate::error::{Error, Result};
-use crate::query::{GrantSet, Instance, QueryError, QueryJob, RunningQuery, Wall, run};
+use crate::error::{Error, Result, WireError};
+use crate::query::{Alone, GrantSet, Instance, Loaded, QueryError, QueryJob, RunningQuery, Wall, run};
 
 /// Longest message to a worker.
 const MAX_MESSAGE: u64 = u32::MAX as u64;
@@ -25,6 +26,18 @@ const MAX_MESSAGE: u64 = u32::MAX as u64;
 const WINDOW: u64 = 4 << 20;
 /// A batch larger than this crosses in pieces.
 const PIECE: usize = 4 << 20;
+
+/// What it takes to find a host by its name and to trust its certificate.
+const NAMES: &[&str] = &[
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+];
 
 type Out = Arc<Mutex<File>>;
 
@@ -55,18 +68,18 @@ fn start() -> io::Result<()> {
     }
     let (db, mut threads, missing) = match confine(&setup) {
         Ok(confined) => confined,
-        Err((guarantee, cause)) => return refuse(&out, Some(guarantee), cause),
+        Err((guarantee, cause)) => return refuse(&out, Some(guarantee), cause, None),
     };
     send(&out, &frame::json(Kind::Ready, 0, &Ready { missing: missing.clone() })?)?;
     let Some(next) = frame::read(&mut input, MAX_MESSAGE)? else { return Ok(()) };
     let assign: Assign = next.json()?;
     if let Err((guarantee, cause)) = narrow(&setup, &mut threads, &missing, &assign.set) {
-        return refuse(&out, Some(guarantee), cause);
+        return refuse(&out, Some(guarantee), cause, None);
     }
     drop(threads);
     let instance = match hold(&setup, db, assign, &mut input) {
         Ok(instance) => Arc::new(instance),
-        Err(error) => return refuse(&out, None, error.to_string()),
+        Err(error) => return refuse(&out, None, error.to_string(), Some(error.to_wire())),
     };
     send(&out, &frame::empty(Kind::Assigned, 0))?;
     // From here on there are more threads; all of them inherit what this one gave up.
@@ -78,8 +91,8 @@ fn start() -> io::Result<()> {
     Cell { instance, out, runtime, memory: setup.limits.memory_bytes, queries: Arc::default() }.serve(&mut input)
 }
 
-fn refuse(out: &Out, guarantee: Option<Guarantee>, cause: String) -> io::Result<()> {
-    send(out, &frame::json(Kind::Refused, 0, &Refused { guarantee, cause })?)
+fn refuse(out: &Out, guarantee: Option<Guarantee>, cause: String, error: Option<WireError>) -> io::Result<()> {
+    send(out, &frame::json(Kind::Refused, 0, &Refused { guarantee, cause, error })?)
 }
 
 fn send(out: &Out, bytes: &[u8]) -> io::Result<()> {
@@ -97,23 +110,48 @@ fn confine(setup: &Setup) -> Result<(Arc<MemoryDb>, Threads, Vec<Guarantee>), Mi
     let conn = db.connect().map_err(|e| engine(&e))?;
     conn.execute(crate::duck::utc()).map_err(|e| engine(&e))?;
     drop(conn);
+    for extension in setup.reach.iter().flat_map(|reach| &reach.extensions) {
+        let policy = setup.reach.as_ref().map(|reach| &reach.policy);
+        // One that is missing is told when the source is attached.
+        let load = |conn: &_| policy.map(|policy| crate::orchestrator::load_extension(conn, extension, policy));
+        let _ = db.with_connection(load).map_err(|e| engine(&e))?;
+    }
     let mut threads = Threads::open().map_err(|e| engine(&e))?;
     confine::limit(setup)?;
     confine::seal_process()?;
     threads.check_alone()?;
-    let mut read: Vec<_> = setup.blobs.iter().map(std::path::PathBuf::as_path).collect();
-    read.push(&setup.canary);
+    let network = setup.reach.as_ref().is_some_and(Reach::network);
     let mut missing = Vec::new();
     if !setup.hooks.no_landlock {
-        missing = confine::narrow(&Open { read, write: vec![&setup.spill], connect: Some(Vec::new()) })?;
-        // No socket is made at all: the filter sees to it.
-        missing.retain(|guarantee| *guarantee != Guarantee::Ports);
+        let mut open = opened(setup, setup.blobs.iter());
+        open.read.push(&setup.canary);
+        missing = confine::narrow(&open)?;
+        if !network {
+            // No socket is made at all: the filter sees to it.
+            missing.retain(|guarantee| *guarantee != Guarantee::Ports);
+        }
     }
     if !setup.hooks.no_seccomp {
-        confine::filter(false)?;
+        confine::filter(network)?;
     }
-    confine::probe_base(false, &missing, &setup.canary)?;
+    confine::probe_base(network, &missing, &setup.canary)?;
     Ok((db, threads, missing))
+}
+
+/// What a Landlock layer leaves open, besides these blobs.
+fn opened<'a>(setup: &'a Setup, blobs: impl Iterator<Item = &'a PathBuf>) -> Open<'a> {
+    let mut read: Vec<_> = blobs.map(PathBuf::as_path).collect();
+    let mut ports = Vec::new();
+    if let Some(reach) = &setup.reach {
+        read.extend(reach.files.iter().map(PathBuf::as_path));
+        if reach.network() {
+            read.extend(NAMES.iter().map(Path::new));
+            ports.extend(&reach.ports);
+            // Of names, where an answer is too long for a datagram.
+            ports.push(53);
+        }
+    }
+    Open { read, write: vec![&setup.spill], connect: Some(ports) }
 }
 
 /// Gives up every blob outside the grant set.
@@ -121,8 +159,7 @@ fn narrow(setup: &Setup, threads: &mut Threads, missing: &[Guarantee], set: &Gra
     threads.check_alone()?;
     let blobs: Vec<_> = set.relations.values().flat_map(|relation| relation.blobs.iter().cloned()).collect();
     if !setup.hooks.no_landlock && !setup.hooks.no_narrowing {
-        let read = blobs.iter().map(std::path::PathBuf::as_path).collect();
-        confine::narrow(&Open { read, write: vec![&setup.spill], connect: Some(Vec::new()) })?;
+        confine::narrow(&opened(setup, blobs.iter()))?;
     }
     confine::probe_narrowed(missing, &setup.canary, &blobs)
 }
@@ -130,19 +167,24 @@ fn narrow(setup: &Setup, threads: &mut Threads, missing: &[Guarantee], set: &Gra
 /// An instance of the grant set, with the rows that come along.
 fn hold(setup: &Setup, db: Arc<MemoryDb>, assign: Assign, input: &mut BufReader<File>) -> Result<Instance> {
     let unreadable = |cause: &dyn std::fmt::Display| Error::internal("load rows in a worker", cause.to_string());
-    let Assign { set, loads } = assign;
-    let wall = if setup.hooks.no_engine_wall { Wall::Open } else { Wall::Closed };
-    Instance::seal(db, Arc::new(set), &setup.limits, &setup.spill, wall, |_, db| {
-        for (name, create) in &loads {
-            let Some(Frame { body, .. }) = frame::read(input, MAX_MESSAGE).map_err(|e| unreadable(&e))? else {
-                return Err(unreadable(&"the parent has gone"));
-            };
-            let rows = arrow::ipc::reader::StreamReader::try_new(&body[..], None).map_err(|e| unreadable(&e))?;
-            let rows = rows.collect::<arrow::error::Result<Vec<_>>>().map_err(|e| unreadable(&e))?;
-            db.load(create, name, &rows)?;
+    let Assign { set, loads, sources } = assign;
+    let mut alone = Alone::default();
+    for (name, create) in loads {
+        let Some(Frame { body, .. }) = frame::read(input, MAX_MESSAGE).map_err(|e| unreadable(&e))? else {
+            return Err(unreadable(&"the parent has gone"));
+        };
+        let mut rows = Vec::new();
+        if !body.is_empty() {
+            let stream = arrow::ipc::reader::StreamReader::try_new(&body[..], None).map_err(|e| unreadable(&e))?;
+            rows = stream.collect::<arrow::error::Result<_>>().map_err(|e| unreadable(&e))?;
         }
-        Ok(Vec::new())
-    })
+        alone.tables.push(Loaded { name, create, rows });
+    }
+    if let (Some(sources), Some(reach)) = (sources, &setup.reach) {
+        alone.remote = Some(sources.into_attached(reach.policy.clone()));
+    }
+    let wall = if setup.hooks.no_engine_wall { Wall::Open } else { Wall::Closed };
+    Instance::seal(db, Arc::new(set), &setup.limits, &setup.spill, wall, |conn, db| alone.fill(conn, db))
 }
 
 /// A worker at work.
@@ -239,6 +281,7 @@ impl Cell {
             query: start.query.into_checked(),
             params: start.params,
             deadline,
+            alone: None,
             guard: Box::new(tell.clone()),
         };
         let (cancel, cancelled) = oneshot::channel();

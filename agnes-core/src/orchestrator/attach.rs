@@ -17,7 +17,7 @@ use crate::ident::{EnvName, StrictName, quote_ident, quote_literal};
 use crate::secret::{Secret, SecretSource};
 
 /// What extracts may ask to attach. Lists that an operator sets replace the defaults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct AttachPolicy {
     /// Extensions that may be used.
     pub extensions: Vec<String>,
@@ -296,19 +296,37 @@ pub(crate) fn attach(
         }
     };
     let secret = quote_ident(&format!("{}_secret", attach.alias));
-    match &token {
-        Some(token) => {
-            run(&format!(
-                "CREATE TEMPORARY SECRET {secret} (TYPE {kind}, PASSWORD {})",
-                quote_literal(token.expose())
-            ))?;
-            run(&format!("ATTACH {url} AS {alias} (TYPE {kind}, READ_ONLY, SECRET {secret})"))
+    let password = token.as_ref().map(|t| format!(", PASSWORD {}", quote_literal(t.expose()))).unwrap_or_default();
+    // Also without a password: looking for a default secret fails where none may be kept.
+    run(&format!("CREATE TEMPORARY SECRET {secret} (TYPE {kind}{password})"))?;
+    run(&format!("ATTACH {url} AS {alias} (TYPE {kind}, READ_ONLY, SECRET {secret})"))
+}
+
+/// TCP ports and files that a process needs which asks this source.
+pub(crate) fn reach(row: &RemoteAttach) -> (Vec<u16>, Vec<PathBuf>) {
+    let engine = Engine::of(&row.extension);
+    match engine {
+        Engine::Postgres | Engine::MySql => {
+            let port = row.url.split_ascii_whitespace().find_map(|pair| pair.strip_prefix("port=")?.parse().ok());
+            (vec![port.unwrap_or(if engine == Engine::Postgres { 5432 } else { 3306 })], Vec::new())
         }
-        None => run(&format!("ATTACH {url} AS {alias} (TYPE {kind}, READ_ONLY)")),
+        Engine::Sqlite => {
+            let files = ["", "-wal", "-shm", "-journal"].map(|end| PathBuf::from(format!("{}{end}", row.url)));
+            (Vec::new(), files.to_vec())
+        }
+        Engine::Other => {
+            let host = row.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
+            let port = host.and_then(|host| host.rsplit_once(':')?.1.parse().ok());
+            (vec![port.unwrap_or(443)], Vec::new())
+        }
     }
 }
 
-fn load(conn: &::duckdb::Connection, extension: &str, policy: &AttachPolicy) -> Result<(), AttachError> {
+/// Loads the file of an extension. Blocks.
+///
+/// # Errors
+/// [`AttachError::ExtensionMissing`].
+pub(crate) fn load(conn: &::duckdb::Connection, extension: &str, policy: &AttachPolicy) -> Result<(), AttachError> {
     let file_name = match Engine::of(extension) {
         Engine::Postgres => "postgres_scanner",
         Engine::MySql => "mysql_scanner",

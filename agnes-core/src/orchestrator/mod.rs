@@ -14,6 +14,8 @@ mod service;
 
 pub(crate) use attach::attach;
 pub use attach::{AttachError, AttachPolicy};
+#[cfg(target_os = "linux")]
+pub(crate) use attach::{load as load_extension, reach};
 pub(crate) use blobs::{adopt, hex};
 pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;

@@ -71,8 +71,15 @@ impl InProcess {
 
 #[async_trait]
 impl Runtime for InProcess {
-    async fn start(&self, job: QueryJob) -> Result<RunningQuery> {
-        let instance = self.instance(&job.grant_set).await?;
+    async fn start(&self, mut job: QueryJob) -> Result<RunningQuery> {
+        let instance = match job.alone.take() {
+            None => self.instance(&job.grant_set).await?,
+            Some(alone) => {
+                let (set, limits, scratch) = (job.grant_set.clone(), self.limits, self.scratch.clone());
+                let open = move || Instance::open(set, &limits, &scratch, |conn, db| alone.fill(conn, db));
+                Arc::new(crate::duck::blocking(open).await?)
+            }
+        };
         run(instance, job).await
     }
 

@@ -146,11 +146,6 @@ impl Instance {
         self.db.connect().map_err(fault)
     }
 
-    /// A connection to what is there already.
-    pub(super) fn raw_connection(&self) -> Result<MemoryConn> {
-        self.db.connect().map_err(fault)
-    }
-
     /// Tables that answer questions about the catalog from the grant set alone.
     fn make_system(&self, conn: &MemoryConn, system: SystemRelation) -> Result<()> {
         let relations = self.set.relations.values();

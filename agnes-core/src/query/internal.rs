@@ -4,17 +4,15 @@
 //! no table of the state can be named by any trick.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
-use super::in_process::run;
-use super::instance::Instance;
 use super::readable::CallerSet;
 use super::remote::duckdb_type;
-use super::runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery};
+use super::runtime::{GrantSet, QueryJob, Relation, RunningQuery, Runtime};
+use super::{Alone, Loaded};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ident::quote_ident;
@@ -54,8 +52,7 @@ pub(super) async fn start(
     engine: &Engine,
     caller: &CallerSet,
     principal: &Principal,
-    limits: QueryLimits,
-    scratch: PathBuf,
+    runtime: &dyn Runtime,
     mut job: QueryJob,
 ) -> Result<RunningQuery> {
     let scope = (!caller.admin).then(|| InternalScope {
@@ -63,11 +60,11 @@ pub(super) async fn start(
         email: caller.access.active_users.get(principal.user_id()).cloned(),
     });
     let mut relations = BTreeMap::new();
-    let mut loads: Vec<(String, String, Vec<RecordBatch>)> = Vec::new();
+    let mut tables = Vec::new();
     for (name, _) in job.query.relations() {
-        let batches = engine.store().internal_rows(name, scope.clone()).await?;
-        let batches = batches.iter().map(plain).collect::<Result<Vec<_>>>()?;
-        let Some(schema) = batches.first().map(RecordBatch::schema) else {
+        let rows = engine.store().internal_rows(name, scope.clone()).await?;
+        let rows = rows.iter().map(plain).collect::<Result<Vec<_>>>()?;
+        let Some(schema) = rows.first().map(RecordBatch::schema) else {
             return Err(Error::internal("read an internal table", "it has no columns"));
         };
         let columns: Vec<String> = schema
@@ -75,7 +72,8 @@ pub(super) async fn start(
             .iter()
             .map(|field| format!("{} {}", quote_ident(field.name()), duckdb_type(field.data_type())))
             .collect();
-        loads.push((name.clone(), format!("CREATE TABLE {} ({})", quote_ident(name), columns.join(", ")), batches));
+        let create = format!("CREATE TABLE {} ({})", quote_ident(name), columns.join(", "));
+        tables.push(Loaded { name: name.clone(), create, rows });
         let relation = Relation {
             name: name.clone(),
             description: None,
@@ -85,16 +83,7 @@ pub(super) async fn start(
         };
         relations.insert(name.clone(), relation);
     }
-    let set = Arc::new(GrantSet { fingerprint: String::new(), relations });
-    job.grant_set = set.clone();
-    let instance = crate::duck::blocking(move || {
-        Instance::open(set, &limits, &scratch, |_, db| {
-            for (name, create, batches) in &loads {
-                db.load(create, name, batches)?;
-            }
-            Ok(Vec::new())
-        })
-    })
-    .await?;
-    run(Arc::new(instance), job).await
+    job.grant_set = Arc::new(GrantSet { fingerprint: String::new(), relations });
+    job.alone = Some(Alone { tables, remote: None });
+    runtime.start(job).await
 }

@@ -5,6 +5,7 @@
 //! query to a [`Runtime`]. Results are Arrow batches with backpressure; dropping a
 //! [`QueryResult`] stops the engine. Every query leaves an audit row, refused ones too.
 
+mod alone;
 mod batches;
 mod error;
 mod in_process;
@@ -25,6 +26,8 @@ mod scrub;
 mod service;
 mod text;
 
+pub use alone::Alone;
+pub(crate) use alone::{Asked, Attached, Loaded};
 pub use batches::Batches;
 pub(crate) use batches::Next;
 pub use error::QueryError;

@@ -101,13 +101,14 @@ mod tests {
         };
         let limits = QueryLimits::default();
         let runtime = Arc::new(InProcess::new(limits, folder.path().join("tmp")));
-        let service = Service::start(limits, folder.path().join("tmp"), runtime).await.unwrap();
+        let service = Service::start(limits, runtime).await.unwrap();
         let params = Params::Named([("least".to_owned(), Value::Int(2))].into());
         let job = |query: crate::sandbox::Checked| QueryJob {
             grant_set: caller.set.clone(),
             query,
             params: params.clone(),
             deadline: Instant::now() + Duration::from_secs(30),
+            alone: None,
             guard: Box::new(()),
         };
         for sql in [

@@ -3,23 +3,19 @@
 //! relations, the remote ones cross as Arrow, under caps, into an instance without extensions.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
-use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
-use super::QueryError;
-use super::in_process::run;
-use super::instance::Instance;
 use super::readable::CallerSet;
-use super::runtime::{GrantSet, QueryJob, QueryLimits, Relation, RunningQuery};
+use super::runtime::{GrantSet, QueryJob, Relation, RunningQuery, Runtime};
+use super::{Alone, Asked, Attached, Loaded, Params, QueryError};
 use crate::config::RemoteQueryConfig;
 use crate::error::Result;
 use crate::ident::quote_ident;
-use crate::orchestrator::{AttachPolicy, Generation, RemoteAttach, RemoteTable, attach};
-use crate::sandbox::RelationKind;
+use crate::orchestrator::{AttachPolicy, Generation};
+use crate::sandbox::{Gate, RelationKind};
 use crate::secret::SecretSource;
 
 /// What a query of remote tables needs besides the job.
@@ -28,12 +24,9 @@ pub(super) struct Sources {
     pub(super) policy: AttachPolicy,
     pub(super) secrets: Arc<dyn SecretSource>,
     pub(super) caps: RemoteQueryConfig,
-    pub(super) limits: QueryLimits,
-    pub(super) scratch: PathBuf,
+    pub(super) gate: Gate,
+    pub(super) runtime: Arc<dyn Runtime>,
 }
-
-/// A remote relation of a query: its name, definition and attachment.
-type Asked = (String, RemoteTable, RemoteAttach);
 
 fn asked(generation: &Generation, caller: &CallerSet, job: &QueryJob) -> Vec<Asked> {
     let remote = job.query.relations().iter().filter(|(_, kind)| *kind == RelationKind::Remote);
@@ -65,71 +58,47 @@ pub(super) async fn start(
         .filter_map(|(name, _)| Some((name.clone(), caller.set.relations.get(name)?.clone())))
         .collect();
     let mixed = !locals.is_empty() || !job.query.system().is_empty();
-    let deadline = job.deadline;
-    // The catalog shows the whole grant set; files are open only to what the query names.
-    let mut relations = if job.query.system().is_empty() { locals } else { caller.set.relations.clone() };
+    let Sources { policy, secrets, caps, gate, runtime } = sources;
+    let nothing = Arc::new(GrantSet { fingerprint: String::new(), relations: BTreeMap::new() });
     if !mixed {
-        relations.clear();
+        job.grant_set = nothing;
+        job.alone = Some(Alone { tables: Vec::new(), remote: Some(Attached { policy, secrets, asked }) });
+        return runtime.start(job).await;
     }
-    let set = Arc::new(GrantSet { fingerprint: String::new(), relations });
-    job.grant_set = set.clone();
-    let instance = crate::duck::blocking(move || {
-        let remote = open_remote(&sources, &asked)?;
-        if !mixed {
-            return Ok(remote);
-        }
-        let mut tables = Vec::new();
-        let mut left = sources.caps.max_bytes;
-        for (name, _, _) in &asked {
-            let batches = fetch(&remote, name, &sources.caps, &mut left, deadline)?;
-            tables.push((name.clone(), batches));
-        }
-        drop(remote);
-        Instance::open(set, &sources.limits, &sources.scratch, |_, db| {
-            for (name, (schema, batches)) in &tables {
-                db.load(&create(name, schema), name, batches)?;
-            }
-            Ok(Vec::new())
-        })
-    })
-    .await?;
-    run(Arc::new(instance), job).await
-}
-
-/// An instance that holds the attached sources and views of the asked relations.
-fn open_remote(sources: &Sources, asked: &[Asked]) -> Result<Instance> {
-    let set = Arc::new(GrantSet { fingerprint: String::new(), relations: BTreeMap::new() });
-    Instance::open(set, &sources.limits, &sources.scratch, |conn, db| {
-        let mut attached: BTreeMap<&str, String> = BTreeMap::new();
-        for (_, _, row) in asked {
-            if !attached.contains_key(row.alias.as_str()) {
-                db.with_connection(|conn| attach(conn, row, &sources.policy, &*sources.secrets))??;
-                attached.insert(&row.alias, row.url.clone());
-            }
-        }
-        for (name, table, row) in asked {
-            conn.execute(&format!("CREATE VIEW {} AS {}", quote_ident(name), table.select)).map_err(|failure| {
-                tracing::warn!(table = name, alias = row.alias, cause = %super::scrub::scrub(failure.words()), "a remote table cannot be asked");
-                QueryError::Remote { table: name.clone() }
-            })?;
-        }
-        Ok(attached.into_values().collect())
-    })
+    let mut tables = Vec::new();
+    let mut left = caps.max_bytes;
+    for one in asked {
+        // A query of its own, checked as any other: all rows of one relation.
+        let name = one.0.clone();
+        let all = gate.parse(&format!("SELECT * FROM {}", quote_ident(&name))).await?.resolve(caller)?;
+        let remote = Attached { policy: policy.clone(), secrets: secrets.clone(), asked: vec![one] };
+        let part = QueryJob {
+            grant_set: nothing.clone(),
+            query: all,
+            params: Params::None,
+            deadline: job.deadline,
+            alone: Some(Alone { tables: Vec::new(), remote: Some(remote) }),
+            guard: Box::new(()),
+        };
+        let (schema, rows) = fetch(runtime.start(part).await?, &caps, &mut left).await?;
+        tables.push(Loaded { create: create(&name, &schema), name, rows });
+    }
+    // The catalog shows the whole grant set; files are open only to what the query names.
+    let relations = if job.query.system().is_empty() { locals } else { caller.set.relations.clone() };
+    job.grant_set = Arc::new(GrantSet { fingerprint: String::new(), relations });
+    job.alone = Some(Alone { tables, remote: None });
+    runtime.start(job).await
 }
 
 /// The rows of one remote relation, under caps.
-fn fetch(
-    remote: &Instance,
-    name: &str,
+async fn fetch(
+    mut running: RunningQuery,
     caps: &RemoteQueryConfig,
     left: &mut u64,
-    deadline: Instant,
-) -> Result<(Arc<Schema>, Vec<RecordBatch>)> {
-    let failed = |_| QueryError::Remote { table: name.to_owned() };
-    let conn = remote.raw_connection()?;
-    let mut stream = conn.stream(&format!("SELECT * FROM {}", quote_ident(name)), &|_| None).map_err(failed)?;
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let (mut batches, mut rows) = (Vec::new(), 0);
-    while let Some(batch) = stream.next().map_err(failed)? {
+    while let Some(batch) = running.batches.recv().await {
+        let batch = batch?;
         rows += batch.num_rows() as u64;
         let size = batch.get_array_memory_size() as u64;
         if rows > caps.max_rows {
@@ -139,12 +108,9 @@ fn fetch(
             return Err(QueryError::RemoteTooLarge { limit: format!("{} MiB", caps.max_bytes >> 20) }.into());
         }
         *left -= size;
-        if Instant::now() > deadline {
-            return Err(QueryError::Timeout { seconds: caps.timeout.as_secs() }.into());
-        }
         batches.push(batch);
     }
-    Ok((stream.schema(), batches))
+    Ok((running.schema, batches))
 }
 
 fn create(name: &str, schema: &Schema) -> String {

@@ -14,7 +14,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Batches, Params};
+use super::{Alone, Batches, Params};
 use crate::config::Config;
 use crate::error::Result;
 use crate::sandbox::Checked;
@@ -105,6 +105,8 @@ pub struct QueryJob {
     pub params: Params,
     /// When it is stopped.
     pub deadline: Instant,
+    /// What its instance holds besides; one that is made for it alone.
+    pub alone: Option<Alone>,
     /// Kept until the query has ended, whatever that is.
     pub guard: Box<dyn Send>,
 }

@@ -68,7 +68,7 @@ impl Queries {
                     RuntimeChoice::Given(runtime) => runtime.clone(),
                     RuntimeChoice::Configured(choice) => choice.start(self.limits, &self.scratch)?,
                 };
-                Service::start(self.limits, self.scratch.clone(), runtime).await
+                Service::start(self.limits, runtime).await
             })
             .await
     }
@@ -91,7 +91,6 @@ pub(super) struct Service {
     pub(super) gate: Gate,
     pub(super) runtime: Arc<dyn Runtime>,
     limits: QueryLimits,
-    scratch: PathBuf,
     sets: CallerSets,
     total: Arc<Semaphore>,
     users: Mutex<HashMap<String, Weak<Semaphore>>>,
@@ -211,16 +210,16 @@ async fn begin(
         query: query_checked,
         params: query.params.clone(),
         deadline,
+        alone: None,
         guard,
     };
     if checked.has(RelationKind::Internal) {
-        let (limits, scratch) = (service.limits, service.scratch.clone());
         if !parsed.pivots().is_empty() {
             let what = "a PIVOT of an internal table without an IN list".to_owned();
             return Err(SandboxError::Unsupported { what }.into());
         }
         let job = job(checked, guard);
-        return internal::start(engine, &caller, ctx.principal(), limits, scratch, job).await;
+        return internal::start(engine, &caller, ctx.principal(), &*service.runtime, job).await;
     }
     if asks_source && !parsed.pivots().is_empty() {
         let what = "a PIVOT of a remote table without an IN list".to_owned();
@@ -231,8 +230,8 @@ async fn begin(
             policy: crate::orchestrator::AttachPolicy::of(engine.config()),
             secrets: engine.secrets().clone(),
             caps: engine.config().remote_query.clone(),
-            limits: service.limits,
-            scratch: service.scratch.clone(),
+            gate: service.gate.clone(),
+            runtime: service.runtime.clone(),
         };
         return remote::start(sources, &generation, &caller, job(checked, guard)).await;
     }
@@ -266,12 +265,11 @@ fn not_yet(error: SandboxError, caller: &CallerSet, ctx: &CallContext) -> crate:
 }
 
 impl Service {
-    pub(super) async fn start(limits: QueryLimits, scratch: PathBuf, runtime: Arc<dyn Runtime>) -> Result<Self> {
+    pub(super) async fn start(limits: QueryLimits, runtime: Arc<dyn Runtime>) -> Result<Self> {
         Ok(Self {
             gate: Gate::start().await?,
             runtime,
             limits,
-            scratch,
             sets: CallerSets::new(),
             total: Arc::new(Semaphore::new(limits.total)),
             users: Mutex::new(HashMap::new()),
@@ -318,7 +316,7 @@ mod tests {
         let limits = QueryLimits { per_user: 2, total: 3, wait: Duration::from_millis(30), ..QueryLimits::default() };
         let scratch = tempfile::tempdir().unwrap();
         let runtime = Arc::new(InProcess::new(limits, scratch.path().to_owned()));
-        let service = Service::start(limits, scratch.path().to_owned(), runtime).await.unwrap();
+        let service = Service::start(limits, runtime).await.unwrap();
         let later = Instant::now() + Duration::from_secs(60);
         let first = service.permits("ann", later).await.unwrap();
         let _second = service.permits("ann", later).await.unwrap();

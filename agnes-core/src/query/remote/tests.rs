@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::ident::{SourceName, TableName};
-use crate::orchestrator::{PublishedTable, SourceGeneration};
-use crate::query::Params;
+use crate::orchestrator::{PublishedTable, RemoteAttach, RemoteTable, SourceGeneration};
+use crate::query::{InProcess, QueryLimits};
 use crate::registry::QueryMode;
-use crate::sandbox::{Gate, Readable};
+use crate::sandbox::Readable;
 use crate::secret::FixedSecrets;
 
 /// Folder with extension files, if there is one.
@@ -106,10 +106,10 @@ impl Bench {
             policy,
             secrets: Arc::new(secrets),
             caps: RemoteQueryConfig { max_rows: 1000, ..RemoteQueryConfig::default() },
-            limits: QueryLimits::default(),
-            scratch: folder.path().join("tmp"),
+            gate: Gate::start().await.unwrap(),
+            runtime: Arc::new(InProcess::new(QueryLimits::default(), folder.path().join("tmp"))),
         };
-        Self { folder, generation, caller, sources, gate: Gate::start().await.unwrap() }
+        Self { folder, generation, caller, gate: sources.gate.clone(), sources }
     }
 
     async fn ask(&self, sql: &str) -> Result<Vec<RecordBatch>> {
@@ -119,6 +119,7 @@ impl Bench {
             query,
             params: Params::None,
             deadline: Instant::now() + Duration::from_secs(30),
+            alone: None,
             guard: Box::new(()),
         };
         let mut running = start(self.sources.clone(), &self.generation, &self.caller, job).await?;
