@@ -1,3 +1,5 @@
+//! What people chose of tables to fetch.
+
 use super::at;
 use crate::store::Store;
 use crate::sync::{SyncPreference, SyncPreferences, TableMode};
