@@ -46,6 +46,15 @@ async fn rows_shown_to_an_admin_are_not_shown_to_the_next_caller() {
     let after = engine.catalog().sample(&ann, "agnes_audit", 51).await.unwrap().rows;
     let others: Vec<_> = after.iter().filter(|row| row["user_id"] == "local@system.local").collect();
     assert!(others.is_empty(), "rows of the owner");
+    // A PIVOT finds its values among the caller's own rows, and nothing else.
+    let pivot = "PIVOT (SELECT user_id FROM agnes_audit) ON user_id USING count(*)";
+    let columns = async |who: &CallContext| {
+        let result = engine.query(who, agnes_core::query::Query::new(pivot)).await.unwrap();
+        result.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>()
+    };
+    engine.audit().list(&owner(), &Default::default()).await.unwrap();
+    assert_eq!(columns(&ann).await, [ann.principal().user_id()]);
+    assert!(columns(&owner()).await.contains(&"local@system.local".to_owned()));
     engine.close().await.unwrap();
 }
 

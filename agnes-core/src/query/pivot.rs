@@ -1,24 +1,25 @@
 //! Looks up the values of `PIVOT`s that name none, each by a governed query.
 
 use arrow::array::{Array, AsArray};
+use futures::future::BoxFuture;
 
 use super::QueryError;
 use super::readable::CallerSet;
-use super::runtime::QueryJob;
+use super::runtime::RunningQuery;
 use super::service::Service;
 use crate::error::{Error, Result};
-use crate::sandbox::{Parsed, PivotLookup};
+use crate::sandbox::{Checked, Parsed, PivotLookup};
 
 /// The engine's own limit is 100,000 columns; a screen has fewer.
 const MAX_VALUES: usize = 5_000;
 
 impl Service {
-    /// `parsed` with every `PIVOT` given its values. `job` makes the job of a lookup.
-    pub(super) async fn expand_pivots(
+    /// `parsed` with every `PIVOT` given its values. `start` runs a lookup.
+    pub(super) async fn expand_pivots<'a>(
         &self,
         parsed: &Parsed,
         caller: &CallerSet,
-        job: &(dyn Fn(crate::sandbox::Checked) -> QueryJob + Sync),
+        start: &(dyn Fn(Checked) -> BoxFuture<'a, Result<RunningQuery>> + Sync),
     ) -> Result<Parsed> {
         let mut open: Vec<PivotLookup> = parsed.pivots().to_vec();
         let mut known: Vec<(PivotLookup, Vec<String>)> = Vec::new();
@@ -31,34 +32,34 @@ impl Service {
             } else {
                 self.gate.fill_pivots(lookup.query(), &known).await?
             };
-            let values = self.values(job(query.resolve(caller)?)).await?;
+            let values = values(start(query.resolve(caller)?).await?).await?;
             known.push((lookup, values));
         }
         self.gate.fill_pivots(parsed, &known).await
     }
+}
 
-    async fn values(&self, job: QueryJob) -> Result<Vec<String>> {
-        let mut running = self.runtime.start(job).await?;
-        let mut values: Vec<String> = Vec::new();
-        while let Some(batch) = running.batches.recv().await {
-            let batch = batch?;
-            let Some(column) = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()) else {
-                continue;
-            };
-            values.extend((0..column.len()).filter(|n| column.is_valid(*n)).map(|n| column.value(n).to_owned()));
-            if values.len() > MAX_VALUES {
-                let message = format!("a PIVOT makes one column for each value, and there are more than {MAX_VALUES}");
-                return Err(QueryError::Failed { message, code: "pivot_too_wide" }.into());
-            }
+/// The values that a lookup found, each once.
+async fn values(mut running: RunningQuery) -> Result<Vec<String>> {
+    let mut values: Vec<String> = Vec::new();
+    while let Some(batch) = running.batches.recv().await {
+        let batch = batch?;
+        let Some(column) = batch.columns().first().and_then(|column| column.as_string_opt::<i32>()) else {
+            continue;
+        };
+        values.extend((0..column.len()).filter(|n| column.is_valid(*n)).map(|n| column.value(n).to_owned()));
+        if values.len() > MAX_VALUES {
+            let message = format!("a PIVOT makes one column for each value, and there are more than {MAX_VALUES}");
+            return Err(QueryError::Failed { message, code: "pivot_too_wide" }.into());
         }
-        let mut seen = std::collections::HashSet::new();
-        values.retain(|value| seen.insert(value.clone()));
-        if values.is_empty() {
-            let message = "a PIVOT found no value to make a column of".to_owned();
-            return Err(QueryError::Failed { message, code: "pivot_empty" }.into());
-        }
-        Ok(values)
     }
+    let mut seen = std::collections::HashSet::new();
+    values.retain(|value| seen.insert(value.clone()));
+    if values.is_empty() {
+        let message = "a PIVOT found no value to make a column of".to_owned();
+        return Err(QueryError::Failed { message, code: "pivot_empty" }.into());
+    }
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -69,7 +70,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::query::runtime::{GrantSet, Relation};
+    use crate::query::runtime::{GrantSet, QueryJob, Relation};
     use crate::query::{InProcess, Params, QueryLimits, Value};
 
     #[tokio::test(flavor = "multi_thread")]
@@ -103,13 +104,15 @@ mod tests {
         let runtime = Arc::new(InProcess::new(limits, folder.path().join("tmp")));
         let service = Service::start(limits, runtime).await.unwrap();
         let params = Params::Named([("least".to_owned(), Value::Int(2))].into());
-        let job = |query: crate::sandbox::Checked| QueryJob {
-            grant_set: caller.set.clone(),
-            query,
-            params: params.clone(),
-            deadline: Instant::now() + Duration::from_secs(30),
-            alone: None,
-            guard: Box::new(()),
+        let start = |query: Checked| -> BoxFuture<'_, Result<RunningQuery>> {
+            service.runtime.start(QueryJob {
+                grant_set: caller.set.clone(),
+                query,
+                params: params.clone(),
+                deadline: Instant::now() + Duration::from_secs(30),
+                alone: None,
+                guard: Box::new(()),
+            })
         };
         for sql in [
             "PIVOT sales ON item USING sum(n) GROUP BY shop ORDER BY shop",
@@ -127,8 +130,8 @@ mod tests {
             "PIVOT (SELECT * FROM sales WHERE shop <> 'ON') ON item USING sum(n) /* ON */ GROUP BY shop ORDER BY shop -- end",
         ] {
             let parsed = service.gate.parse(sql).await.unwrap();
-            let query = service.expand_pivots(&parsed, &caller, &job).await.unwrap().resolve(&caller).unwrap();
-            let mut running = service.runtime.start(job(query)).await.unwrap();
+            let query = service.expand_pivots(&parsed, &caller, &start).await.unwrap().resolve(&caller).unwrap();
+            let mut running = start(query).await.unwrap();
             let mut got = Vec::new();
             while let Some(batch) = running.batches.recv().await {
                 got.push(batch.unwrap());
@@ -146,9 +149,9 @@ mod tests {
         }
         // Its own parameters may stand in the source.
         let parsed = service.gate.parse("PIVOT (FROM sales WHERE n >= $least) ON item USING sum(n)").await.unwrap();
-        let query = service.expand_pivots(&parsed, &caller, &job).await.unwrap().resolve(&caller).unwrap();
+        let query = service.expand_pivots(&parsed, &caller, &start).await.unwrap().resolve(&caller).unwrap();
         assert!(query.sql().contains("IN ('z')"), "{}", query.sql());
         let empty = service.gate.parse("PIVOT (FROM sales WHERE n > 99) ON item USING sum(n)").await.unwrap();
-        assert_eq!(service.expand_pivots(&empty, &caller, &job).await.unwrap_err().code(), "pivot_empty");
+        assert_eq!(service.expand_pivots(&empty, &caller, &start).await.unwrap_err().code(), "pivot_empty");
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::readable::{CallerSet, CallerSets};
@@ -205,43 +206,32 @@ async fn begin(
     }
     // With the turn go generation and slices: their blobs stay as long as the query reads them.
     let guard = Box::new((permits, generation.clone(), slices));
-    let job = |query_checked: Checked, guard: Box<dyn Send>| QueryJob {
-        grant_set: caller.set.clone(),
-        query: query_checked,
-        params: query.params.clone(),
-        deadline,
-        alone: None,
-        guard,
-    };
-    if checked.has(RelationKind::Internal) {
-        if !parsed.pivots().is_empty() {
-            let what = "a PIVOT of an internal table without an IN list".to_owned();
-            return Err(SandboxError::Unsupported { what }.into());
+    let start = |checked: Checked, guard: Box<dyn Send>| -> BoxFuture<'_, Result<RunningQuery>> {
+        let (internal, remote) = (checked.has(RelationKind::Internal), checked.has(RelationKind::Remote));
+        let (grant_set, params) = (caller.set.clone(), query.params.clone());
+        let job = QueryJob { grant_set, query: checked, params, deadline, alone: None, guard };
+        if internal {
+            return Box::pin(internal::start(engine, &caller, ctx.principal(), &*service.runtime, job));
         }
-        let job = job(checked, guard);
-        return internal::start(engine, &caller, ctx.principal(), &*service.runtime, job).await;
-    }
-    if asks_source && !parsed.pivots().is_empty() {
-        let what = "a PIVOT of a remote table without an IN list".to_owned();
-        return Err(SandboxError::Unsupported { what }.into());
-    }
-    if asks_source {
-        let sources = remote::Sources {
-            policy: crate::orchestrator::AttachPolicy::of(engine.config()),
-            secrets: engine.secrets().clone(),
-            caps: engine.config().remote_query.clone(),
-            gate: service.gate.clone(),
-            runtime: service.runtime.clone(),
-        };
-        return remote::start(sources, &generation, &caller, job(checked, guard)).await;
-    }
+        if remote {
+            let sources = remote::Sources {
+                policy: crate::orchestrator::AttachPolicy::of(engine.config()),
+                secrets: engine.secrets().clone(),
+                caps: engine.config().remote_query.clone(),
+                gate: service.gate.clone(),
+                runtime: service.runtime.clone(),
+            };
+            return Box::pin(remote::start(sources, &generation, &caller, job));
+        }
+        Box::pin(service.runtime.start(job))
+    };
     let checked = if parsed.pivots().is_empty() {
         checked
     } else {
-        let lookup = |checked: Checked| job(checked, Box::new(()));
+        let lookup = |checked: Checked| start(checked, Box::new(()));
         service.expand_pivots(&parsed, &caller, &lookup).await?.resolve(&*caller)?
     };
-    service.runtime.start(job(checked, guard)).await
+    start(checked, guard).await
 }
 
 /// A table that is registered and granted, but has no data yet, is told apart from one that

@@ -55,6 +55,8 @@ async fn other_tools_find_remote_tables_once_they_attach_the_source() {
     assert_eq!(skipped(&outcome, "shop"), []);
     assert_eq!(source(&outcome, "shop").views, ["items", "names"]);
     assert_eq!(ask(&engine, "SELECT who FROM names WHERE id = 3").await.unwrap(), ["item 3"]);
+    let pivot = "PIVOT (SELECT \"full name\" AS n, id FROM items WHERE id < 2) ON n USING sum(id)";
+    assert_eq!(ask(&engine, &format!("SELECT \"item 1\" FROM ({pivot})")).await.unwrap(), ["1"]);
 
     let look = |master: &Path, ask: &str| -> String {
         let conn = duckdb::Connection::open_with_flags(
