@@ -119,7 +119,7 @@ impl Identity<'_> {
         let done = self.engine.store().users().insert(&user).await;
         self.engine
             .audit()
-            .event(ctx, "user.created")
+            .event(ctx, "user.create")
             .resource(format!("user:{}", user.email))
             .params(json!({"id": user.id, "email": user.email}))
             .outcome(&done)
@@ -160,7 +160,7 @@ impl Identity<'_> {
         let done = self.engine.store().users().set_active(&user.id, active, ctx.principal().user_id(), now).await;
         self.engine
             .audit()
-            .event(ctx, if active { "user.activated" } else { "user.deactivated" })
+            .event(ctx, if active { "user.activate" } else { "user.deactivate" })
             .resource(format!("user:{}", user.email))
             .before(json!({"active": user.active}))
             .outcome(&done)
@@ -182,7 +182,7 @@ impl Identity<'_> {
         let done = self.engine.store().users().delete(&user.id).await;
         self.engine
             .audit()
-            .event(ctx, "user.deleted")
+            .event(ctx, "user.delete")
             .resource(format!("user:{}", user.email))
             .before(json!({"id": user.id, "email": user.email}))
             .outcome(&done)

@@ -98,7 +98,7 @@ async fn what_matters_is_audited() {
     };
     assert_eq!(count("query.local", "success"), 1, "{events:#?}");
     assert_eq!(count("query.local", "denied"), 1, "{events:#?}");
-    for action in ["source.add", "sync.trigger", "user.created", "user_group.created", "resource_grant.created"] {
+    for action in ["source.add", "sync.trigger", "user.create", "user_group.created", "resource_grant.created"] {
         assert!(count(action, "success") >= 1, "{action}");
     }
     let mine = rows(&engine, &ann, "SELECT action FROM agnes_audit ORDER BY action").await.unwrap();
