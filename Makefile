@@ -54,6 +54,11 @@ components: $(VENV)/.ready ## what the tests run against: PostgreSQL, DuckDB ext
 test-rust: duckdb
 	cargo test --workspace
 
+.PHONY: fuzz
+fuzz: duckdb ## look for leaks and crashes of queries as long as FOR seconds say (60); SEED=n begins elsewhere
+	AGNES_FUZZ_SECONDS="$(or $(FOR),60)" AGNES_FUZZ_SEED="$(or $(SEED),$(shell date +%s))" \
+	  cargo test --package agnes-core --test evidence -- --nocapture --test-threads 2 oracle fuzz attack
+
 .PHONY: examples
 examples: duckdb ## run every example
 	cargo test --quiet --workspace --no-run

@@ -100,7 +100,7 @@ impl Bench {
         let raw = duckdb::Connection::open_in_memory().unwrap();
         raw.execute_batch("SET TimeZone='UTC'").unwrap();
         let maker = raw.try_clone().unwrap();
-        maker.execute_batch(&format!("ATTACH ':memory:' AS m; USE m; {}", include_str!("sandbox/data.sql"))).unwrap();
+        maker.execute_batch(&format!("ATTACH ':memory:' AS m; USE m; {}", include_str!("evidence/data.sql"))).unwrap();
         let mut relations = BTreeMap::new();
         for table in TABLES {
             let path = blob(folder.path(), table);
@@ -177,7 +177,7 @@ fn shown(batch: &RecordBatch) -> Vec<String> {
 async fn honest_sql_gives_what_duckdb_gives(runtime: In) {
     let bench = Bench::new(runtime).await;
     let mut wrong = Vec::new();
-    let corpus: Vec<&str> = include_str!("sandbox/corpus.sql").lines().filter(|line| !line.is_empty()).collect();
+    let corpus: Vec<&str> = include_str!("evidence/honest/everyday.sql").lines().filter(|line| !line.is_empty()).collect();
     assert!(corpus.len() >= 150, "{}", corpus.len());
     for sql in corpus {
         let readable = Granted(TABLES.map(str::to_owned).to_vec());

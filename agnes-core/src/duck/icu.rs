@@ -20,7 +20,8 @@ pub(crate) fn look_for_extensions_in(folder: &Path) {
 pub(crate) fn utc() -> &'static str {
     static UTC: OnceLock<String> = OnceLock::new();
     UTC.get_or_init(|| {
-        let set = "SET TimeZone='UTC';";
+        // Global: a session's own setting does not reach the other connections of an instance.
+        let set = "SET GLOBAL TimeZone='UTC';";
         if !cfg!(feature = "bundled") || works(set) {
             return set.to_owned();
         }

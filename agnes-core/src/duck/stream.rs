@@ -85,6 +85,17 @@ impl MemoryDb {
         Ok(work(&conn.map_err(|e| super::engine_failure("connect to an instance", &e))?))
     }
 
+    /// Runs every statement of `sql`; the rows of the last one. Panics when that fails half way.
+    #[cfg(feature = "testing")]
+    pub(crate) fn run_any(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let run = |conn: &::duckdb::Connection| -> ::duckdb::Result<_> {
+            let mut statement = conn.prepare(sql)?;
+            let batches = statement.query_arrow([])?.collect();
+            Ok((statement.schema(), batches))
+        };
+        self.with_connection(run)?.map_err(|e| super::engine_failure("run statements", &e))
+    }
+
     /// Makes the rows of `batches` a table; `create` is its `CREATE TABLE`.
     pub(crate) fn load(&self, create: &str, table: &str, batches: &[RecordBatch]) -> Result<()> {
         let run = |conn: &::duckdb::Connection| -> ::duckdb::Result<()> {

@@ -146,6 +146,15 @@ impl Instance {
         self.db.connect().map_err(fault)
     }
 
+    /// Every statement of `sql`, unread; the rows of the last one.
+    #[cfg(feature = "testing")]
+    pub(super) fn unguarded(
+        &self,
+        sql: &str,
+    ) -> std::result::Result<(arrow::datatypes::SchemaRef, Vec<arrow::record_batch::RecordBatch>), String> {
+        self.db.run_any(sql).map_err(|failure| failure.words().to_owned())
+    }
+
     /// Tables that answer questions about the catalog from the grant set alone.
     fn make_system(&self, conn: &MemoryConn, system: SystemRelation) -> Result<()> {
         let relations = self.set.relations.values();

@@ -23,6 +23,8 @@ mod result;
 mod rows;
 mod runtime;
 mod scrub;
+#[cfg(feature = "testing")]
+mod sealed;
 mod service;
 mod text;
 
@@ -42,6 +44,8 @@ pub use replay::{Replay, ReplayedOn};
 pub use result::{QueryResult, QueryStats};
 pub use runtime::{GrantSet, Isolation, QueryJob, QueryLimits, Relation, RunningQuery, Runtime};
 pub(crate) use scrub::scrub;
+#[cfg(feature = "testing")]
+pub use sealed::Sealed;
 pub(crate) use service::{Queries, RuntimeChoice};
 pub use text::{value_text, writable};
 

@@ -35,6 +35,8 @@ pub struct Parsed {
     pub(super) relations: Vec<Named>,
     pub(super) system: BTreeSet<SystemRelation>,
     pub(super) params: BTreeSet<String>,
+    /// A function that is called on a column.
+    pub(super) method: Option<String>,
     /// `PIVOT`s whose values have to be looked up first.
     pub(super) pivots: Vec<PivotLookup>,
 }
@@ -172,8 +174,8 @@ pub(super) fn read_query(parser: &Parser, functions: &Functions, text: &str) -> 
         sql = parser.render(&statement)?.into();
         check_rewritten(parser, functions, &sql, &facts)?;
     }
-    let Facts { relations, system, params, .. } = facts;
-    Ok(Some(Parsed { sql, explain: false, relations, system, params, pivots: Vec::new() }))
+    let Facts { relations, system, params, method, .. } = facts;
+    Ok(Some(Parsed { sql, explain: false, relations, system, params, method, pivots: Vec::new() }))
 }
 
 /// What was written anew must name the same relations, and no other.

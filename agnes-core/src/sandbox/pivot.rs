@@ -94,6 +94,7 @@ pub(super) fn read(parser: &Parser, functions: &Functions, text: &str) -> Result
         }
         main.system.extend(query.system.iter().copied());
         main.params.extend(query.params.iter().cloned());
+        main.method = main.method.or_else(|| query.method.clone());
         pivots.push(PivotLookup { marker: quote_literal(&marker(n)), query });
     }
     Ok(Some(Parsed { pivots, ..main }))

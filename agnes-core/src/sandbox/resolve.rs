@@ -107,6 +107,13 @@ impl Checked {
         }
     }
 
+    /// One query that nobody has read: shows in tests what its rows would be.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn unread(sql: &str, relations: &[&str]) -> Self {
+        Self { unguarded: false, ..Self::unguarded(sql, relations) }
+    }
+
     /// Whether any statement may run. Never in a build without the feature `testing`.
     pub(crate) fn is_unguarded(&self) -> bool {
         cfg!(feature = "testing") && self.unguarded
@@ -127,7 +134,8 @@ impl Parsed {
     /// # Errors
     /// [`SandboxError::RelationDenied`] (the same for "not yours" and "not there"),
     /// [`SandboxError::RelationUnknown`] for those who see everything,
-    /// [`SandboxError::MixedInternal`].
+    /// [`SandboxError::MixedInternal`], [`SandboxError::FunctionDenied`] for a function called on
+    /// a column where a source is attached.
     pub fn resolve(&self, readable: &dyn Readable) -> Result<Checked, SandboxError> {
         let mut relations: Vec<(String, RelationKind)> = Vec::new();
         let mut refused = None;
@@ -158,6 +166,12 @@ impl Parsed {
             } else {
                 SandboxError::RelationDenied { name, suggestion }
             });
+        }
+        // Where a source is attached, its catalog may hold functions of these names.
+        if let Some(name) = &self.method
+            && relations.iter().any(|(_, kind)| *kind == RelationKind::Remote)
+        {
+            return Err(SandboxError::FunctionDenied { name: name.clone() });
         }
         Ok(Checked {
             sql: self.sql.clone(),

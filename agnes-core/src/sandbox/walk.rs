@@ -60,6 +60,9 @@ pub(super) struct Facts {
     pub(super) rewrite: bool,
     /// Names of bind parameters (`1`, `2`, ... for positional ones).
     pub(super) params: BTreeSet<String>,
+    /// A function that is called on a column (`name.lower()`), which the tree does not tell
+    /// from one in a schema of that name.
+    pub(super) method: Option<String>,
 }
 
 enum Work<'a> {
@@ -335,14 +338,18 @@ impl<'a> Walk<'a, '_> {
         self.fields(object, &[grammar::EXPRESSION, fields], scope, depth)
     }
 
-    fn function(&self, object: &Map<String, Value>) -> Result<(), SandboxError> {
+    fn function(&mut self, object: &Map<String, Value>) -> Result<(), SandboxError> {
         let name = text(object, "function_name")?;
-        let schema = text(object, "schema")?;
-        let catalog = text(object, "catalog")?;
-        if !["", "main"].iter().any(|s| schema.eq_ignore_ascii_case(s))
-            || !["", "system"].iter().any(|s| catalog.eq_ignore_ascii_case(s))
-        {
-            return Err(SandboxError::FunctionDenied { name: printable(&format!("{schema}.{name}"), 80) });
+        let schema = text(object, "schema")?.to_ascii_lowercase();
+        let catalog = text(object, "catalog")?.to_ascii_lowercase();
+        let own = ["", "main"].contains(&schema.as_str()) && ["", "system"].contains(&catalog.as_str());
+        if !own {
+            let full = || printable(&format!("{schema}.{name}"), 80);
+            if schema == "main" || [&schema, &catalog].iter().any(|s| ENGINE_SCHEMAS.contains(&s.as_str())) {
+                return Err(SandboxError::FunctionDenied { name: full() });
+            }
+            // The name decides, whatever it is called on.
+            self.facts.method.get_or_insert_with(full);
         }
         match self.functions.verdict(name) {
             Verdict::Allowed => Ok(()),
@@ -425,7 +432,7 @@ impl<'a> Walk<'a, '_> {
             self.facts.rewrite = true;
             return Ok(());
         }
-        if ["information_schema", "pg_catalog", "system", "temp"].iter().any(|s| schema == *s || catalog == *s) {
+        if ENGINE_SCHEMAS[1..].iter().any(|s| schema == *s || catalog == *s) {
             return Err(SandboxError::EngineRelation { name: printable(&full, 120) });
         }
         let foreign = !(catalog.is_empty() && (schema.is_empty() || schema == "main"));
@@ -445,6 +452,9 @@ impl<'a> Walk<'a, '_> {
         Ok(())
     }
 }
+
+/// Catalogs and schemas that every instance has. The first is where its relations are.
+const ENGINE_SCHEMAS: [&str; 5] = ["memory", "information_schema", "pg_catalog", "system", "temp"];
 
 /// Extensions that make a name a file even without a path.
 const FILE_EXTENSIONS: [&str; 22] = [
