@@ -177,7 +177,8 @@ fn shown(batch: &RecordBatch) -> Vec<String> {
 async fn honest_sql_gives_what_duckdb_gives(runtime: In) {
     let bench = Bench::new(runtime).await;
     let mut wrong = Vec::new();
-    let corpus: Vec<&str> = include_str!("evidence/honest/everyday.sql").lines().filter(|line| !line.is_empty()).collect();
+    let corpus: Vec<&str> =
+        include_str!("evidence/honest/everyday.sql").lines().filter(|line| !line.is_empty()).collect();
     assert!(corpus.len() >= 150, "{}", corpus.len());
     for sql in corpus {
         let readable = Granted(TABLES.map(str::to_owned).to_vec());

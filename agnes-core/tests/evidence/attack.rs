@@ -71,7 +71,8 @@ impl Target {
                 let sql = put(sql, "{state}", &outside.join("state.duckdb"));
                 let sql = put(sql, "{dir}", &outside);
                 let sql = put(sql, "{root}", &outside);
-                let sql = sql.replace("{url}", &format!("http://127.0.0.1:{port}")).replace("{port}", &port.to_string());
+                let sql =
+                    sql.replace("{url}", &format!("http://127.0.0.1:{port}")).replace("{port}", &port.to_string());
                 attacks.push(Attack { name, status, sql });
             }
         }

@@ -110,9 +110,8 @@ fn the_syntax_tree_has_the_shape_that_is_walked() {
             }
         }
     }
-    let now = kinds.into_iter().map(|(kind, fields)| {
-        format!("{kind}: {}", fields.into_iter().collect::<Vec<_>>().join(" "))
-    });
+    let now =
+        kinds.into_iter().map(|(kind, fields)| format!("{kind}: {}", fields.into_iter().collect::<Vec<_>>().join(" ")));
     same(
         "tree.txt",
         "the parser wall walks these nodes and refuses what `sandbox/grammar.rs` does not list: a new kind refuses \
@@ -242,5 +241,9 @@ fn a_database_opened_read_only_stays_so() {
 
 #[test]
 fn the_version_is_the_one_that_was_measured() {
-    assert_eq!(texts(&maker_with(None).unwrap(), "SELECT version()"), ["v1.5.5"], "read all of these, then change this");
+    assert_eq!(
+        texts(&maker_with(None).unwrap(), "SELECT version()"),
+        ["v1.5.5"],
+        "read all of these, then change this"
+    );
 }

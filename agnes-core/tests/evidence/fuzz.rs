@@ -133,9 +133,43 @@ fn valid_sql_that_was_changed() {
     let corpus = corpus();
     let one = proptest::sample::select(corpus);
     let word = proptest::sample::select(vec![
-        "SELECT", "FROM", "salaries", "orders", "read_text('x')", "(", ")", ",", "*", "WITH", "AS", "UNION ALL", "PIVOT", "ON",
-        "LATERAL", "COPY", "TO", "INSERT INTO", "getenv('x')", "'x.csv'", ";", "--", "/*", "*/", "$$", "'", "\"", "EXPLAIN",
-        "DESCRIBE", "RECURSIVE", "current_setting('x')", "query('x')", "information_schema.tables", "SHOW TABLES", "?", "`", "\0",
+        "SELECT",
+        "FROM",
+        "salaries",
+        "orders",
+        "read_text('x')",
+        "(",
+        ")",
+        ",",
+        "*",
+        "WITH",
+        "AS",
+        "UNION ALL",
+        "PIVOT",
+        "ON",
+        "LATERAL",
+        "COPY",
+        "TO",
+        "INSERT INTO",
+        "getenv('x')",
+        "'x.csv'",
+        ";",
+        "--",
+        "/*",
+        "*/",
+        "$$",
+        "'",
+        "\"",
+        "EXPLAIN",
+        "DESCRIBE",
+        "RECURSIVE",
+        "current_setting('x')",
+        "query('x')",
+        "information_schema.tables",
+        "SHOW TABLES",
+        "?",
+        "`",
+        "\0",
     ]);
     let edit = (any::<u8>(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), word);
     let made = (one.clone(), one, proptest::collection::vec(edit, 1..6)).prop_map(|(text, other, edits)| {
@@ -145,14 +179,7 @@ fn valid_sql_that_was_changed() {
 }
 
 /// One change to `text`, at the ends of tokens or anywhere.
-fn changed(
-    text: &str,
-    other: &str,
-    kind: u8,
-    a: prop::sample::Index,
-    b: prop::sample::Index,
-    word: &str,
-) -> String {
+fn changed(text: &str, other: &str, kind: u8, a: prop::sample::Index, b: prop::sample::Index, word: &str) -> String {
     let words: Vec<&str> = text.split_inclusive(' ').collect();
     let chars: Vec<char> = text.chars().collect();
     if words.is_empty() || chars.is_empty() {

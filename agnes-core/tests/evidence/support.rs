@@ -38,11 +38,7 @@ pub(crate) struct Making {
 impl Making {
     /// Publishes every table that `maker` has in its current schema as source `shop`; `bob`
     /// may read those for which `granted` holds.
-    pub(crate) async fn publish(
-        self,
-        maker: &duckdb::Connection,
-        granted: impl Fn(&str) -> bool,
-    ) -> Installation {
+    pub(crate) async fn publish(self, maker: &duckdb::Connection, granted: impl Fn(&str) -> bool) -> Installation {
         let folder = tempfile::tempdir().unwrap();
         let tables = texts(maker, "SELECT table_name FROM duckdb_tables() WHERE NOT internal ORDER BY 1");
         let extract = folder.path().join("data/extracts/shop");
@@ -155,7 +151,12 @@ pub(crate) fn rows<const N: usize>(text: &str) -> impl Iterator<Item = [String; 
         let cells: Vec<&str> = line.splitn(N, '\t').collect();
         let mut cells = <[&str; N]>::try_from(cells).unwrap_or_else(|_| panic!("{line}")).map(str::to_owned);
         if let Some(sql) = cells.last_mut() {
-            *sql = sql.replace("\\n", "\n").replace("\\t", "\t").replace("\\0", "\0").replace("\\r", "\r").replace("\\\\", "\\");
+            *sql = sql
+                .replace("\\n", "\n")
+                .replace("\\t", "\t")
+                .replace("\\0", "\0")
+                .replace("\\r", "\r")
+                .replace("\\\\", "\\");
         }
         cells
     })
@@ -254,7 +255,9 @@ fn in_utc(array: ArrayData) -> ArrayData {
 fn has_floats(kind: &DataType) -> bool {
     match kind {
         DataType::Float16 | DataType::Float32 | DataType::Float64 => true,
-        DataType::List(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => has_floats(item.data_type()),
+        DataType::List(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
+            has_floats(item.data_type())
+        }
         DataType::Struct(fields) => fields.iter().any(|f| has_floats(f.data_type())),
         DataType::Union(fields, _) => fields.iter().any(|(_, f)| has_floats(f.data_type())),
         _ => false,
@@ -272,7 +275,11 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
             for (floats, column) in &shown {
                 // What cannot be shown, a date beyond the calendar, differs in nothing here.
                 let cell = column.value(n).try_to_string().unwrap_or_else(|_| "unshown".to_owned());
-                if *floats { take_floats(&cell, &mut row) } else { row.text.push_str(&cell) }
+                if *floats {
+                    take_floats(&cell, &mut row)
+                } else {
+                    row.text.push_str(&cell)
+                }
                 row.text.push('\u{1f}');
             }
             row

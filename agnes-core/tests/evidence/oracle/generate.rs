@@ -144,14 +144,8 @@ impl World {
             let rows = (0..tape.below(30))
                 .map(|_| columns.iter().map(|(_, kind)| value(&mut tape, *kind, granted)).collect())
                 .collect();
-            let mut table = Table {
-                name: (*name).to_owned(),
-                columns,
-                rows,
-                granted,
-                filters: Vec::new(),
-                rules: Vec::new(),
-            };
+            let mut table =
+                Table { name: (*name).to_owned(), columns, rows, granted, filters: Vec::new(), rules: Vec::new() };
             if granted && tape.below(2) == 0 {
                 policy(&mut tape, &mut table);
             }
@@ -307,7 +301,9 @@ impl Writer<'_> {
             format!("FROM memory.main.{name}"),
             format!("FROM '{name}.parquet'"),
             format!("WITH {name} AS (FROM {name}) FROM {name}"),
-            format!("WITH {name} AS (SELECT 1 AS id) SELECT (SELECT count(*) FROM {name}), (SELECT count(*) FROM main.{name})"),
+            format!(
+                "WITH {name} AS (SELECT 1 AS id) SELECT (SELECT count(*) FROM {name}), (SELECT count(*) FROM main.{name})"
+            ),
             format!("EXPLAIN FROM {name}"),
             "FROM agnes_sessions".to_owned(),
         ];
@@ -349,7 +345,8 @@ impl Writer<'_> {
     /// One SELECT; with the kinds of `like`, if given.
     fn plain_of(&mut self, depth: usize, like: Option<&[(String, Kind)]>) -> (String, Vec<(String, Kind)>) {
         let (from, sources) = self.from(depth);
-        let filter = if self.tape.one_in(2) { format!(" WHERE {}", self.condition(&sources, depth)) } else { String::new() };
+        let filter =
+            if self.tape.one_in(2) { format!(" WHERE {}", self.condition(&sources, depth)) } else { String::new() };
         let grouped = like.is_none() && self.tape.one_in(4);
         if grouped {
             let (key, kind) = self.expression(&sources, 1, None);
@@ -387,8 +384,9 @@ impl Writer<'_> {
         let (mut sql, first) = self.source(depth, &[]);
         let mut sources = vec![first];
         while sources.len() < 3 && self.tape.one_in(3) {
-            let join = ["JOIN", "LEFT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN", "ASOF JOIN", ", LATERAL", "CROSS JOIN"]
-                [self.tape.below(8)];
+            let join =
+                ["JOIN", "LEFT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN", "ASOF JOIN", ", LATERAL", "CROSS JOIN"]
+                    [self.tape.below(8)];
             let lateral = join == ", LATERAL";
             let seen = if lateral { sources.clone() } else { Vec::new() };
             let (other, source) = self.source(depth.saturating_sub(1), &seen);
@@ -445,7 +443,9 @@ impl Writer<'_> {
     /// What stands in a SELECT list.
     fn item(&mut self, sources: &[Source], depth: usize, kind: Option<Kind>) -> (String, Kind) {
         match self.tape.below(10) {
-            8 if depth > 0 && kind.is_none_or(|kind| kind == Kind::Number) => (self.scalar(sources, depth), Kind::Number),
+            8 if depth > 0 && kind.is_none_or(|kind| kind == Kind::Number) => {
+                (self.scalar(sources, depth), Kind::Number)
+            }
             9 if kind.is_none_or(|kind| kind == Kind::Number) => {
                 let function = ["count(*)", "rank()", "dense_rank()", "sum({})", "max({})"][self.tape.below(5)];
                 let argument = self.expression(sources, 0, Some(Kind::Number)).0;
