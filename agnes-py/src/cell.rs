@@ -114,7 +114,7 @@ fn timestamp(array: &ArrayRef, unit: &TimeUnit, i: usize) -> Option<NaiveDateTim
 
 fn in_zone<'py>(py: Python<'py>, utc: NaiveDateTime, zone: &str) -> PyResult<Bound<'py, PyAny>> {
     let at = plain(py, Utc.from_utc_datetime(&utc))?;
-    if zone == "UTC" || zone == "Etc/UTC" {
+    if matches!(zone, "+00:00" | "UTC" | "Etc/UTC") {
         return Ok(at);
     }
     at.call_method1("astimezone", (py.import("zoneinfo")?.call_method1("ZoneInfo", (zone,))?,))
