@@ -37,14 +37,8 @@ pub(super) enum Order {
     Bury(Child, TempDir),
 }
 
-/// Keeps until every sender of `inbox` is gone; `_ended` is dropped then.
-pub(super) fn keep(
-    options: &CellOptions,
-    canary: &TempDir,
-    shelf: &Weak<Shelf>,
-    inbox: &Receiver<Order>,
-    _ended: oneshot::Sender<()>,
-) {
+/// Keeps until every sender of `inbox` is gone.
+pub(super) fn keep(options: &CellOptions, canary: &TempDir, shelf: &Weak<Shelf>, inbox: &Receiver<Order>) {
     let mut workers: Vec<Weak<Worker>> = Vec::new();
     let ceilings = Ceilings {
         grace: options.grace,

@@ -2,11 +2,11 @@
 //!
 //! A **cell** is a worker process of the same executable that holds the engine instance of
 //! one grant set. It gives up every right it does not need before it reads any SQL
-//! ([`confine`]), proves it by trying ([`confine::probe_base`]), and then serves
-//! ([`worker`]). [`Cells`] is the [`Runtime`] that keeps such workers: some idle ones that
+//! (`confine`), proves it by trying (`confine::probe_base`), and then serves
+//! (`worker`). [`Cells`] is the [`Runtime`] that keeps such workers: some idle ones that
 //! are narrowed to a grant set when it is first asked, one for each grant set that was asked
-//! lately ([`shelf`]). A thread of its own starts them, ends those that run past their time
-//! or grow too large, and buries the dead ([`keeper`]).
+//! lately (`shelf`). A thread of its own starts them, ends those that run past their time
+//! or grow too large, and buries the dead (`keeper`).
 //!
 //! A worker may die at any time: who waits for it gets `query_worker_lost`, which may be
 //! retried; nobody else notices, and the next query starts a new one.

@@ -23,7 +23,7 @@ use super::CellOptions;
 use super::frame::{self, Frame, Kind};
 use super::keeper::Order;
 use super::wire::{Assign, Guarantee, Reach, Ready, Refused, Setup, Sources, Start};
-use crate::error::{Error, Result, WireError};
+use crate::error::{Coded, Error, Result, WireError};
 use crate::query::{Alone, Batches, GrantSet, Params, QueryError, RunningQuery};
 use crate::sandbox::Checked;
 
@@ -318,7 +318,14 @@ impl Worker {
                     self.retire();
                 }
                 if let Some(entry) = self.queries().get_mut(&id) {
-                    entry.fail(QueryError::Told(Box::new(error)));
+                    match entry.schema.take() {
+                        // Nothing of it has run: another worker may have room.
+                        Some(schema) if has_no_room(&error) => drop(schema.send(Err(Failure::Lost))),
+                        schema => {
+                            entry.schema = schema;
+                            entry.fail(QueryError::Told(Box::new(error)));
+                        }
+                    }
                 }
             }
             Kind::Free => {
@@ -488,9 +495,15 @@ fn stream(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
 fn invalidates(error: &WireError) -> bool {
     let message = error.message.to_ascii_lowercase();
     matches!(error.code.as_str(), "internal" | "engine_error" | "data_missing" | "instance_not_sealed")
+        || has_no_room(error)
         || message.starts_with("fatal error")
         || message.starts_with("internal error")
         || message.contains("database has been invalidated")
+}
+
+/// Whether it could not even begin.
+fn has_no_room(error: &WireError) -> bool {
+    error.code == QueryError::WorkerStart.code()
 }
 
 /// Lets every thread of a process run when nobody else wants to. There is no way back without

@@ -94,7 +94,12 @@ impl Cells {
         let (kept, weak) = (options.clone(), Arc::downgrade(&shelf));
         std::thread::Builder::new()
             .name("agnes-cells".to_owned())
-            .spawn(move || keep(&kept, &canary, &weak, &inbox, ended_in))
+            .spawn(move || {
+                keep(&kept, &canary, &weak, &inbox);
+                drop(canary);
+                // Whoever closes waits for this, and finds nothing left.
+                drop(ended_in);
+            })
             .map_err(io)?;
         let _ = orders.send(Order::Fill(orders.clone()));
         Ok(Self { options, shelf, keeper: Mutex::new(Some((orders, ended))) })

@@ -18,7 +18,7 @@ use super::sys;
 use super::wire::{Assign, Guarantee, Reach, Ready, Refused, Setup, Start};
 use crate::duck::MemoryDb;
 use crate::error::{Error, Result, WireError};
-use crate::query::{Alone, GrantSet, Instance, Loaded, QueryError, QueryJob, RunningQuery, Wall, run};
+use crate::query::{Alone, GrantSet, Instance, Loaded, QueryError, QueryJob, RunningQuery, Wall, no_thread, run};
 
 /// Longest message to a worker.
 const MAX_MESSAGE: u64 = u32::MAX as u64;
@@ -298,7 +298,8 @@ impl Cell {
             queries: self.queries.clone(),
         };
         let (instance, handle) = (self.instance.clone(), self.runtime.handle().clone());
-        std::thread::Builder::new().name("agnes-rows".to_owned()).spawn(move || {
+        let told = tell.clone();
+        let thread = std::thread::Builder::new().name("agnes-rows".to_owned()).spawn(move || {
             let outcome = query.run(&handle, instance, job, cancelled);
             let last = match outcome {
                 Ok(()) => Ok(frame::empty(Kind::End, id)),
@@ -307,7 +308,12 @@ impl Cell {
             query.queries.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             let _ = last.and_then(|last| send(&query.out, &last));
             drop(tell);
-        })?;
+        });
+        if let Err(error) = thread {
+            self.queries.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            send(&self.out, &frame::json(Kind::Failed, id, &Error::from(no_thread(error)).to_wire())?)?;
+        }
+        drop(told);
         Ok(())
     }
 }

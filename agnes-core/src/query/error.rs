@@ -32,7 +32,7 @@ pub enum QueryError {
     RemoteTooLarge { limit: String },
     #[error("the process that ran the query ended before the query did")]
     WorkerLost,
-    #[error("no process for queries could be started")]
+    #[error("nothing could be started to run the query in")]
     WorkerStart,
     #[error("queries cannot be isolated: not guaranteed here: {missing}")]
     IsolationMissing { missing: String },

@@ -121,6 +121,12 @@ impl Drop for Stop {
     }
 }
 
+/// Where memory or threads have run out, another worker may still have them.
+pub(crate) fn no_thread(error: std::io::Error) -> QueryError {
+    tracing::warn!(%error, "a thread for a query could not be started");
+    QueryError::WorkerStart
+}
+
 /// Runs `job` on `instance`; returns when the columns are known.
 pub(crate) async fn run(instance: Arc<Instance>, job: QueryJob) -> Result<RunningQuery> {
     let control = Arc::new(Control::default());
@@ -136,7 +142,7 @@ pub(crate) async fn run(instance: Arc<Instance>, job: QueryJob) -> Result<Runnin
         .name("agnes-query".to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || work.run(&instance, job))
-        .map_err(|e| Error::io("start a query thread", e))?;
+        .map_err(no_thread)?;
     tokio::spawn(watch(watched, deadline, interrupt_out, stopped));
     let stop = Box::new(Stop(control, stop_in));
     let schema: SchemaRef = schema_out.await.map_err(|_| Error::internal("run a query", "its thread is gone"))??;

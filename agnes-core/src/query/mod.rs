@@ -34,7 +34,7 @@ pub use batches::Batches;
 pub(crate) use batches::Next;
 pub use error::QueryError;
 pub use in_process::InProcess;
-pub(crate) use in_process::run;
+pub(crate) use in_process::{no_thread, run};
 pub(crate) use instance::{Instance, Wall, open_engine};
 pub use json::{json_column, json_rows};
 pub(crate) use lease::leased_blobs;
