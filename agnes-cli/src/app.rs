@@ -29,7 +29,7 @@ impl App {
 
     /// How this command line opens the data folder, apart from its configuration.
     fn builder(global: &Global) -> EngineBuilder {
-        let mut builder = Engine::builder(&global.data_dir).connectors(agnes_connectors::builtin()).for_one_command();
+        let mut builder = Engine::builder(&global.data_dir).connectors(agnes_connectors::builtin());
         if let Some(state) = folder_variable("STATE_DIR") {
             builder = builder.state_dir(state);
         }
@@ -49,9 +49,19 @@ impl App {
             let folder = Self::builder(&self.global).folder().clone();
             let config = crate::config::load(&self.global, &folder)?;
             let global = self.global.clone();
-            Door::open(move || Ok(Self::builder(&global).config(config.clone()))).await
+            Door::open(move || Ok(Self::builder(&global).for_one_command().config(config.clone()))).await
         });
         Ok(opened.await?)
+    }
+
+    /// The engine of the data folder, held by this process as long as it serves others.
+    pub(crate) async fn hold(&self) -> Outcome<Engine> {
+        if let Some(file) = self.global.config.as_ref().filter(|file| !file.exists()) {
+            return Err(Failure::usage(format!("there is no configuration file `{}`", file.display())));
+        }
+        let builder = Self::builder(&self.global);
+        let config = crate::config::load(&self.global, builder.folder())?;
+        Ok(builder.config(config).open().await?)
     }
 
     /// Asks for one verb as the owner of the folder.

@@ -67,6 +67,16 @@ pub(crate) enum Color {
     Never,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on
+    #[arg(long, default_value = "127.0.0.1:8000", env = "AGNES_BIND", value_name = "ADDRESS")]
+    pub(crate) bind: String,
+    /// Seconds that running requests may take once the server is asked to stop
+    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    pub(crate) farewell: u64,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// See Agnes work on real data in two minutes: no account, no network, nothing left behind
@@ -135,6 +145,9 @@ pub(crate) enum Command {
     /// Say what is wrong and what to do
     #[command(alias = "diagnose", after_help = "Example:\n  agnes doctor")]
     Doctor,
+    /// Serve the data folder over HTTP, until a signal says to stop
+    #[command(after_help = "Examples:\n  agnes serve\n  agnes serve --bind 127.0.0.1:9000 --data-dir ./data")]
+    Serve(ServeArgs),
     /// Completions for a shell
     #[command(after_help = "Example:\n  agnes completions bash > ~/.local/share/bash-completion/completions/agnes")]
     Completions {

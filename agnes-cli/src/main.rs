@@ -9,6 +9,7 @@ mod exit;
 mod failure;
 mod output;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     let out = Output::new(&cli.global);
-    log_to_stderr(cli.global.verbose);
+    log_to_stderr(cli.global.verbose, matches!(cli.command, args::Command::Serve(_)));
     // Two at least: one may be stuck in writing to a pipe while the other serves the folder.
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Outcome {
     let app = Arc::new(App::new(cli.global));
+    // It takes signals itself: requests that run may end.
+    if matches!(cli.command, args::Command::Serve(_)) {
+        return commands::run(&app, cli.command).await;
+    }
     // A task of its own: a command that is stuck in writing to a pipe can still be interrupted.
     let command = tokio::spawn({
         let app = app.clone();
@@ -79,7 +84,7 @@ async fn run(cli: Cli) -> Outcome {
 }
 
 /// Ctrl-C, or a polite request to end.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     #[cfg(unix)]
     if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         tokio::select! {
@@ -92,13 +97,20 @@ async fn interrupted() {
 }
 
 /// `AGNES_LOG` says what is logged; `-v` and `-vv` are short for it.
-fn log_to_stderr(verbose: u8) {
+///
+/// A server logs from `info` on, one JSON object a line unless it writes to a terminal.
+fn log_to_stderr(verbose: u8, serves: bool) {
     let default = match verbose {
-        0 => "off",
-        1 => "agnes=info,agnes_core=info,agnes_connectors=info",
-        2 => "agnes=debug,agnes_core=debug,agnes_connectors=debug",
+        0 if !serves => "off",
+        0 | 1 => "agnes=info,agnes_core=info,agnes_connectors=info,agnes_http=info",
+        2 => "agnes=debug,agnes_core=debug,agnes_connectors=debug,agnes_http=debug",
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("AGNES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = if serves && !std::io::stderr().is_terminal() {
+        log.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+    } else {
+        log.try_init()
+    };
 }

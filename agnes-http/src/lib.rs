@@ -1,1 +1,18 @@
-//! agnes-http
+//! The HTTP frontend: it reads requests, calls [`agnes_core::Engine`] and writes answers.
+//! It holds no SQL, no permission rule and no file layout.
+//!
+//! [`Server`] is everything behind one listener; `agnes serve` runs it.
+
+mod frame;
+mod health;
+mod meters;
+mod openapi;
+mod peer;
+mod problem;
+mod routes;
+mod server;
+mod state;
+
+pub use openapi::document;
+pub use problem::Problem;
+pub use server::{Build, Limits, ServeError, Server};

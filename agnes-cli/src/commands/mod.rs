@@ -5,6 +5,7 @@ mod catalog;
 mod maintenance;
 mod policy;
 mod query;
+mod serve;
 mod source;
 mod sync;
 
@@ -32,6 +33,7 @@ pub(crate) async fn run(app: &App, command: Command) -> Outcome {
         Command::Restore(args) => maintenance::restore(app, &args).await,
         Command::Gc(args) => maintenance::gc(app, &args).await,
         Command::Doctor => maintenance::doctor(app).await,
+        Command::Serve(args) => serve::run(app, &args).await,
         Command::Completions { shell } => maintenance::completions(shell),
     }
 }

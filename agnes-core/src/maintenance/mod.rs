@@ -2,6 +2,7 @@
 
 mod backup;
 mod doctor;
+mod health;
 
 pub use backup::*;
 pub use doctor::*;

@@ -46,7 +46,7 @@ pub use runtime::{GrantSet, Isolation, QueryJob, QueryLimits, Relation, RunningQ
 pub(crate) use scrub::scrub;
 #[cfg(feature = "testing")]
 pub use sealed::Sealed;
-pub(crate) use service::{Queries, RuntimeChoice};
+pub(crate) use service::{Queries, RuntimeChoice, probe};
 pub use text::{value_text, writable};
 
 use crate::context::CallContext;

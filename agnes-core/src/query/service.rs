@@ -160,6 +160,21 @@ pub(super) async fn query(
     }
 }
 
+/// Asks for one row of a published table, else for a constant, and forgets the answer.
+pub(crate) async fn probe(engine: &Engine, ctx: &CallContext) -> Result<()> {
+    let generation = engine.generation();
+    let table = generation.tables().find(|table| table.remote.is_none() && !table.parts.is_empty());
+    let from = table.map(|table| format!(" FROM {}", crate::ident::quote_ident(table.name.as_str())));
+    let query = Query::new(format!("SELECT 1{} LIMIT 1", from.unwrap_or_default()));
+    let (action, number) = ("query.probe", generation.number);
+    let mut seen = Seen { action, relations: Vec::new(), generation: number, scope: Vec::new(), receipt: None };
+    let mut running = begin(engine, ctx, &query, Instant::now(), &mut seen, None).await?;
+    while let Some(batch) = running.batches.recv().await {
+        batch?;
+    }
+    Ok(())
+}
+
 async fn begin(
     engine: &Engine,
     ctx: &CallContext,

@@ -178,6 +178,11 @@ impl Runs {
         Ok(Reservation { busy: self.busy.clone(), sources: sources.to_vec() })
     }
 
+    /// Whether some source is being synced.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.busy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Whether the engine is being closed.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
@@ -384,6 +389,12 @@ impl Sync<'_> {
             names.extend(local.filter_map(|t| t.source_name().map(str::to_owned)));
         }
         Ok(names.into_iter().collect())
+    }
+
+    /// Whether a sync runs. No more than that: everybody may know it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.engine.sync_runs().is_busy()
     }
 
     /// Runs, newest first.

@@ -1,0 +1,139 @@
+//! A server process of its own data folder, and a client that shows every byte.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The built command.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_agnes");
+
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts in an empty folder, without any configuration.
+    pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn start_in(folder: tempfile::TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts with further arguments.
+    pub(crate) fn start_with(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        let mut child = Command::new(BINARY)
+            .args(["serve", "--bind", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.path())
+            .args(more)
+            .current_dir(folder.path())
+            .env_remove("AGNES_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        let address = loop {
+            let mut line = String::new();
+            assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the server ended: {seen}");
+            if let Some((_, address)) = line.trim().split_once("Serving on http://") {
+                break address.parse().unwrap();
+            }
+            seen += &line;
+        };
+        // Somebody has to read what it logs.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let server = Self { child, address, folder };
+        let patience = Instant::now() + Duration::from_secs(60);
+        while server.get("/readyz").status != 200 {
+            assert!(Instant::now() < patience, "the server never got ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.get_with(path, "")
+    }
+
+    pub(crate) fn get_with(&self, path: &str, headers: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n"))
+    }
+
+    /// Sends these bytes, reads until the server closes.
+    pub(crate) fn send(&self, text: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let _ = stream.write_all(text.as_bytes());
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        Answer::of(&bytes)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end, and gives its folder.
+    pub(crate) fn ended(mut self) -> (ExitStatus, tempfile::TempDir) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+                return (status, folder);
+            }
+            assert!(Instant::now() < patience, "the server did not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    fn of(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let body = bytes.get(end + 4..).unwrap_or_default().to_vec();
+        Self { status, head, body }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {} {}", self.head, self.text()))
+    }
+}
