@@ -39,7 +39,8 @@ fn a_query_without_end_does_not_keep_it_from_ending() {
     // A worker computes it now.
     let busy = |pid: &u32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let user_time = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(11)?.parse::<u64>().ok());
+        let user_time =
+            text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(11)?.parse::<u64>().ok());
         user_time.is_some_and(|ticks| ticks > 50)
     };
     let patience = Instant::now() + Duration::from_secs(60);
