@@ -3,6 +3,7 @@
 use std::io;
 
 use agnes_core::Error;
+use agnes_core::query::RowWriteError;
 
 use crate::exit;
 
@@ -79,5 +80,14 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::file("write the output", &error)
+    }
+}
+
+impl From<RowWriteError> for Failure {
+    fn from(error: RowWriteError) -> Self {
+        match error {
+            RowWriteError::Io(cause) => cause.into(),
+            format => Self::Engine(format.into()),
+        }
     }
 }

@@ -3,9 +3,8 @@
 use std::io::Write;
 
 use agnes_core::local::Rows;
-use agnes_core::query::{value_text, writable};
-use arrow::array::{ArrayRef, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use agnes_core::query::{RowFormat, RowWriter, RowsEnd, value_text};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, Width};
 
@@ -38,7 +37,7 @@ pub(crate) async fn write(
     let result = write_all(out, format, rows, &mut watched).await;
     match result {
         // Some writers turn every error of the file below them into words of their own.
-        Err(Failure::File { .. }) if watched.closed => Err(Failure::PipeClosed),
+        Err(Failure::File { .. } | Failure::Engine(_)) if watched.closed => Err(Failure::PipeClosed),
         result => result,
     }
 }
@@ -48,7 +47,7 @@ async fn write_all(out: Output, format: Format, rows: &mut Rows, to: &mut (dyn W
     let mut written = Written::default();
     while let Some(batch) = rows.next().await? {
         written.rows += batch.num_rows() as u64;
-        sink.add(batch)?;
+        sink.add(&batch)?;
     }
     sink.finish()?;
     written.truncated = rows.truncated();
@@ -82,103 +81,35 @@ impl Write for Watched<'_> {
 
 enum Sink<'a> {
     Table(Box<TableSink<'a>>),
-    Csv(Box<arrow::csv::Writer<&'a mut (dyn Write + Send)>>),
-    Json(arrow::json::Writer<&'a mut (dyn Write + Send), arrow::json::writer::JsonArray>),
-    Ndjson(arrow::json::Writer<&'a mut (dyn Write + Send), arrow::json::writer::LineDelimited>),
-    Parquet(Box<parquet::arrow::ArrowWriter<&'a mut (dyn Write + Send)>>),
-    Arrow(arrow::ipc::writer::StreamWriter<&'a mut (dyn Write + Send)>),
+    Rows(Box<RowWriter<&'a mut (dyn Write + Send)>>),
 }
 
 impl<'a> Sink<'a> {
     fn new(out: Output, format: Format, schema: SchemaRef, to: &'a mut (dyn Write + Send)) -> Outcome<Self> {
-        let json = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-        Ok(match format {
-            Format::Table => Self::Table(Box::new(TableSink::new(out, schema, to))),
-            Format::Csv => {
-                let mut csv = arrow::csv::WriterBuilder::new().with_header(true).build(to);
-                // The header comes even when no row does.
-                csv.write(&flat(&RecordBatch::new_empty(schema))?).map_err(told)?;
-                Self::Csv(Box::new(csv))
-            }
-            Format::Json => Self::Json(json.build(to)),
-            Format::Ndjson => Self::Ndjson(json.build(to)),
-            Format::Parquet => {
-                let properties = parquet::file::properties::WriterProperties::builder()
-                    .set_compression(parquet::basic::Compression::ZSTD(parquet::basic::ZstdLevel::default()))
-                    .build();
-                let schema = without_intervals(&RecordBatch::new_empty(schema))?.schema();
-                let writer =
-                    parquet::arrow::ArrowWriter::try_new(to, schema, Some(properties)).map_err(parquet_told)?;
-                Self::Parquet(Box::new(writer))
-            }
-            Format::Arrow => Self::Arrow(arrow::ipc::writer::StreamWriter::try_new(to, &schema).map_err(told)?),
-        })
+        let format = match format {
+            Format::Table => return Ok(Self::Table(Box::new(TableSink::new(out, schema, to)))),
+            Format::Csv => RowFormat::Csv,
+            Format::Json => RowFormat::Json,
+            Format::Ndjson => RowFormat::Ndjson,
+            Format::Parquet => RowFormat::Parquet,
+            Format::Arrow => RowFormat::Arrow,
+        };
+        Ok(Self::Rows(Box::new(RowWriter::new(format, &schema, to)?)))
     }
 
-    fn add(&mut self, batch: RecordBatch) -> Outcome {
+    fn add(&mut self, batch: &RecordBatch) -> Outcome {
         match self {
-            Self::Table(table) => table.add(&batch),
-            Self::Csv(csv) => csv.write(&flat(&writable(&batch))?).map_err(told),
-            Self::Json(json) => json.write(&writable(&batch)).map_err(told),
-            Self::Ndjson(json) => json.write(&writable(&batch)).map_err(told),
-            Self::Parquet(parquet) => parquet.write(&without_intervals(&batch)?).map_err(parquet_told),
-            Self::Arrow(arrow) => arrow.write(&batch).map_err(told),
+            Self::Table(table) => table.add(batch),
+            Self::Rows(rows) => Ok(rows.write(batch)?),
         }
     }
 
     fn finish(self) -> Outcome {
         match self {
             Self::Table(table) => table.finish(),
-            Self::Csv(_) => Ok(()),
-            Self::Json(mut json) => {
-                json.finish().map_err(told)?;
-                Ok(writeln!(json.into_inner())?)
-            }
-            Self::Ndjson(mut json) => json.finish().map_err(told),
-            Self::Parquet(parquet) => parquet.close().map(|_| ()).map_err(parquet_told),
-            Self::Arrow(mut arrow) => arrow.finish().map_err(told),
+            Self::Rows(rows) => Ok(rows.finish(&RowsEnd::default())?),
         }
     }
-}
-
-/// The batch with lists, structs and maps as text, for a format that has no place for them.
-fn flat(batch: &RecordBatch) -> Outcome<RecordBatch> {
-    as_text(batch, |data_type| data_type.is_nested())
-}
-
-/// The batch with intervals as text, which the Parquet writer does not know.
-fn without_intervals(batch: &RecordBatch) -> Outcome<RecordBatch> {
-    fn holds_interval(data_type: &DataType) -> bool {
-        match data_type {
-            DataType::Interval(_) => true,
-            DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => {
-                holds_interval(field.data_type())
-            }
-            DataType::Struct(fields) => fields.iter().any(|field| holds_interval(field.data_type())),
-            _ => false,
-        }
-    }
-    as_text(batch, holds_interval)
-}
-
-/// The batch with the columns of some types as text.
-fn as_text(batch: &RecordBatch, wanted: impl Fn(&DataType) -> bool) -> Outcome<RecordBatch> {
-    if !batch.schema().fields().iter().any(|field| wanted(field.data_type())) {
-        return Ok(batch.clone());
-    }
-    let mut fields = Vec::new();
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        if wanted(field.data_type()) {
-            let texts = (0..column.len()).map(|row| (!column.is_null(row)).then(|| value_text(column, row)));
-            columns.push(std::sync::Arc::new(texts.collect::<StringArray>()));
-            fields.push(Field::new(field.name(), DataType::Utf8, true));
-        } else {
-            columns.push(column.clone());
-            fields.push(field.as_ref().clone());
-        }
-    }
-    RecordBatch::try_new(std::sync::Arc::new(Schema::new(fields)), columns).map_err(told)
 }
 
 /// Rows as a table for people, in blocks.
@@ -273,21 +204,4 @@ fn cell(value: &str) -> String {
         Some((end, _)) => format!("{}…", &shown[..end]),
         None => shown,
     }
-}
-
-/// A writer's error: mostly that of the file or pipe below it.
-fn told(cause: arrow::error::ArrowError) -> Failure {
-    match cause {
-        arrow::error::ArrowError::IoError(_, io) => io.into(),
-        other => Failure::File { message: format!("cannot write the rows in this format: {other}") },
-    }
-}
-
-fn parquet_told(cause: parquet::errors::ParquetError) -> Failure {
-    if let parquet::errors::ParquetError::External(source) = &cause
-        && let Some(io) = source.downcast_ref::<std::io::Error>()
-    {
-        return Failure::file("write the output", io);
-    }
-    Failure::File { message: format!("cannot write the rows as Parquet: {cause}") }
 }

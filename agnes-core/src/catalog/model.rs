@@ -20,6 +20,9 @@ pub struct CatalogTable {
     pub description: Option<String>,
     /// The source it belongs to.
     pub source: Option<String>,
+    /// Its bucket or dataset at the source.
+    #[serde(default)]
+    pub bucket: Option<String>,
     /// Kind of the source.
     pub source_type: Option<String>,
     /// How it is brought up to date.
@@ -104,10 +107,17 @@ pub struct Sample {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CatalogError {
+    /// For those from whom nothing is hidden.
+    #[error("there is no table `{table}`")]
+    NotFound { table: String, suggestion: Option<String> },
     /// The same answer for a table that does not exist and for one that the caller may not
     /// know of.
     #[error("there is no table `{table}` that you may read")]
-    NotFound { table: String, suggestion: Option<String> },
+    Denied { table: String, suggestion: Option<String> },
+    #[error("table `{table}` stays on the server: it can be queried, not downloaded")]
+    NotDistributable { table: String },
+    #[error("{}", no_part(table, part.as_deref()))]
+    NoPart { table: String, part: Option<String> },
     #[error("table `{table}` has no data yet")]
     NoData { table: String, last_error: Option<String> },
     #[error("table `{table}` has no profile yet")]
@@ -122,12 +132,16 @@ impl Coded for CatalogError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::BadSampleSize { .. } | Self::TooManyEntries { .. } => ErrorKind::InvalidInput,
+            Self::Denied { .. } | Self::NotDistributable { .. } => ErrorKind::Forbidden,
             _ => ErrorKind::NotFound,
         }
     }
     fn code(&self) -> &str {
         match self {
             Self::NotFound { .. } => "table_not_found",
+            Self::Denied { .. } => "access_denied",
+            Self::NotDistributable { .. } => "not_distributable",
+            Self::NoPart { .. } => "no_such_part",
             Self::NoData { .. } => "no_data",
             Self::NoProfile { .. } => "no_profile",
             Self::BadSampleSize { .. } => "bad_sample_size",
@@ -136,12 +150,32 @@ impl Coded for CatalogError {
     }
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound { suggestion: Some(near), .. } => Some(format!("did you mean `{near}`?")),
-            Self::NotFound { .. } => Some("`agnes catalog` shows the tables you may read".to_owned()),
+            Self::NotFound { suggestion: Some(near), .. } | Self::Denied { suggestion: Some(near), .. } => {
+                Some(format!("did you mean `{near}`?"))
+            }
+            Self::NotFound { .. } => Some("`agnes catalog` shows the tables".to_owned()),
+            Self::Denied { .. } => {
+                Some("`agnes catalog` shows the tables you may read; an admin can grant more".to_owned())
+            }
+            Self::NotDistributable { .. } => Some("ask it with a query".to_owned()),
+            Self::NoPart { .. } => Some("the manifest names the parts of a table".to_owned()),
             Self::NoData { last_error: Some(error), .. } => Some(format!("its last sync failed: {error}")),
             Self::NoData { .. } => Some("`agnes sync` brings it".to_owned()),
             Self::NoProfile { .. } => Some("profiles are made after a sync; a remote table has none".to_owned()),
             Self::BadSampleSize { .. } | Self::TooManyEntries { .. } => None,
         }
+    }
+    fn facts(&self) -> Option<serde_json::Value> {
+        match self {
+            Self::NotDistributable { .. } => Some(serde_json::json!({"reason": "not_distributable"})),
+            _ => None,
+        }
+    }
+}
+
+fn no_part(table: &str, part: Option<&str>) -> String {
+    match part {
+        Some(part) => format!("table `{table}` has no part `{part}`"),
+        None => format!("table `{table}` has several parts: take them one by one"),
     }
 }

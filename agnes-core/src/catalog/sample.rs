@@ -28,7 +28,7 @@ impl Catalog<'_> {
     /// The first `n` rows of a table, by id or name.
     ///
     /// # Errors
-    /// `bad_sample_size` unless `n` is 1 to 100, `table_not_found`, `no_data`.
+    /// `bad_sample_size` unless `n` is 1 to 100, `access_denied`, `table_not_found`, `no_data`.
     pub async fn sample(&self, ctx: &CallContext, table: &str, n: usize) -> Result<Sample> {
         let done = self.sample_of(ctx, table, n).await;
         self.engine

@@ -113,7 +113,12 @@ impl View {
             .filter(|name| self.accessible.contains(&self.index.id_of(name)))
             .collect();
         let suggestion = nearest(reference, mine).map(str::to_owned);
-        Err(CatalogError::NotFound { table: printable(reference, 80), suggestion }.into())
+        let table = printable(reference, 80);
+        Err(match self.accessible {
+            Accessible::All => CatalogError::NotFound { table, suggestion },
+            Accessible::Only(_) => CatalogError::Denied { table, suggestion },
+        }
+        .into())
     }
 
     /// What policies leave of it.
@@ -216,6 +221,7 @@ impl Catalog<'_> {
                     source: published
                         .map(|p| p.source.to_string())
                         .or(row.and_then(|r| r.source_name().map(str::to_owned))),
+                    bucket: row.and_then(|r| r.bucket.clone()),
                     source_type: found.source_type(),
                     sync_strategy: row.map_or("full_refresh", |r| r.sync_strategy.as_str()).to_owned(),
                     query_mode: found.mode(),
@@ -239,7 +245,8 @@ impl Catalog<'_> {
     /// Columns of a table, by id or name.
     ///
     /// # Errors
-    /// `table_not_found` (also for a table that the caller may not know of), `no_data`.
+    /// `access_denied` for a table that the caller may not read, or that does not exist;
+    /// admins are told `table_not_found`; `no_data`.
     pub async fn schema(&self, ctx: &CallContext, table: &str) -> Result<TableSchema> {
         let view = self.view(ctx).await?;
         let done = self.schema_of(&view, table).await;
@@ -323,7 +330,7 @@ impl Catalog<'_> {
     /// whoever may read the table may read it.
     ///
     /// # Errors
-    /// `table_not_found`, `no_profile`.
+    /// `access_denied`, `table_not_found`, `no_profile`.
     pub async fn profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
         let view = self.view(ctx).await?;
         let found = view.find(table)?;

@@ -2,7 +2,7 @@
 //! its text. NaN and infinities are null; integers beyond 2^53 and decimals are texts, so
 //! that no reader rounds them.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::{
     DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
@@ -32,52 +32,109 @@ pub fn json_rows(batch: &RecordBatch) -> Vec<Map<String, Value>> {
 /// The values of one column.
 #[must_use]
 pub fn json_column(column: &dyn Array) -> Vec<Value> {
-    macro_rules! whole {
-        ($type:ty) => {
-            column
-                .as_primitive::<$type>()
-                .iter()
-                .map(|value| match value {
-                    None => Value::Null,
-                    #[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "one arm for all widths")]
-                    Some(n) if (n as i128).unsigned_abs() > u128::from(EXACT) => Value::from(n.to_string()),
-                    Some(n) => Value::from(n),
-                })
-                .collect()
-        };
-    }
-    match column.data_type() {
-        DataType::Boolean => column.as_boolean().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
-        DataType::Int8 => whole!(Int8Type),
-        DataType::Int16 => whole!(Int16Type),
-        DataType::Int32 => whole!(Int32Type),
-        DataType::Int64 => whole!(Int64Type),
-        DataType::UInt8 => whole!(UInt8Type),
-        DataType::UInt16 => whole!(UInt16Type),
-        DataType::UInt32 => whole!(UInt32Type),
-        DataType::UInt64 => whole!(UInt64Type),
-        // A number that JSON has no word for becomes null.
-        DataType::Float32 => column
-            .as_primitive::<Float32Type>()
-            .iter()
-            .map(|v| v.map_or(Value::Null, |v| Value::from(f64::from(v))))
-            .collect(),
-        DataType::Float64 => {
-            column.as_primitive::<Float64Type>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect()
+    let cells = JsonCells::new(column);
+    (0..column.len()).map(|row| cells.value(row)).collect()
+}
+
+/// The values of one column, one at a time.
+pub(super) enum JsonCells<'a> {
+    Bool(&'a BooleanArray),
+    Signed(Box<dyn Fn(usize) -> i64 + 'a>, &'a dyn Array),
+    Unsigned(Box<dyn Fn(usize) -> u64 + 'a>, &'a dyn Array),
+    Float(Box<dyn Fn(usize) -> f64 + 'a>, &'a dyn Array),
+    Text(Box<dyn Fn(usize) -> &'a str + 'a>, &'a dyn Array),
+    /// Everything else, as text.
+    Other(Option<ArrayFormatter<'a>>, &'a dyn Array),
+}
+
+/// How values of the rest are written.
+const AS_TEXT: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
+
+impl<'a> JsonCells<'a> {
+    pub(super) fn new(column: &'a dyn Array) -> Self {
+        macro_rules! number {
+            ($kind:ident, $type:ty, $wide:ty) => {{
+                let values = column.as_primitive::<$type>().values();
+                Self::$kind(Box::new(|row| <$wide>::from(values[row])), column)
+            }};
         }
-        DataType::Utf8 => column.as_string::<i32>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
-        DataType::LargeUtf8 => column.as_string::<i64>().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
-        DataType::Utf8View => column.as_string_view().iter().map(|v| v.map_or(Value::Null, Value::from)).collect(),
-        _ => {
-            let options = FormatOptions::default().with_display_error(false);
-            let formatter = ArrayFormatter::try_new(column, &options).ok();
-            let text = |row| {
-                let text = formatter.as_ref().and_then(|formatter| formatter.value(row).try_to_string().ok());
-                text.unwrap_or_else(|| value_text(column, row))
-            };
-            (0..column.len())
-                .map(|row| if column.is_null(row) { Value::Null } else { Value::from(text(row)) })
-                .collect()
+        match column.data_type() {
+            DataType::Boolean => Self::Bool(column.as_boolean()),
+            DataType::Int8 => number!(Signed, Int8Type, i64),
+            DataType::Int16 => number!(Signed, Int16Type, i64),
+            DataType::Int32 => number!(Signed, Int32Type, i64),
+            DataType::Int64 => number!(Signed, Int64Type, i64),
+            DataType::UInt8 => number!(Unsigned, UInt8Type, u64),
+            DataType::UInt16 => number!(Unsigned, UInt16Type, u64),
+            DataType::UInt32 => number!(Unsigned, UInt32Type, u64),
+            DataType::UInt64 => number!(Unsigned, UInt64Type, u64),
+            DataType::Float32 => number!(Float, Float32Type, f64),
+            DataType::Float64 => number!(Float, Float64Type, f64),
+            DataType::Utf8 => Self::Text(Box::new(|row| column.as_string::<i32>().value(row)), column),
+            DataType::LargeUtf8 => Self::Text(Box::new(|row| column.as_string::<i64>().value(row)), column),
+            DataType::Utf8View => Self::Text(Box::new(|row| column.as_string_view().value(row)), column),
+            _ => Self::Other(ArrayFormatter::try_new(column, &AS_TEXT).ok(), column),
+        }
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Bool(column) => column.is_null(row),
+            Self::Signed(_, column)
+            | Self::Unsigned(_, column)
+            | Self::Float(_, column)
+            | Self::Text(_, column)
+            | Self::Other(_, column) => column.is_null(row),
+        }
+    }
+
+    fn other(formatter: Option<&ArrayFormatter<'_>>, column: &dyn Array, row: usize) -> String {
+        let text = formatter.and_then(|formatter| formatter.value(row).try_to_string().ok());
+        text.unwrap_or_else(|| value_text(column, row))
+    }
+
+    fn value(&self, row: usize) -> Value {
+        if self.is_null(row) {
+            return Value::Null;
+        }
+        match self {
+            Self::Bool(column) => column.value(row).into(),
+            Self::Signed(value, _) => match value(row) {
+                n if n.unsigned_abs() > EXACT => n.to_string().into(),
+                n => n.into(),
+            },
+            Self::Unsigned(value, _) => match value(row) {
+                n if n > EXACT => n.to_string().into(),
+                n => n.into(),
+            },
+            // A number that JSON has no word for becomes null.
+            Self::Float(value, _) => value(row).into(),
+            Self::Text(value, _) => value(row).into(),
+            Self::Other(formatter, column) => Self::other(formatter.as_ref(), *column, row).into(),
+        }
+    }
+
+    /// Writes one value, as [`json_column`] gives it.
+    pub(super) fn write(&self, row: usize, to: &mut Vec<u8>) -> serde_json::Result<()> {
+        if self.is_null(row) {
+            to.extend_from_slice(b"null");
+            return Ok(());
+        }
+        match self {
+            Self::Bool(column) => serde_json::to_writer(to, &column.value(row)),
+            Self::Signed(value, _) => match value(row) {
+                n if n.unsigned_abs() > EXACT => serde_json::to_writer(to, &n.to_string()),
+                n => serde_json::to_writer(to, &n),
+            },
+            Self::Unsigned(value, _) => match value(row) {
+                n if n > EXACT => serde_json::to_writer(to, &n.to_string()),
+                n => serde_json::to_writer(to, &n),
+            },
+            Self::Float(value, _) => serde_json::to_writer(to, &value(row)),
+            Self::Text(value, _) => serde_json::to_writer(to, value(row)),
+            Self::Other(formatter, column) => {
+                serde_json::to_writer(to, &Self::other(formatter.as_ref(), *column, row))
+            }
         }
     }
 }

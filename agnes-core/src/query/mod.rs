@@ -7,6 +7,7 @@
 
 mod alone;
 mod batches;
+mod encoded;
 mod error;
 mod in_process;
 mod instance;
@@ -27,11 +28,13 @@ mod scrub;
 mod sealed;
 mod service;
 mod text;
+mod write;
 
 pub use alone::Alone;
 pub(crate) use alone::{Asked, Attached, Loaded};
 pub use batches::Batches;
 pub(crate) use batches::Next;
+pub use encoded::EncodedRows;
 pub use error::QueryError;
 pub use in_process::InProcess;
 pub(crate) use in_process::{no_thread, run};
@@ -48,6 +51,7 @@ pub(crate) use scrub::scrub;
 pub use sealed::Sealed;
 pub(crate) use service::{Queries, RuntimeChoice, probe};
 pub use text::{value_text, writable};
+pub use write::{RowFormat, RowWriteError, RowWriter, RowsEnd};
 
 use crate::context::CallContext;
 use crate::engine::Engine;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,10 @@ use crate::registry::{QueryMode, RegistryError};
 
 /// Kind of the jobs that are sync runs.
 pub const SYNC_JOB: &str = "sync";
+
+/// How long a run counts as going on once it was triggered, however short it is: whoever
+/// triggered it asks again and again whether it does.
+const HOLD: Duration = Duration::from_secs(30);
 
 /// How long a worker may be silent before another takes its job over.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -149,6 +153,8 @@ pub(crate) struct Runs {
     cancels: Mutex<HashMap<String, Cancel>>,
     background: Mutex<tokio::task::JoinSet<()>>,
     stopping: AtomicBool,
+    /// When a run was last started in the background.
+    triggered: Mutex<Option<Instant>>,
 }
 
 /// Sources that nobody else may touch until this is dropped.
@@ -178,9 +184,11 @@ impl Runs {
         Ok(Reservation { busy: self.busy.clone(), sources: sources.to_vec() })
     }
 
-    /// Whether some source is being synced.
+    /// Whether some source is being synced, or was asked to be just now.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.busy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        let triggered = *self.triggered.lock().unwrap_or_else(PoisonError::into_inner);
+        triggered.is_some_and(|at| at.elapsed() < HOLD)
+            || !self.busy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Whether the engine is being closed.
@@ -289,6 +297,7 @@ impl Sync<'_> {
     pub async fn trigger(&self, ctx: &CallContext, request: SyncRequest) -> Result<SyncRun> {
         let (job, reserved) = self.enqueue(ctx, request).await?;
         let (engine, id) = (self.engine.clone(), job.id.clone());
+        *self.engine.sync_runs().triggered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.engine.sync_runs().spawn(async move {
             if let Err(error) = engine.execute_sync(&id, reserved, Progress::default()).await {
                 tracing::error!(run = id, code = error.code(), "sync run failed: {error}");
@@ -391,7 +400,8 @@ impl Sync<'_> {
         Ok(names.into_iter().collect())
     }
 
-    /// Whether a sync runs. No more than that: everybody may know it.
+    /// Whether a sync runs, or was triggered less than 30 seconds ago. No more than that:
+    /// everybody may know it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.engine.sync_runs().is_busy()
