@@ -139,7 +139,8 @@ impl Catalog<'_> {
     }
 
     async fn choose(&self, view: &View, found: &Found<'_>, wanted: Option<&str>) -> Result<Chosen> {
-        let no_part = || CatalogError::NoPart { table: found.name().to_owned(), part: wanted.map(|w| printable(w, 120)) };
+        let no_part =
+            || CatalogError::NoPart { table: found.name().to_owned(), part: wanted.map(|w| printable(w, 120)) };
         let whole_name = format!("{}.parquet", found.name());
         if let Some(narrowed) = found.narrowed.filter(|part| !part.is_whole()) {
             if wanted.is_some() {

@@ -132,9 +132,7 @@ impl<'a> JsonCells<'a> {
             },
             Self::Float(value, _) => serde_json::to_writer(to, &value(row)),
             Self::Text(value, _) => serde_json::to_writer(to, value(row)),
-            Self::Other(formatter, column) => {
-                serde_json::to_writer(to, &Self::other(formatter.as_ref(), *column, row))
-            }
+            Self::Other(formatter, column) => serde_json::to_writer(to, &Self::other(formatter.as_ref(), *column, row)),
         }
     }
 }
