@@ -1,6 +1,6 @@
 //! Messages between Agnes and a worker: a kind, a query's number, a length, that many bytes.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,18 +80,32 @@ pub(super) fn json(kind: Kind, id: u64, value: &impl Serialize) -> io::Result<Ve
 
 /// Fills in the head of a message, for which `bytes` begins with [`HEAD`] bytes.
 pub(super) fn finish(kind: Kind, id: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+    let length = bytes.len() - HEAD;
+    fill_head(kind, id, length, &mut bytes);
+    bytes
+}
+
+/// Fills in the first [`HEAD`] bytes of a message whose body is as long as said.
+pub(super) fn fill_head(kind: Kind, id: u64, length: usize, bytes: &mut [u8]) {
     // A message that is too long is cut by the reader, which then gives the worker up.
-    let length = u32::try_from(bytes.len() - HEAD).unwrap_or(u32::MAX);
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
     bytes[..HEAD].fill(0);
     bytes[0] = kind as u8;
     bytes[4..8].copy_from_slice(&length.to_le_bytes());
     bytes[8..16].copy_from_slice(&id.to_le_bytes());
-    bytes
 }
 
 /// Writes a finished message.
 pub(super) fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)
+}
+
+/// Writes a finished message whose end lies elsewhere in memory.
+pub(super) fn write_both(mut to: impl Write, bytes: &[u8], rest: &[u8]) -> io::Result<()> {
+    // In one call as far as it goes: the reader is woken once.
+    let written = to.write_vectored(&[IoSlice::new(bytes), IoSlice::new(rest)])?;
+    to.write_all(bytes.get(written..).unwrap_or_default())?;
+    to.write_all(rest.get(written.saturating_sub(bytes.len())..).unwrap_or_default())
 }
 
 /// Reads one message of at most `most` bytes; `None` where the other side has closed.

@@ -5,7 +5,7 @@ use std::io::{self, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ use crate::sandbox::Checked;
 
 /// Stack of the threads that pass messages on.
 const STACK_BYTES: usize = 512 << 10;
+/// A worker is told that rows were taken when they are as many bytes.
+pub(super) const TELL_AFTER: u32 = 1 << 20;
 /// How long a worker may take to be ready, or to hold what it was assigned.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,7 +53,8 @@ struct Entry {
     /// When it has to end, and how many seconds it was given.
     deadline: Instant,
     seconds: u64,
-    began: Instant,
+    /// Processor time of the worker when it was first looked at.
+    used: Option<Duration>,
     /// Since when nobody wants it.
     unwanted: Option<Instant>,
     /// Of the job; let go when the query has ended in the engine.
@@ -252,7 +255,7 @@ impl Worker {
             rows: Some(rows),
             deadline: job.deadline,
             seconds: left.as_millis().div_ceil(1000) as u64,
-            began: Instant::now(),
+            used: None,
             unwanted: None,
             _guard: guard,
         };
@@ -265,9 +268,13 @@ impl Worker {
         }
         self.send(start);
         let schema = columns.await.map_err(|_| Failure::Lost)??;
-        let weak = Arc::downgrade(self);
+        let (weak, untold) = (Arc::downgrade(self), AtomicU32::new(0));
         let taken = Box::new(move |bytes: u32| {
-            if let (Some(worker), Ok(credit)) = (weak.upgrade(), frame::json(Kind::Credit, id, &bytes)) {
+            let bytes = untold.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+            if bytes >= TELL_AFTER
+                && let (Some(worker), Ok(credit)) = (weak.upgrade(), frame::json(Kind::Credit, id, &bytes))
+            {
+                untold.store(0, Ordering::Relaxed);
                 worker.send(credit);
             }
         });
@@ -379,12 +386,14 @@ impl Worker {
         let mut queries = self.queries();
         let alone = queries.len() == 1;
         let (mut stuck, mut long) = (false, false);
+        let used = if queries.is_empty() { Duration::ZERO } else { processor_time(self.pid) };
         for entry in queries.values_mut() {
             if now > entry.deadline + limits.grace {
                 entry.fail(QueryError::Timeout { seconds: entry.seconds });
                 stuck = true;
             }
-            long |= now > entry.began + limits.long;
+            // What waits for its turn, or for its reader, is in nobody's way.
+            long |= used > *entry.used.get_or_insert(used) + limits.long;
             // Others may go on as long as they have time.
             stuck |= alone && entry.unwanted.is_some_and(|since| now > since + limits.grace);
         }
@@ -459,7 +468,7 @@ impl Drop for Stop {
 pub(super) struct Ceilings {
     /// How long a query may take to stop.
     pub(super) grace: Duration,
-    /// How long a query runs before it yields to others.
+    /// Processor time that a query takes before it yields to others.
     pub(super) long: Duration,
     /// Resident memory of one at work, bytes.
     pub(super) resident: u64,
@@ -516,6 +525,15 @@ fn yield_to_others(pid: u32) {
     }
 }
 
+/// Processor time of all threads of a process; 0 where it has ended.
+fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name in brackets, the state is field 3; fields 14 and 15 are ticks in user and system mode.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1))
+}
+
 /// Resident memory of a process; 0 where it has ended.
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -534,7 +552,8 @@ fn write(outbox: &Receiver<Vec<u8>>, mut to: &UnixStream) {
 }
 
 fn read(from: UnixStream, worker: &Weak<Worker>) {
-    let mut from = BufReader::with_capacity(64 << 10, from);
+    // Small, for what is larger than it is read without a copy.
+    let mut from = BufReader::with_capacity(2 << 10, from);
     let mut schemas = HashMap::new();
     let most = worker.upgrade().map_or(0, |worker| worker.most);
     let mut next = || {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::writer::{
+    CompressionContext, DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteOptions, StreamWriter, write_message,
+};
 use arrow::record_batch::RecordBatch;
 use tokio::sync::oneshot;
 
@@ -24,6 +26,9 @@ use crate::query::{Alone, GrantSet, Instance, Loaded, QueryError, QueryJob, Runn
 const MAX_MESSAGE: u64 = u32::MAX as u64;
 /// Bytes of rows of one query that may be on their way.
 const WINDOW: u64 = 4 << 20;
+/// As many may be on their way before any message, however large: the parent may have taken
+/// them and not said so yet.
+const UNTOLD: u64 = super::process::TELL_AFTER as u64;
 /// A batch larger than this crosses in pieces.
 const PIECE: usize = 4 << 20;
 
@@ -226,7 +231,7 @@ impl Credit {
             if state.1 {
                 return Err(QueryError::Cancelled);
             }
-            if state.0 == 0 || state.0 + bytes <= WINDOW {
+            if state.0 < UNTOLD || state.0 + bytes <= WINDOW {
                 state.0 += bytes;
                 return Ok(());
             }
@@ -350,19 +355,26 @@ impl Query {
         }
         let broken = |error: arrow::error::ArrowError| Error::internal("encode rows", error);
         let gone = |error: io::Error| Error::internal("send rows", error);
-        let mut writer = StreamWriter::try_new(vec![0; HEAD], &schema).map_err(broken)?;
-        let head = std::mem::take(writer.get_mut());
+        let head = StreamWriter::try_new(vec![0; HEAD], &schema).and_then(StreamWriter::into_inner).map_err(broken)?;
         send(&self.out, &frame::finish(Kind::Schema, self.id, head)).map_err(gone)?;
+        let (generator, options) = (IpcDataGenerator::default(), IpcWriteOptions::default());
+        let (mut tracker, mut compression) = (DictionaryTracker::new(false), CompressionContext::default());
+        let mut head = Vec::new();
         while let Some(batch) = rows.blocking_recv() {
             let batch = batch?;
             for piece in self.pieces(&batch)? {
-                let mut bytes = Vec::with_capacity(HEAD + 4096 + piece.get_array_memory_size());
-                bytes.resize(HEAD, 0);
-                *writer.get_mut() = bytes;
-                writer.write(&piece).map_err(broken)?;
-                let bytes = std::mem::take(writer.get_mut());
-                self.credit.take((bytes.len() - HEAD) as u64, self.deadline, self.seconds)?;
-                send(&self.out, &frame::finish(Kind::Rows, self.id, bytes)).map_err(gone)?;
+                let encoded = generator.encode(&piece, &mut tracker, &options, &mut compression);
+                let (_, EncodedData { ipc_message, arrow_data }) = encoded.map_err(broken)?;
+                head.clear();
+                head.resize(HEAD, 0);
+                // The columns follow from where they are: they are most of it.
+                let about = EncodedData { ipc_message, arrow_data: Vec::new() };
+                write_message(&mut head, about, &options).map_err(broken)?;
+                let length = head.len() - HEAD + arrow_data.len();
+                frame::fill_head(Kind::Rows, self.id, length, &mut head);
+                self.credit.take(length as u64, self.deadline, self.seconds)?;
+                let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+                frame::write_both(&*out, &head, &arrow_data).map_err(gone)?;
             }
         }
         Ok(())
