@@ -1,13 +1,89 @@
-//! Who calls, under which request id, until when. First argument of every governed call.
+//! Who calls, from where, under which request id, until when. First argument of every
+//! governed call.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::rbac::Principal;
+use crate::rbac::{AuthMethod, ClientKind, Principal};
+
+/// What is known of a request before anybody knows who sent it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    ip: Option<IpAddr>,
+    agnes_command: bool,
+    browser: bool,
+    request_id: String,
+}
+
+impl Client {
+    /// A client at this address, as the frontend knows it behind its trusted proxies.
+    #[must_use]
+    pub fn at(ip: Option<IpAddr>) -> Self {
+        Self { ip, agnes_command: false, browser: false, request_id: new_request_id() }
+    }
+
+    /// Says what it calls itself; `agnes/...` is the command line.
+    #[must_use]
+    pub fn with_user_agent(mut self, text: &str) -> Self {
+        self.agnes_command = text.starts_with("agnes/");
+        self
+    }
+
+    /// Says that the request came with the session cookie, or from a form of a page.
+    #[must_use]
+    pub fn from_browser(mut self) -> Self {
+        self.browser = true;
+        self
+    }
+
+    /// Uses `id` (`[A-Za-z0-9_-]{1,64}`) as the request id; any other text is ignored.
+    #[must_use]
+    pub fn with_request_id(mut self, id: &str) -> Self {
+        if is_request_id(id) {
+            id.clone_into(&mut self.request_id);
+        }
+        self
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    /// The request id.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// The audit's `client_kind` of a call that is proven in this way; the one place that
+    /// decides it.
+    #[must_use]
+    pub fn kind(&self, proven: Option<AuthMethod>) -> ClientKind {
+        match proven {
+            Some(AuthMethod::Service) => ClientKind::Scheduler,
+            Some(AuthMethod::Desktop) => ClientKind::Desktop,
+            Some(AuthMethod::Pat) if self.agnes_command => ClientKind::Cli,
+            _ if self.browser => ClientKind::Web,
+            _ => ClientKind::Api,
+        }
+    }
+}
+
+fn new_request_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()[..12].to_owned()
+}
+
+fn is_request_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
 
 /// The context of one call.
 #[derive(Debug, Clone)]
 pub struct CallContext {
     principal: Principal,
+    client_ip: Option<IpAddr>,
     request_id: String,
     deadline: Option<Instant>,
 }
@@ -17,17 +93,26 @@ impl CallContext {
     /// (the engine's limits still hold).
     #[must_use]
     pub fn new(principal: Principal) -> Self {
-        let request_id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-        Self { principal, request_id, deadline: None }
+        Self { principal, client_ip: None, request_id: new_request_id(), deadline: None }
+    }
+
+    /// A context for `principal`, who sent the request of `client`.
+    #[must_use]
+    pub fn from_client(principal: Principal, client: &Client) -> Self {
+        Self { principal, client_ip: client.ip, request_id: client.request_id.clone(), deadline: None }
+    }
+
+    /// The same call for another principal.
+    #[must_use]
+    pub fn acting_as(&self, principal: Principal) -> Self {
+        Self { principal, ..self.clone() }
     }
 
     /// Uses `id` (`[A-Za-z0-9_-]{1,64}`) as the request id; any other text is ignored.
     #[must_use]
     pub fn with_request_id(mut self, id: &str) -> Self {
-        let valid =
-            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-        if valid {
-            self.request_id = id.to_owned();
+        if is_request_id(id) {
+            id.clone_into(&mut self.request_id);
         }
         self
     }
@@ -45,6 +130,12 @@ impl CallContext {
         &self.principal
     }
 
+    /// The address of the client, where a frontend knows one.
+    #[must_use]
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
     /// The request id, in every audit row of this call.
     #[must_use]
     pub fn request_id(&self) -> &str {
@@ -55,5 +146,31 @@ impl CallContext {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_function_tells_the_kind_of_client() {
+        let client = Client::at(None);
+        let agnes = client.clone().with_user_agent("agnes/1.2");
+        assert_eq!(client.kind(Some(AuthMethod::Service)), ClientKind::Scheduler);
+        assert_eq!(client.kind(Some(AuthMethod::Desktop)), ClientKind::Desktop);
+        assert_eq!(agnes.kind(Some(AuthMethod::Pat)), ClientKind::Cli);
+        assert_eq!(client.clone().with_user_agent("curl agnes/").kind(Some(AuthMethod::Pat)), ClientKind::Api);
+        assert_eq!(agnes.kind(Some(AuthMethod::Session)), ClientKind::Api);
+        assert_eq!(client.clone().from_browser().kind(Some(AuthMethod::Session)), ClientKind::Web);
+        assert_eq!(client.kind(None), ClientKind::Api);
+    }
+
+    #[test]
+    fn request_ids_are_taken_only_when_harmless() {
+        assert_eq!(Client::at(None).with_request_id("req-1").request_id(), "req-1");
+        for odd in ["", "a b", "a\nb", &"x".repeat(65)] {
+            assert_eq!(Client::at(None).with_request_id(odd).request_id().len(), 12);
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, IsolationMode};
 use crate::connector::ConnectorRegistry;
 use crate::error::{Error, Result};
+use crate::identity::SignInState;
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
 use crate::orchestrator::{Generation, Rebuilds};
@@ -62,6 +63,7 @@ struct Inner {
     samples: SampleCache,
     profiles: crate::profile::Turns,
     slices: Slices,
+    sign_in: SignInState,
     instance_key: tokio::sync::OnceCell<InstanceKey>,
     /// Generations that somebody may still read.
     held: Mutex<Vec<Weak<Generation>>>,
@@ -184,6 +186,10 @@ impl Engine {
         &self.inner.slices
     }
 
+    pub(crate) fn sign_in_state(&self) -> &SignInState {
+        &self.inner.sign_in
+    }
+
     /// The key of this installation, read or made when it is first needed.
     pub(crate) async fn instance_key(&self) -> Result<&InstanceKey> {
         let load = || {
@@ -240,6 +246,7 @@ impl Engine {
         }
         self.sync_runs().stop().await;
         self.queries().close().await;
+        self.sign_in_state().settle().await;
         self.audit_log().flush().await;
         let closed = self.store().close().await;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -466,6 +473,7 @@ impl EngineBuilder {
                 samples,
                 profiles: crate::profile::Turns::default(),
                 slices: Slices::default(),
+                sign_in: SignInState::default(),
                 instance_key: tokio::sync::OnceCell::new(),
                 held: Mutex::new(vec![Arc::downgrade(&generation)]),
                 generation: RwLock::new(generation),

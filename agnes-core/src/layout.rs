@@ -51,6 +51,16 @@ impl DataFolder {
     pub fn instance_key(&self) -> PathBuf {
         self.state.join("instance.key")
     }
+    /// `state/.jwt_secret`, a secret: signs sessions and tokens.
+    #[must_use]
+    pub fn session_secret(&self) -> PathBuf {
+        self.state.join(".jwt_secret")
+    }
+    /// `state/.scheduler_token`, a secret: the token of a scheduler that shares this folder.
+    #[must_use]
+    pub fn scheduler_token(&self) -> PathBuf {
+        self.state.join(".scheduler_token")
+    }
     /// `state/holder.lock`, locked by the process that holds the folder.
     #[must_use]
     pub fn holder_lock(&self) -> PathBuf {

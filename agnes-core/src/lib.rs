@@ -30,6 +30,6 @@ pub mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use context::CallContext;
+pub use context::{CallContext, Client};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};

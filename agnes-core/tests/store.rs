@@ -28,4 +28,4 @@ macro_rules! suite {
     };
 }
 
-suite!(access policies preferences registry sync jobs);
+suite!(access credentials first_admin policies preferences registry sync jobs);

@@ -1,5 +1,6 @@
 //! Writes the audit log without ever failing the action it records.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,9 +9,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AuditEvent, AuditFilter, AuditRepository};
-use crate::context::CallContext;
+use crate::context::{CallContext, Client};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::rbac::ClientKind;
 
 /// Events that may wait for the writer; more are written by the caller itself.
 const QUEUE: usize = 4096;
@@ -121,21 +123,44 @@ impl<'a> Audit<'a> {
     /// Begins an event of the caller `ctx`; end with [`Event::record`] or [`Event::later`].
     pub(crate) fn event(&self, ctx: &CallContext, action: &'static str) -> Event<'a> {
         let principal = ctx.principal();
+        // Who looks at what somebody else sees is who does it.
+        let (who, seen) = match principal.viewer() {
+            Some(viewer) => (viewer, Some(principal.user_id().to_owned())),
+            None => (principal.user_id(), None),
+        };
+        let event = self.begin(Some(who), ctx.client_ip(), principal.client(), ctx.request_id(), action);
+        Event { seen, ..event }
+    }
+
+    /// Begins an event of a request that nobody proved yet; `user_id` is whom it is about.
+    pub(crate) fn event_of(&self, client: &Client, user_id: Option<&str>, action: &'static str) -> Event<'a> {
+        self.begin(user_id, client.ip(), client.kind(None), client.request_id(), action)
+    }
+
+    fn begin(
+        &self,
+        user_id: Option<&str>,
+        ip: Option<IpAddr>,
+        kind: ClientKind,
+        request_id: &str,
+        action: &'static str,
+    ) -> Event<'a> {
         Event {
             log: self.engine.audit_log(),
+            seen: None,
             event: AuditEvent {
                 id: uuid::Uuid::new_v4().simple().to_string(),
                 timestamp: self.engine.clock().now(),
-                user_id: Some(principal.user_id().to_owned()),
+                user_id: user_id.map(str::to_owned),
                 action: action.to_owned(),
                 resource: None,
                 params: None,
                 params_before: None,
                 result: Some("success".to_owned()),
                 duration_ms: None,
-                client_ip: None,
-                client_kind: Some(principal.client().as_str().to_owned()),
-                correlation_id: Some(ctx.request_id().to_owned()),
+                client_ip: ip.map(|ip| ip.to_string()),
+                client_kind: Some(kind.as_str().to_owned()),
+                correlation_id: Some(request_id.to_owned()),
             },
         }
     }
@@ -145,6 +170,8 @@ impl<'a> Audit<'a> {
 #[must_use]
 pub(crate) struct Event<'a> {
     log: &'a AuditLog,
+    /// Whose view an admin looks at.
+    seen: Option<String>,
     event: AuditEvent,
 }
 
@@ -178,23 +205,41 @@ impl Event<'_> {
         self
     }
 
+    /// A result in the words of whoever decided, e.g. `invalid_password`.
+    pub(crate) fn result(mut self, result: &str) -> Self {
+        self.event.result = Some(result.to_owned());
+        self
+    }
+
     /// How long it took.
     pub(crate) fn took(mut self, duration: Duration) -> Self {
         self.event.duration_ms = i64::try_from(duration.as_millis()).ok();
         self
     }
 
+    fn finished(mut self) -> AuditEvent {
+        if let Some(seen) = self.seen {
+            let params = self.event.params.get_or_insert_with(|| Value::Object(serde_json::Map::new()));
+            if let Value::Object(params) = params {
+                params.insert("as_user".to_owned(), Value::from(seen));
+            }
+        }
+        self.event
+    }
+
     /// Writes it now: for changes, so that what is acknowledged is recorded.
     pub(crate) async fn record(self) {
-        write(&*self.log.repository, &[self.event], &self.log.failures).await;
+        let log = self.log;
+        write(&*log.repository, &[self.finished()], &log.failures).await;
     }
 
     /// Queues it, off the caller's path: for reads.
     pub(crate) fn later(self) {
-        if let Err(full) = self.log.queue.try_send(Message::Event(Box::new(self.event)))
+        let log = self.log;
+        if let Err(full) = log.queue.try_send(Message::Event(Box::new(self.finished())))
             && let Message::Event(event) = full.into_inner()
         {
-            let (repository, failures) = (self.log.repository.clone(), self.log.failures.clone());
+            let (repository, failures) = (log.repository.clone(), log.failures.clone());
             tokio::spawn(async move { write(&*repository, &[*event], &failures).await });
         }
     }

@@ -28,7 +28,7 @@ impl Catalog<'_> {
     /// read can be switched off, but not on.
     ///
     /// # Errors
-    /// `inactive_user`, `too_many_entries` for more than 500.
+    /// `inactive_user`, `scope_denied`, `read_only_view`, `too_many_entries` for more than 500.
     pub async fn set_preferences(
         &self,
         ctx: &CallContext,
@@ -38,6 +38,8 @@ impl Catalog<'_> {
         if wanted.len() > MAX_ENTRIES {
             return Err(CatalogError::TooManyEntries { limit: MAX_ENTRIES }.into());
         }
+        ctx.principal().require(crate::rbac::Ability::Everything)?;
+        ctx.principal().require_own()?;
         let view = self.view(ctx).await?;
         let known = self.engine.store().preferences().of(ctx.principal().user_id()).await?;
         let mut kept = BTreeMap::new();

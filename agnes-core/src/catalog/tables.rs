@@ -178,6 +178,7 @@ impl Catalog<'_> {
     pub(super) async fn view(&self, ctx: &CallContext) -> Result<View> {
         let access = self.engine.access().await?;
         access.require_active(ctx.principal())?;
+        ctx.principal().require(crate::rbac::Ability::Catalog)?;
         let accessible = access.accessible(ctx.principal(), ResourceType::Table);
         let index = self.engine.table_index().await?;
         let generation = self.engine.generation();

@@ -25,6 +25,10 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Slices of narrowed tables, and receipts.
     pub policy: PolicyConfig,
+    /// Signing in.
+    pub auth: AuthConfig,
+    /// Access requests.
+    pub access_requests: AccessRequestsConfig,
     /// Days audit rows are kept; 0 keeps them for ever.
     pub audit_retention_days: u32,
 }
@@ -218,6 +222,71 @@ impl Default for PolicyConfig {
             slice_timeout: Duration::from_secs(300),
             receipt_lease: Duration::from_secs(7 * 86_400),
         }
+    }
+}
+
+/// Names of the ways to sign in.
+pub const PROVIDERS: [&str; 4] = ["google", "password", "email", "desktop"];
+
+/// Signing in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Domains, lower case, whose people may sign in elsewhere or by mail; none or `*` for
+    /// everybody who is a user.
+    pub allowed_domains: Vec<String>,
+    /// Ways to sign in that are switched off: some of [`PROVIDERS`].
+    pub disabled_providers: Vec<String>,
+    /// Whether opening a mailed link signs in without another click.
+    pub magic_link_one_click: bool,
+    /// Whether a sign-in by password says that an account has none.
+    pub reveal_provider: bool,
+    /// `iss` of desktop tokens.
+    pub desktop_issuer: String,
+    /// Scheme of the links that open the desktop application.
+    pub desktop_url_scheme: String,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            allowed_domains: Vec::new(),
+            disabled_providers: Vec::new(),
+            magic_link_one_click: false,
+            reveal_provider: false,
+            desktop_issuer: "data-analyst".to_owned(),
+            desktop_url_scheme: "data-analyst".to_owned(),
+        }
+    }
+}
+
+impl AuthConfig {
+    /// Whether the domain of this address may sign in elsewhere or by mail.
+    #[must_use]
+    pub fn allows(&self, email: &str) -> bool {
+        let domain = email.trim().rsplit('@').next().unwrap_or_default().to_lowercase();
+        self.allowed_domains.is_empty()
+            || self.allowed_domains.iter().any(|allowed| allowed == "*" || *allowed == domain)
+    }
+
+    /// Whether a way to sign in is switched on.
+    #[must_use]
+    pub fn offers(&self, provider: &str) -> bool {
+        !self.disabled_providers.iter().any(|off| off == provider)
+    }
+}
+
+/// Access requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRequestsConfig {
+    /// Whether people may ask.
+    pub enabled: bool,
+    /// Whether they see names and descriptions of what they may ask for.
+    pub show_locked: bool,
+}
+
+impl Default for AccessRequestsConfig {
+    fn default() -> Self {
+        Self { enabled: true, show_locked: false }
     }
 }
 

@@ -279,3 +279,19 @@ proptest::proptest! {
         drop(load(&format!("{HEAD}{text}"), &text, lenient));
     }
 }
+
+#[test]
+fn who_may_sign_in_how() {
+    let auth = |text: &str| format!("config_version: 1\ninstance: {{name: Acme}}\nauth: {text}\nserver: {{host: h, hostname: h}}\n");
+    let file = auth("{allowed_domain: 'Acme.example, other.example', disabled_providers: [email]}");
+    let config = load(&file, "access_requests: {enabled: false}", false).unwrap().config;
+    assert!(config.auth.allows("ann@ACME.example") && config.auth.allows("x@y@other.example"));
+    assert!(!config.auth.allows("ann@sub.acme.example") && !config.auth.allows("acme.example@evil.example"));
+    assert!(config.auth.offers("password") && !config.auth.offers("email"));
+    assert!(!config.access_requests.enabled && Config::default().access_requests.enabled);
+    let any = load(&auth("{allowed_domain: '*'}"), "", false).unwrap().config;
+    assert!(any.auth.allows("ann@anywhere.example") && any.access_requests.enabled);
+    let (typo, words, _) = code(&auth("{allowed_domain: '*', disabled_providers: [passwort]}"));
+    assert_eq!(typo, "config_invalid_value");
+    assert!(words.contains("auth.disabled_providers") && words.contains("password"), "{words}");
+}

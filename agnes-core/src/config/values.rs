@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::load::{at, invalid};
-use super::{Config, ConfigError, IsolationMode};
+use super::{AuthConfig, Config, ConfigError, IsolationMode, PROVIDERS};
 
 /// Longest time that a key takes, seconds.
 const CENTURY: u64 = 3_155_760_000;
@@ -123,6 +123,31 @@ impl<'a> Values<'a> {
         (!items.is_empty()).then_some(items)
     }
 
+    /// A comma list, lower case.
+    fn comma_list(&self, key: &str) -> Result<Vec<String>, ConfigError> {
+        let text = self.text(key)?.unwrap_or_default();
+        Ok(text.split(',').map(|item| item.trim().to_lowercase()).filter(|item| !item.is_empty()).collect())
+    }
+
+    fn auth(&mut self, auth: &mut AuthConfig) -> Result<(), ConfigError> {
+        auth.allowed_domains = self.comma_list("auth.allowed_domain")?;
+        auth.disabled_providers = self.list("auth.disabled_providers")?.unwrap_or_default();
+        // A typo must not switch something back on.
+        if auth.disabled_providers.iter().any(|name| !PROVIDERS.contains(&name.as_str())) {
+            let known = format!("its entries are among {}", PROVIDERS.join(", "));
+            return Err(invalid(self.file, "auth.disabled_providers", &known));
+        }
+        auth.magic_link_one_click = self.flag("auth.magic_link_one_click")?;
+        auth.reveal_provider = self.flag("auth.reveal_provider")?;
+        if let Some(issuer) = self.text("desktop.jwt_issuer")? {
+            auth.desktop_issuer = issuer;
+        }
+        if let Some(scheme) = self.text("desktop.url_scheme")? {
+            auth.desktop_url_scheme = scheme;
+        }
+        Ok(())
+    }
+
     /// Every section that the engine uses.
     pub(super) fn config(&mut self) -> Result<Config, ConfigError> {
         let mut config = Config { instance_name: self.text("instance.name")?, ..Config::default() };
@@ -202,6 +227,10 @@ impl<'a> Values<'a> {
         self.set("remote_query.max_bq_registration_rows", 1..=1_000_000_000_000, &mut config.remote_query.max_rows);
         self.mebibytes("remote_query.max_memory_mb", 1..=MEBIBYTES, &mut config.remote_query.max_bytes);
         self.seconds("api.sample_cache_ttl_seconds", 0, &mut config.cache.sample);
+        self.auth(&mut config.auth)?;
+        let requests = &mut config.access_requests;
+        requests.enabled = self.at("access_requests.enabled").is_none() || self.flag("access_requests.enabled")?;
+        requests.show_locked = self.flag("access_requests.show_locked")?;
         self.set("audit.retention_days", 0..=36_500, &mut config.audit_retention_days);
         Ok(config)
     }

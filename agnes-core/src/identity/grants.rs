@@ -83,7 +83,7 @@ impl Identity<'_> {
     /// nothing yet is accepted and answered with `resource_exists: false`.
     ///
     /// # Errors
-    /// `resource_id_required`, `group_not_found`, `grant_exists`, `admin_required`.
+    /// `resource_id_required`, `group_not_found`, `grant_exists`, `admin_required`, `service_forbidden`.
     pub async fn grant(
         &self,
         ctx: &CallContext,
@@ -91,7 +91,7 @@ impl Identity<'_> {
         resource_type: ResourceType,
         resource_id: &str,
     ) -> Result<GrantRow> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = self.find_group(group).await?;
         let mut resource_id = resource_id.trim().to_owned();
         if resource_id.is_empty() {
@@ -128,9 +128,9 @@ impl Identity<'_> {
     /// Takes a grant back; it is gone from the next call on.
     ///
     /// # Errors
-    /// `grant_not_found`, `ambiguous_reference`, `admin_required`.
+    /// `grant_not_found`, `ambiguous_reference`, `admin_required`, `service_forbidden`.
     pub async fn revoke(&self, ctx: &CallContext, grant: &str) -> Result<Grant> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let found = self.find_grant(grant).await?;
         let done = self.engine.store().access().delete_grant(&found.id).await;
         self.engine

@@ -46,9 +46,9 @@ impl Identity<'_> {
     /// Makes a group.
     ///
     /// # Errors
-    /// `name_required`, `group_exists`, `admin_required`.
+    /// `name_required`, `group_exists`, `admin_required`, `service_forbidden`.
     pub async fn create_group(&self, ctx: &CallContext, name: &str, description: Option<&str>) -> Result<Group> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let name = name.trim();
         if name.is_empty() {
             return Err(AccessError::NameRequired.into());
@@ -85,7 +85,7 @@ impl Identity<'_> {
         Ok(groups
             .into_iter()
             .map(|group| GroupRow {
-                origin: origin(&group).to_owned(),
+                origin: group.origin().to_owned(),
                 member_count: access.groups_of.values().filter(|mine| mine.contains(&group.id)).count(),
                 grant_count: grants.iter().filter(|grant| grant.group_id == group.id).count(),
                 group,
@@ -96,9 +96,9 @@ impl Identity<'_> {
     /// Deletes a group with its members and grants.
     ///
     /// # Errors
-    /// `group_not_found`, `system_group_delete`, `admin_required`.
+    /// `group_not_found`, `system_group_delete`, `admin_required`, `service_forbidden`.
     pub async fn delete_group(&self, ctx: &CallContext, reference: &str) -> Result<Group> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = self.find_group(reference).await?;
         let done = self.engine.store().access().delete_group(&group.id).await;
         self.engine
@@ -141,9 +141,9 @@ impl Identity<'_> {
     /// Adds a user to a group.
     ///
     /// # Errors
-    /// `group_not_found`, `user_not_found`, `already_member`, `admin_required`.
+    /// `group_not_found`, `user_not_found`, `already_member`, `admin_required`, `service_forbidden`.
     pub async fn add_member(&self, ctx: &CallContext, group: &str, user: &str) -> Result<Member> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = self.find_group(group).await?;
         let user = self.find_user(user).await?;
         let member = Member {
@@ -173,9 +173,9 @@ impl Identity<'_> {
     ///
     /// # Errors
     /// `group_not_found`, `user_not_found`, `no_removable_membership`, `last_admin`,
-    /// `admin_required`.
+    /// `admin_required`, `service_forbidden`.
     pub async fn remove_member(&self, ctx: &CallContext, group: &str, user: &str) -> Result<()> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = self.find_group(group).await?;
         let user = self.find_user(user).await?;
         let done = self.engine.store().access().remove_member(&group.id, &user.id).await;
@@ -188,15 +188,5 @@ impl Identity<'_> {
             .record()
             .await;
         done
-    }
-}
-
-fn origin(group: &Group) -> &'static str {
-    if group.is_system {
-        "system"
-    } else if group.created_by.as_deref() == Some("system:google-sync") {
-        "google_sync"
-    } else {
-        "custom"
     }
 }

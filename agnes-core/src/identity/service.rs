@@ -85,6 +85,11 @@ impl Identity<'_> {
         self.engine.access().await?.require_admin(ctx.principal())
     }
 
+    /// An admin who may change who may what: a person.
+    pub(super) async fn manager(&self, ctx: &CallContext) -> Result<()> {
+        self.engine.access().await?.require_access_admin(ctx.principal())
+    }
+
     pub(super) async fn find_user(&self, reference: &str) -> Result<User> {
         let users = self.engine.store().users().list().await?;
         resolve(reference, &users, |u| &u.id, |u| &u.email)?
@@ -100,22 +105,16 @@ impl Identity<'_> {
     /// Adds an active user; they become a member of Everyone.
     ///
     /// # Errors
-    /// `invalid_email`, `user_exists`, `admin_required`.
+    /// `invalid_email`, `user_exists`, `service_account`, `admin_required`, `service_forbidden`.
     pub async fn add_user(&self, ctx: &CallContext, email: &str, name: Option<&str>) -> Result<User> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let now = self.engine.clock().now();
-        let user = User {
-            id: new_id(),
-            email: normal_email(email)?,
-            name: name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()),
-            active: true,
-            deactivated_at: None,
-            deactivated_by: None,
-            created_at: Some(now),
-            updated_at: Some(now),
-            onboarded: false,
-            last_pull_at: None,
-        };
+        let email = normal_email(email)?;
+        if super::is_service_account(&email) {
+            return Err(UserError::ServiceAccount.into());
+        }
+        let name = name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty());
+        let user = User { name, ..User::new(new_id(), email, now) };
         let done = self.engine.store().users().insert(&user).await;
         self.engine
             .audit()
@@ -149,9 +148,10 @@ impl Identity<'_> {
     /// Activates or deactivates a user.
     ///
     /// # Errors
-    /// `user_not_found`, `last_admin`, `self_target`, `admin_required`.
+    /// `user_not_found`, `last_admin`, `self_target`, `service_account`, `admin_required`,
+    /// `service_forbidden`.
     pub async fn set_active(&self, ctx: &CallContext, reference: &str, active: bool) -> Result<User> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let user = self.find_user(reference).await?;
         if !active && user.id == ctx.principal().user_id() {
             return Err(UserError::SelfTarget.into());
@@ -172,9 +172,10 @@ impl Identity<'_> {
     /// Deletes a user with memberships, tokens and preferences; audit rows stay.
     ///
     /// # Errors
-    /// `user_not_found`, `last_admin`, `self_target`, `admin_required`.
+    /// `user_not_found`, `last_admin`, `self_target`, `service_account`, `admin_required`,
+    /// `service_forbidden`.
     pub async fn remove_user(&self, ctx: &CallContext, reference: &str) -> Result<User> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let user = self.find_user(reference).await?;
         if user.id == ctx.principal().user_id() {
             return Err(UserError::SelfTarget.into());
@@ -196,7 +197,7 @@ impl Identity<'_> {
     /// # Errors
     /// `user_not_found`, `inactive_user`, `admin_required`.
     pub async fn principal_of(&self, ctx: &CallContext, user: &str, client: ClientKind) -> Result<Principal> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let user = self.find_user(user).await?;
         let principal = Principal::user(&user.id, AuthMethod::Local, client);
         let done = self.engine.access().await?.require_active(&principal);
@@ -209,6 +210,32 @@ impl Identity<'_> {
             .record()
             .await;
         done.map(|()| principal)
+    }
+}
+
+impl Identity<'_> {
+    /// The call as an admin makes it who wants to see what this user sees: it reads what they
+    /// may read, changes nothing, and is audited under the admin's name. A user who is no
+    /// longer active sees nothing.
+    ///
+    /// # Errors
+    /// `user_not_found`, `inactive_user`, `admin_required`, `service_forbidden`,
+    /// `read_only_view`.
+    pub async fn see_as(&self, ctx: &CallContext, user: &str) -> Result<CallContext> {
+        self.manager(ctx).await?;
+        let user = self.find_user(user).await?;
+        let by = ctx.principal();
+        let seen = Principal::user(&user.id, by.auth(), by.client()).seen_by(by);
+        let done = self.engine.access().await?.require_active(&seen);
+        self.engine
+            .audit()
+            .event(ctx, "admin.see_as")
+            .resource(format!("user:{}", user.email))
+            .params(json!({"user_id": user.id}))
+            .outcome(&done)
+            .record()
+            .await;
+        done.map(|()| ctx.acting_as(seen))
     }
 }
 

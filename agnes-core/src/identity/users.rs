@@ -31,6 +31,25 @@ pub struct User {
     pub last_pull_at: Option<DateTime<Utc>>,
 }
 
+impl User {
+    /// An active user with nothing but an address.
+    #[must_use]
+    pub fn new(id: String, email: String, now: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            email,
+            name: None,
+            active: true,
+            deactivated_at: None,
+            deactivated_by: None,
+            created_at: Some(now),
+            updated_at: Some(now),
+            onboarded: false,
+            last_pull_at: None,
+        }
+    }
+}
+
 /// An e-mail address as it is stored and compared: trimmed, case-folded.
 ///
 /// # Errors
@@ -46,6 +65,25 @@ pub fn normal_email(text: &str) -> Result<String> {
     if valid { Ok(email) } else { Err(UserError::InvalidEmail { email: crate::ident::printable(text, 80) }.into()) }
 }
 
+/// A change of a user; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserChange {
+    /// The name.
+    pub name: Option<String>,
+    /// Whether they finished the first-steps page.
+    pub onboarded: Option<bool>,
+}
+
+/// Address of the service user behind the scheduler's token.
+pub const SCHEDULER_EMAIL: &str = "scheduler@system.local";
+
+/// Whether an address belongs to Agnes itself: no person, cannot sign in, be deactivated,
+/// deleted or taken out of Admin, and counts as nobody where an Admin must remain.
+#[must_use]
+pub fn is_service_account(email: &str) -> bool {
+    email.trim().to_lowercase().ends_with("@system.local")
+}
+
 /// Keeps users. Every method is one transaction and bumps
 /// [`crate::store::Store::revision`] when it changed something a decision depends on.
 #[async_trait]
@@ -59,11 +97,13 @@ pub trait UserRepository: Send + Sync {
     async fn by_email(&self, email: &str) -> Result<Option<User>>;
     /// All users by address.
     async fn list(&self) -> Result<Vec<User>>;
-    /// Activates or deactivates. `user_not_found`; `last_admin` when no other active
-    /// Admin would remain.
+    /// Changes what `change` says. `user_not_found`.
+    async fn update(&self, id: &str, change: &UserChange, now: DateTime<Utc>) -> Result<User>;
+    /// Activates or deactivates. `user_not_found`; `service_account`; `last_admin` when no
+    /// other active Admin would remain.
     async fn set_active(&self, id: &str, active: bool, by: &str, now: DateTime<Utc>) -> Result<User>;
     /// Deletes a user with memberships, tokens, preferences; audit rows stay.
-    /// `user_not_found`, `last_admin`.
+    /// `user_not_found`, `service_account`, `last_admin`.
     async fn delete(&self, id: &str) -> Result<()>;
     /// Notes that the user fetched the manifest.
     async fn touch_last_pull(&self, id: &str, now: DateTime<Utc>) -> Result<()>;
@@ -81,13 +121,15 @@ pub enum UserError {
     InvalidEmail { email: String },
     #[error("nobody can deactivate or delete themselves")]
     SelfTarget,
+    #[error("this account belongs to Agnes itself")]
+    ServiceAccount,
 }
 
 impl Coded for UserError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Exists { .. } | Self::SelfTarget => ErrorKind::Conflict,
+            Self::Exists { .. } | Self::SelfTarget | Self::ServiceAccount => ErrorKind::Conflict,
             Self::InvalidEmail { .. } => ErrorKind::InvalidInput,
         }
     }
@@ -97,6 +139,7 @@ impl Coded for UserError {
             Self::Exists { .. } => "user_exists",
             Self::InvalidEmail { .. } => "invalid_email",
             Self::SelfTarget => "self_target",
+            Self::ServiceAccount => "service_account",
         }
     }
     fn hint(&self) -> Option<String> {

@@ -95,9 +95,10 @@ impl Coded for BackupError {
 
 impl Maintenance<'_> {
     /// Copies state, extracts, the published generation with its blobs, the configuration
-    /// overlay and the instance key into `target`, a new or empty folder. Queries and grants go
-    /// on meanwhile; syncs wait until the copy is done. The copy of the state is opened and
-    /// read, each blob's content held against its name; when anything fails, nothing is left.
+    /// overlay, the instance key and the secrets that sign sessions and tokens into `target`,
+    /// a new or empty folder. Queries and grants go on meanwhile; syncs wait until the copy is
+    /// done. The copy of the state is opened and read, each blob's content held against its
+    /// name; when anything fails, nothing is left.
     ///
     /// # Errors
     /// `target_not_empty`, `target_inside_data_folder`, `sync_already_in_progress`,
@@ -140,9 +141,11 @@ impl Maintenance<'_> {
                     copy_tree(&path, &root.join(relative))?;
                 }
             }
-            for (path, name) in [(folder.config_overlay(), "instance.yaml"), (folder.instance_key(), "instance.key")] {
-                if path.is_file() {
-                    copy_tree(&path, &root.join("state").join(name))?;
+            let kept =
+                [folder.config_overlay(), folder.instance_key(), folder.session_secret(), folder.scheduler_token()];
+            for path in kept.iter().filter(|path| path.is_file()) {
+                if let Some(name) = path.file_name() {
+                    copy_tree(path, &root.join("state").join(name))?;
                 }
             }
             let mut files = Vec::new();

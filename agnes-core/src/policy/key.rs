@@ -1,15 +1,13 @@
 //! The key of an installation: for hash masks and receipts. Never printed, never in state.
 
-use std::io::Write;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::PolicyError;
-use crate::error::{Error, Result};
-use crate::extract::fsio::{Staged, sync_folder};
+use crate::error::Result;
 use crate::layout::DataFolder;
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{self, Secret, SecretSource};
 
 /// Secret that takes the place of the file.
 const VARIABLE: &str = "AGNES_INSTANCE_KEY";
@@ -82,39 +80,19 @@ impl InstanceKey {
     /// Whether `mark` is the one of this text, in the same time for every answer.
     pub(crate) fn verifies(&self, text: &[u8], mark: &str) -> bool {
         let own = self.sign(text);
-        own.len() == mark.len() && own.bytes().zip(mark.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+        secret::same(own.as_bytes(), mark.as_bytes())
     }
 }
 
 fn from_file(path: &Path) -> Result<Secret> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Secret::new(text.trim())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(path),
+    match secret::read_kept(path) {
+        Ok(Some(kept)) => Ok(kept),
+        Ok(None) => secret::make_kept(path),
         Err(error) => {
             tracing::error!("the instance key cannot be read: {error}");
             Err(PolicyError::Key.into())
         }
     }
-}
-
-fn make(path: &Path) -> Result<Secret> {
-    let text = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    let staged = Staged::beside(path)?;
-    let write = || -> std::io::Result<()> {
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            options.mode(0o600);
-        }
-        options.open(staged.path())?.write_all(text.as_bytes())
-    };
-    write().map_err(|e| Error::io("write the instance key", e))?;
-    staged.sync()?;
-    staged.publish(path)?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))?;
-    Ok(Secret::new(text))
 }
 
 #[cfg(test)]

@@ -71,6 +71,10 @@ impl Policies<'_> {
         self.engine.access().await?.require_admin(ctx.principal())
     }
 
+    async fn manager(&self, ctx: &CallContext) -> Result<()> {
+        self.engine.access().await?.require_access_admin(ctx.principal())
+    }
+
     pub(super) async fn find(&self, reference: &str) -> Result<Policy> {
         let all = self.engine.store().policies().list().await?;
         resolve(reference, &all, |p| &p.id, |p| &p.id)?
@@ -94,9 +98,10 @@ impl Policies<'_> {
     ///
     /// # Errors
     /// `policy_empty`, `policy_invalid`, `policy_table_not_found`, `policy_on_remote_table`,
-    /// `policy_on_internal_table`, `policy_exists`, `group_not_found`, `admin_required`.
+    /// `policy_on_internal_table`, `policy_exists`, `group_not_found`, `admin_required`,
+    /// `service_forbidden`.
     pub async fn create(&self, ctx: &CallContext, group: &str, table: &str, rules: PolicyRules) -> Result<PolicyRow> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = self.engine.identity().find_group(group).await?;
         let done = self.create_checked(ctx, &group, table, rules).await;
         let params = match &done {
@@ -173,7 +178,8 @@ impl Policies<'_> {
     /// What a policy said, newest first; of a removed one by its whole id.
     ///
     /// # Errors
-    /// `policy_not_found`, `admin_required`.
+    /// `policy_not_found`, `admin_required`,
+    /// `service_forbidden`.
     pub async fn history(&self, ctx: &CallContext, policy: &str) -> Result<Vec<PolicyVersion>> {
         self.admin(ctx).await?;
         let id = match self.find(policy).await {
@@ -199,7 +205,7 @@ impl Policies<'_> {
         rules: PolicyRules,
         expected: Option<u32>,
     ) -> Result<PolicyRow> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let before = self.find(policy).await?;
         let work = async {
             if expected.is_some_and(|version| version != before.version) {
@@ -233,9 +239,10 @@ impl Policies<'_> {
     /// Removes a policy: from the next call on its group reads what its grant opens.
     ///
     /// # Errors
-    /// `policy_not_found`, `ambiguous_reference`, `admin_required`.
+    /// `policy_not_found`, `ambiguous_reference`, `admin_required`,
+    /// `service_forbidden`.
     pub async fn remove(&self, ctx: &CallContext, policy: &str) -> Result<Policy> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let found = self.find(policy).await?;
         let (now, who) = (self.engine.clock().now(), ctx.principal().user_id());
         let done = self.engine.store().policies().delete(&found.id, now, who).await;

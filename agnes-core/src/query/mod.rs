@@ -117,8 +117,9 @@ impl Engine {
     ///
     /// # Errors
     /// Any [`SandboxError`](crate::sandbox::SandboxError) and [`QueryError`];
-    /// `inactive_user`.
+    /// `inactive_user`, `scope_denied`.
     pub async fn query(&self, ctx: &CallContext, query: Query) -> Result<QueryResult> {
+        ctx.principal().require(crate::rbac::Ability::Everything)?;
         service::query(self, ctx, query, None).await
     }
 }

@@ -59,6 +59,7 @@ impl Engine {
 
     async fn replay_receipt(&self, ctx: &CallContext, receipt: &Receipt) -> Result<Replay> {
         self.access().await?.require_active(ctx.principal())?;
+        ctx.principal().require(crate::rbac::Ability::Everything)?;
         receipt.verify(self.instance_key().await?)?;
         let (body, query) = (&receipt.body, receipt.query()?);
         let now = service::look(self, ctx, &query).await?;

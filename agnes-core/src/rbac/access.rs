@@ -105,6 +105,29 @@ pub struct Group {
     pub created_by: Option<String>,
 }
 
+/// Who makes groups of the Workspace directory.
+pub const DIRECTORY_SYNC: &str = "system:google-sync";
+
+impl Group {
+    /// Whether its members come from the Workspace directory and cannot be set here.
+    #[must_use]
+    pub fn is_from_directory(&self) -> bool {
+        self.created_by.as_deref() == Some(DIRECTORY_SYNC)
+    }
+
+    /// Where it comes from: `system`, `google_sync` or `custom`.
+    #[must_use]
+    pub fn origin(&self) -> &'static str {
+        if self.is_system {
+            "system"
+        } else if self.is_from_directory() {
+            "google_sync"
+        } else {
+            "custom"
+        }
+    }
+}
+
 /// One person in one group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -220,6 +243,8 @@ pub enum AccessError {
     AlreadyMember { user: String, group: String },
     #[error("there is no membership that can be removed here")]
     NoRemovableMembership,
+    #[error("the members of `{group}` come from the directory")]
+    GoogleManaged { group: String },
     #[error("this would leave no active Admin")]
     LastAdmin,
     #[error("there is no grant `{grant}`")]
@@ -234,6 +259,14 @@ pub enum AccessError {
     AdminRequired,
     #[error("this user is unknown or not active")]
     InactivePrincipal,
+    #[error("a token of scope `{scope}` may not be used for this")]
+    ScopeDenied { scope: &'static str },
+    #[error("this needs a sign-in of your own, not a caller of kind `{auth}`")]
+    SessionRequired { auth: &'static str },
+    #[error("looking at what somebody else sees changes nothing")]
+    ReadOnlyView,
+    #[error("the service may not change users, groups, grants or policies")]
+    ServiceForbidden,
 }
 
 impl Coded for AccessError {
@@ -246,10 +279,15 @@ impl Coded for AccessError {
             | Self::SystemGroupRename { .. }
             | Self::SystemGroupDelete { .. }
             | Self::AlreadyMember { .. }
+            | Self::GoogleManaged { .. }
             | Self::LastAdmin
             | Self::GrantExists { .. } => ErrorKind::Conflict,
             Self::NameRequired | Self::UnknownResourceType { .. } | Self::ResourceIdRequired => ErrorKind::InvalidInput,
-            Self::AdminRequired => ErrorKind::Forbidden,
+            Self::AdminRequired
+            | Self::ScopeDenied { .. }
+            | Self::SessionRequired { .. }
+            | Self::ReadOnlyView
+            | Self::ServiceForbidden => ErrorKind::Forbidden,
             Self::InactivePrincipal => ErrorKind::Unauthenticated,
         }
     }
@@ -262,6 +300,7 @@ impl Coded for AccessError {
             Self::SystemGroupDelete { .. } => "system_group_delete",
             Self::AlreadyMember { .. } => "already_member",
             Self::NoRemovableMembership => "no_removable_membership",
+            Self::GoogleManaged { .. } => "google_managed_readonly",
             Self::LastAdmin => "last_admin",
             Self::GrantNotFound { .. } => "grant_not_found",
             Self::GrantExists { .. } => "grant_exists",
@@ -269,16 +308,23 @@ impl Coded for AccessError {
             Self::ResourceIdRequired => "resource_id_required",
             Self::AdminRequired => "admin_required",
             Self::InactivePrincipal => "inactive_user",
+            Self::ScopeDenied { .. } => "scope_denied",
+            Self::SessionRequired { .. } => "session_required",
+            Self::ReadOnlyView => "read_only_view",
+            Self::ServiceForbidden => "service_forbidden",
         }
     }
     fn hint(&self) -> Option<String> {
         match self {
             Self::GroupNotFound { .. } => Some("`agnes admin group list` shows the groups".to_owned()),
             Self::GrantNotFound { .. } => Some("`agnes admin grant list` shows the grants".to_owned()),
+            Self::GoogleManaged { .. } => Some("change them in the directory, or choose another group".to_owned()),
             Self::LastAdmin => Some("add another active user to the group `Admin` first".to_owned()),
             Self::UnknownResourceType { .. } => {
                 Some(format!("known types: {}", ResourceType::ALL.map(ResourceType::as_str).join(", ")))
             }
+            Self::ScopeDenied { .. } => Some("use a token of scope `general`".to_owned()),
+            Self::SessionRequired { .. } => Some("sign in with a browser or a password".to_owned()),
             Self::AdminRequired => Some("ask a member of the group `Admin`".to_owned()),
             _ => None,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{AccessError, AccessSnapshot, Principal, ResourceType};
+use super::{Ability, AccessError, AccessSnapshot, AuthMethod, Principal, ResourceType};
 use crate::error::Result;
 
 /// Ids of the internal tables: every active user may name them, rows are filtered per caller.
@@ -95,10 +95,25 @@ impl AccessSnapshot {
     /// Refuses everybody but admins.
     ///
     /// # Errors
-    /// [`AccessError::InactivePrincipal`], [`AccessError::AdminRequired`].
+    /// [`AccessError::InactivePrincipal`], [`AccessError::AdminRequired`]; also for an admin
+    /// [`AccessError::ScopeDenied`] with a narrow token and [`AccessError::ReadOnlyView`]
+    /// while another admin looks at what they see.
     pub fn require_admin(&self, principal: &Principal) -> Result<()> {
         self.require_active(principal)?;
-        if self.is_admin(principal) { Ok(()) } else { Err(AccessError::AdminRequired.into()) }
+        if !self.is_admin(principal) {
+            return Err(AccessError::AdminRequired.into());
+        }
+        principal.require(Ability::Everything)?;
+        principal.require_own()
+    }
+
+    /// Refuses everybody but admins who are people: the service may not change who may what.
+    ///
+    /// # Errors
+    /// Those of [`AccessSnapshot::require_admin`], [`AccessError::ServiceForbidden`].
+    pub fn require_access_admin(&self, principal: &Principal) -> Result<()> {
+        self.require_admin(principal)?;
+        if principal.auth() == AuthMethod::Service { Err(AccessError::ServiceForbidden.into()) } else { Ok(()) }
     }
 
     /// May `principal` use this resource, and why.
@@ -158,7 +173,7 @@ impl AccessSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rbac::{AuthMethod, ClientKind};
+    use crate::rbac::{ClientKind, Proof, Scope};
 
     fn snapshot() -> AccessSnapshot {
         let mut s = AccessSnapshot { admin_group: Some("ga".into()), ..AccessSnapshot::default() };
@@ -202,6 +217,46 @@ mod tests {
         let s = AccessSnapshot { admin_group: None, ..snapshot() };
         assert!(!s.is_admin(&user("ann")));
         assert!(s.require_admin(&user("ann")).is_err());
+    }
+
+    #[test]
+    fn narrow_tokens_the_service_and_lookers_on_are_no_admins() {
+        let s = snapshot();
+        let code = |result: Result<()>| result.err().map(|error| error.code().to_owned());
+        let with = |scope| user("ann").with_proof(Proof { id: "t".into(), scope, expires_at: None });
+        assert_eq!(code(s.require_admin(&with(Scope::General))), None);
+        assert_eq!(code(s.require_admin(&with(Scope::BootstrapAnalyst))).as_deref(), Some("scope_denied"));
+        assert_eq!(code(s.require_admin(&with(Scope::Desktop))).as_deref(), Some("scope_denied"));
+        let looked_at = user("ann").seen_by(&user("ann"));
+        assert_eq!(code(s.require_admin(&looked_at)).as_deref(), Some("read_only_view"));
+        assert!(s.decide(&looked_at, ResourceType::Table, "salaries").allowed);
+        let service = Principal::user("ann", AuthMethod::Service, ClientKind::Scheduler);
+        assert_eq!(code(s.require_admin(&service)), None);
+        assert_eq!(code(s.require_access_admin(&service)).as_deref(), Some("service_forbidden"));
+        assert_eq!(code(s.require_access_admin(&user("ann"))), None);
+        assert_eq!(code(s.require_access_admin(&user("bob"))).as_deref(), Some("admin_required"));
+    }
+
+    #[test]
+    fn scopes_open_what_they_say() {
+        use Ability::{Catalog, Desktop, Download, Everything, Manifest, Me};
+        let opens = |scope: Scope| [Me, Catalog, Manifest, Download, Desktop, Everything].map(|a| scope.allows(a));
+        assert_eq!(opens(Scope::General), [true; 6]);
+        assert_eq!(opens(Scope::BootstrapAnalyst), [true, true, true, true, false, false]);
+        assert_eq!(opens(Scope::Desktop), [false, false, false, false, true, false]);
+        assert_eq!(Scope::parse("bootstrap-analyst"), Some(Scope::BootstrapAnalyst));
+        assert_eq!(Scope::parse("everything"), None);
+    }
+
+    #[test]
+    fn only_a_session_of_ones_own_is_one() {
+        let code = |principal: &Principal| principal.require_session().err().map(|error| error.code().to_owned());
+        let by = |auth| Principal::user("ann", auth, ClientKind::Api);
+        assert_eq!(code(&by(AuthMethod::Session)), None);
+        for auth in [AuthMethod::Pat, AuthMethod::Service, AuthMethod::Desktop, AuthMethod::Local] {
+            assert_eq!(code(&by(auth)).as_deref(), Some("session_required"));
+        }
+        assert_eq!(code(&by(AuthMethod::Session).seen_by(&user("bob"))).as_deref(), Some("read_only_view"));
     }
 
     #[test]

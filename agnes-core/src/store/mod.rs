@@ -13,20 +13,26 @@ use async_trait::async_trait;
 
 use crate::audit::AuditRepository;
 use crate::error::Result;
-use crate::identity::UserRepository;
+use crate::identity::{AccessRequestRepository, CredentialRepository, TokenRepository, UserRepository};
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
 use crate::sync::{JobRepository, PreferenceRepository, ProfileRepository, SyncRepository};
 
 /// Newest version of the state schema this build writes.
-pub const STATE_SCHEMA_VERSION: i32 = 53;
+pub const STATE_SCHEMA_VERSION: i32 = 54;
 
 /// Hands out the repositories.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// People.
     fn users(&self) -> Arc<dyn UserRepository>;
+    /// Passwords, one-shot tokens and codes, ended sessions.
+    fn credentials(&self) -> Arc<dyn CredentialRepository>;
+    /// Personal access tokens and tokens of desktop applications.
+    fn tokens(&self) -> Arc<dyn TokenRepository>;
+    /// What people asked to be given.
+    fn access_requests(&self) -> Arc<dyn AccessRequestRepository>;
     /// Groups, members, grants.
     fn access(&self) -> Arc<dyn AccessRepository>;
     /// Policies.
@@ -51,6 +57,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Counter in memory that every transaction moves which changed what an access
     /// decision depends on: users, groups, members, grants, policies.
     fn revision(&self) -> u64;
+    /// Counter in memory that moves with [`Store::revision`], and with every transaction
+    /// that changed what a credential is worth: tokens, ended sessions, passwords.
+    fn credential_revision(&self) -> u64;
     /// Rows of one internal table (`agnes_sessions`, `agnes_telemetry`, `agnes_audit`) as
     /// Arrow, JSON columns as text: all of them, or those of one user. The fallback to
     /// the local part of the address is used only when it is unique among users.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod credentials;
 mod jobs;
 mod policies;
 mod preferences;
@@ -16,6 +17,17 @@ use crate::store::Store;
 /// Holds a fresh, empty store to the contract of users, groups, members and grants.
 pub async fn access(store: &dyn Store) {
     access::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of passwords, one-shot tokens and codes, ended
+/// sessions, tokens and access requests.
+pub async fn credentials(store: &dyn Store) {
+    credentials::run(store).await;
+}
+
+/// Holds a fresh, empty store to the contract of who may become the first Admin.
+pub async fn first_admin(store: &dyn Store) {
+    credentials::first_admin(store).await;
 }
 
 /// Holds a fresh, empty store to the contract of the registry, sources, ownership, the audit

@@ -10,7 +10,7 @@ use super::values::{stamp, stamp_opt, time};
 use super::{Db, Fail, refuse, users};
 use crate::error::Result;
 use crate::ident::printable;
-use crate::identity::UserError;
+use crate::identity::{UserError, is_service_account};
 use crate::rbac::{
     ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource,
     ResourceType, fold_resource_id,
@@ -45,7 +45,7 @@ fn grant(row: &Row<'_>) -> ::duckdb::Result<Option<Grant>> {
     }))
 }
 
-fn find_group(conn: &Connection, id: &str) -> ::duckdb::Result<Option<Group>> {
+pub(super) fn find_group(conn: &Connection, id: &str) -> ::duckdb::Result<Option<Group>> {
     conn.query_row(&format!("SELECT {GROUP} FROM user_groups WHERE id = ?"), [id], group).optional()
 }
 
@@ -66,6 +66,57 @@ pub(super) fn seed_member(conn: &Connection, user_id: &str, now: Option<DateTime
         "INSERT INTO user_group_members (user_id, group_id, source, added_at) \
          SELECT ?, id, 'system_seed', ?::TIMESTAMP FROM user_groups WHERE name = ? ON CONFLICT DO NOTHING",
         params![user_id, stamp_opt(now), EVERYONE_GROUP],
+    )?;
+    Ok(())
+}
+
+/// Whether the pair is there.
+pub(super) fn is_member(conn: &Connection, member: &Member) -> ::duckdb::Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM user_group_members WHERE group_id = ? AND user_id = ?";
+    conn.query_row(sql, [&member.group_id, &member.user_id], |row| row.get(0))
+}
+
+/// Adds a member; `false` when the pair is there.
+pub(super) fn add_member(conn: &Connection, member: &Member) -> Result<bool, Fail> {
+    if find_group(conn, &member.group_id)?.is_none() {
+        return refuse(no_group(&member.group_id));
+    }
+    if users::get(conn, &member.user_id)?.is_none() {
+        return refuse(UserError::NotFound { user: printable(&member.user_id, 80) });
+    }
+    let added = conn.execute(
+        "INSERT INTO user_group_members (user_id, group_id, source, added_at, added_by) \
+         VALUES (?, ?, ?, ?::TIMESTAMP, ?) ON CONFLICT DO NOTHING",
+        params![member.user_id, member.group_id, member.source.as_str(), stamp_opt(member.added_at), member.added_by],
+    )?;
+    Ok(added > 0)
+}
+
+/// Inserts a grant, unless the group has it.
+pub(super) fn insert_grant(conn: &Connection, grant: &Grant) -> Result<(), Fail> {
+    let Some(group) = find_group(conn, &grant.group_id)? else { return refuse(no_group(&grant.group_id)) };
+    let folded = fold_resource_id(grant.resource_type, &grant.resource_id);
+    let same = match grant.resource_type {
+        ResourceType::Table => "lower(resource_id)",
+        _ => "resource_id",
+    };
+    let sql = format!("SELECT count(*) FROM resource_grants WHERE group_id = ? AND resource_type = ? AND {same} = ?");
+    let taken: i64 =
+        conn.query_row(&sql, params![grant.group_id, grant.resource_type.as_str(), folded], |row| row.get(0))?;
+    if taken > 0 {
+        return refuse(AccessError::GrantExists { group: group.name });
+    }
+    conn.execute(
+        "INSERT INTO resource_grants (id, group_id, resource_type, resource_id, assigned_at, assigned_by) \
+         VALUES (?, ?, ?, ?, ?::TIMESTAMP, ?)",
+        params![
+            grant.id,
+            grant.group_id,
+            grant.resource_type.as_str(),
+            grant.resource_id,
+            stamp_opt(grant.assigned_at),
+            grant.assigned_by
+        ],
     )?;
     Ok(())
 }
@@ -215,28 +266,7 @@ impl AccessRepository for Access {
 
     async fn add_member(&self, member: &Member) -> Result<bool> {
         let member = member.clone();
-        self.0
-            .write_access("add a member", move |conn| {
-                if find_group(conn, &member.group_id)?.is_none() {
-                    return refuse(no_group(&member.group_id));
-                }
-                if users::get(conn, &member.user_id)?.is_none() {
-                    return refuse(UserError::NotFound { user: printable(&member.user_id, 80) });
-                }
-                let added = conn.execute(
-                    "INSERT INTO user_group_members (user_id, group_id, source, added_at, added_by) \
-                     VALUES (?, ?, ?, ?::TIMESTAMP, ?) ON CONFLICT DO NOTHING",
-                    params![
-                        member.user_id,
-                        member.group_id,
-                        member.source.as_str(),
-                        stamp_opt(member.added_at),
-                        member.added_by
-                    ],
-                )?;
-                Ok(added > 0)
-            })
-            .await
+        self.0.write_access("add a member", move |conn| add_member(conn, &member)).await
     }
 
     async fn remove_member(&self, group_id: &str, user_id: &str) -> Result<()> {
@@ -255,6 +285,9 @@ impl AccessRepository for Access {
                     Some(_) => {}
                 }
                 let admins = find_group(conn, &group_id)?.is_some_and(|group| group.name == ADMIN_GROUP);
+                if admins && users::get(conn, &user_id)?.is_some_and(|user| is_service_account(&user.email)) {
+                    return refuse(UserError::ServiceAccount);
+                }
                 if admins && only_admin(conn, &user_id)? {
                     return refuse(AccessError::LastAdmin);
                 }
@@ -286,39 +319,7 @@ impl AccessRepository for Access {
 
     async fn insert_grant(&self, grant: &Grant) -> Result<()> {
         let grant = grant.clone();
-        self.0
-            .write_access("add a grant", move |conn| {
-                let Some(group) = find_group(conn, &grant.group_id)? else { return refuse(no_group(&grant.group_id)) };
-                let folded = fold_resource_id(grant.resource_type, &grant.resource_id);
-                let same = match grant.resource_type {
-                    ResourceType::Table => "lower(resource_id)",
-                    _ => "resource_id",
-                };
-                let sql = format!(
-                    "SELECT count(*) FROM resource_grants WHERE group_id = ? AND resource_type = ? AND {same} = ?"
-                );
-                let taken: i64 =
-                    conn.query_row(&sql, params![grant.group_id, grant.resource_type.as_str(), folded], |row| {
-                        row.get(0)
-                    })?;
-                if taken > 0 {
-                    return refuse(AccessError::GrantExists { group: group.name });
-                }
-                conn.execute(
-                    "INSERT INTO resource_grants (id, group_id, resource_type, resource_id, assigned_at, assigned_by) \
-                     VALUES (?, ?, ?, ?, ?::TIMESTAMP, ?)",
-                    params![
-                        grant.id,
-                        grant.group_id,
-                        grant.resource_type.as_str(),
-                        grant.resource_id,
-                        stamp_opt(grant.assigned_at),
-                        grant.assigned_by
-                    ],
-                )?;
-                Ok(())
-            })
-            .await
+        self.0.write_access("add a grant", move |conn| insert_grant(conn, &grant)).await
     }
 
     async fn delete_grant(&self, id: &str) -> Result<Grant> {

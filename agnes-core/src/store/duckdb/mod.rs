@@ -4,6 +4,7 @@
 mod access;
 mod audit;
 mod copies;
+mod credentials;
 mod internal;
 mod jobs;
 mod migrate;
@@ -12,11 +13,13 @@ mod policies;
 mod preferences;
 mod profiles;
 mod recover;
+mod requests;
 mod rules;
 mod schema;
 mod sources;
 mod sync;
 mod tables;
+mod tokens;
 mod users;
 mod values;
 
@@ -34,7 +37,7 @@ use crate::audit::AuditRepository;
 use crate::duck::{blocking, engine_error};
 use crate::error::{Coded, Error, ErrorKind, Result};
 use crate::extract::fsio;
-use crate::identity::UserRepository;
+use crate::identity::{AccessRequestRepository, CredentialRepository, TokenRepository, UserRepository};
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
@@ -111,6 +114,7 @@ struct Inner {
     writer: Mutex<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
     revision: AtomicU64,
+    credentials: AtomicU64,
 }
 
 impl Db {
@@ -166,9 +170,25 @@ impl Db {
         self.inner.revision.fetch_add(1, Ordering::SeqCst);
         done
     }
+
+    /// As [`Db::write`], for changes of what credentials are worth.
+    async fn write_credentials<T, F>(&self, action: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
+    {
+        let done = self.write(action, work).await;
+        self.inner.credentials.fetch_add(1, Ordering::SeqCst);
+        done
+    }
 }
 
 impl Inner {
+    /// The sum moves whichever of the two does.
+    fn credential_revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst) + self.credentials.load(Ordering::SeqCst)
+    }
+
     fn reader(&self) -> Result<Connection> {
         if let Some(conn) = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop() {
             return Ok(conn);
@@ -264,6 +284,7 @@ impl DuckStore {
             writer: Mutex::new(Some(conn)),
             readers: Mutex::new(Vec::new()),
             revision: AtomicU64::new(1),
+            credentials: AtomicU64::new(0),
         };
         Ok(Self { db: Db { inner: Arc::new(inner) } })
     }
@@ -273,6 +294,15 @@ impl DuckStore {
 impl Store for DuckStore {
     fn users(&self) -> Arc<dyn UserRepository> {
         Arc::new(users::Users(self.db.clone()))
+    }
+    fn credentials(&self) -> Arc<dyn CredentialRepository> {
+        Arc::new(credentials::Credentials(self.db.clone()))
+    }
+    fn tokens(&self) -> Arc<dyn TokenRepository> {
+        Arc::new(tokens::Tokens(self.db.clone()))
+    }
+    fn access_requests(&self) -> Arc<dyn AccessRequestRepository> {
+        Arc::new(requests::Requests(self.db.clone()))
     }
     fn access(&self) -> Arc<dyn AccessRepository> {
         Arc::new(access::Access(self.db.clone()))
@@ -307,6 +337,10 @@ impl Store for DuckStore {
 
     fn revision(&self) -> u64 {
         self.db.inner.revision.load(Ordering::SeqCst)
+    }
+
+    fn credential_revision(&self) -> u64 {
+        self.db.inner.credential_revision()
     }
 
     async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>> {

@@ -18,7 +18,8 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "id VARCHAR PRIMARY KEY, email VARCHAR NOT NULL UNIQUE, name VARCHAR, password_hash VARCHAR, setup_token VARCHAR, \
          setup_token_created TIMESTAMP, reset_token VARCHAR, reset_token_created TIMESTAMP, active BOOLEAN NOT NULL DEFAULT true, \
          deactivated_at TIMESTAMP, deactivated_by VARCHAR, created_at TIMESTAMP DEFAULT current_timestamp, updated_at TIMESTAMP, \
-         onboarded BOOLEAN NOT NULL DEFAULT false, last_pull_at TIMESTAMP",
+         onboarded BOOLEAN NOT NULL DEFAULT false, last_pull_at TIMESTAMP, login_token VARCHAR, login_token_created TIMESTAMP, \
+         sessions_valid_after TIMESTAMP, kept_session VARCHAR, must_change_password BOOLEAN NOT NULL DEFAULT false",
     ),
     (
         "user_groups",
@@ -39,7 +40,25 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "personal_access_tokens",
         "id VARCHAR PRIMARY KEY, user_id VARCHAR NOT NULL, name VARCHAR NOT NULL, token_hash VARCHAR NOT NULL, prefix VARCHAR NOT NULL, \
          scopes VARCHAR, created_at TIMESTAMP NOT NULL DEFAULT current_timestamp, expires_at TIMESTAMP, last_used_at TIMESTAMP, \
-         last_used_ip VARCHAR, revoked_at TIMESTAMP",
+         last_used_ip VARCHAR, revoked_at TIMESTAMP, revoked_by VARCHAR",
+    ),
+    (
+        "desktop_tokens",
+        "id VARCHAR PRIMARY KEY, user_id VARCHAR NOT NULL, name VARCHAR NOT NULL, token_hash VARCHAR NOT NULL, prefix VARCHAR NOT NULL, \
+         scopes VARCHAR, created_at TIMESTAMP NOT NULL DEFAULT current_timestamp, expires_at TIMESTAMP, last_used_at TIMESTAMP, \
+         last_used_ip VARCHAR, revoked_at TIMESTAMP, revoked_by VARCHAR",
+    ),
+    ("revoked_sessions", "jti VARCHAR PRIMARY KEY, exp TIMESTAMP NOT NULL"),
+    (
+        "one_shot_codes",
+        "code_hash VARCHAR PRIMARY KEY, purpose VARCHAR NOT NULL, user_id VARCHAR, created_at TIMESTAMP NOT NULL, \
+         expires_at TIMESTAMP NOT NULL",
+    ),
+    (
+        "access_requests",
+        "id VARCHAR PRIMARY KEY, user_id VARCHAR NOT NULL, resource_type VARCHAR NOT NULL, resource_id VARCHAR NOT NULL, reason TEXT, \
+         status VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, reviewed_by VARCHAR, reviewed_at TIMESTAMP, review_note TEXT, \
+         group_id VARCHAR",
     ),
     (
         "table_registry",

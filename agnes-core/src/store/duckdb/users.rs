@@ -8,7 +8,7 @@ use super::access::{only_admin, seed_member};
 use super::values::{stamp, stamp_opt, time};
 use super::{Db, Fail, refuse};
 use crate::error::Result;
-use crate::identity::{User, UserError, UserRepository};
+use crate::identity::{User, UserChange, UserError, UserRepository, is_service_account};
 use crate::rbac::AccessError;
 
 pub(super) struct Users(pub(super) Db);
@@ -35,6 +35,27 @@ pub(super) fn get(conn: &Connection, id: &str) -> ::duckdb::Result<Option<User>>
     conn.query_row(&format!("SELECT {COLUMNS} FROM users WHERE id = ?"), [id], user).optional()
 }
 
+/// The row alone: no check, no membership.
+pub(super) fn insert(conn: &Connection, user: &User) -> ::duckdb::Result<()> {
+    conn.execute(
+        "INSERT INTO users (id, email, name, active, deactivated_at, deactivated_by, created_at, updated_at, onboarded, \
+         last_pull_at) VALUES (?, ?, ?, ?, ?::TIMESTAMP, ?, ?::TIMESTAMP, ?::TIMESTAMP, ?, ?::TIMESTAMP)",
+        params![
+            user.id,
+            user.email,
+            user.name,
+            user.active,
+            stamp_opt(user.deactivated_at),
+            user.deactivated_by,
+            stamp_opt(user.created_at),
+            stamp_opt(user.updated_at),
+            user.onboarded,
+            stamp_opt(user.last_pull_at),
+        ],
+    )
+    .map(drop)
+}
+
 fn missing(id: &str) -> UserError {
     UserError::NotFound { user: crate::ident::printable(id, 80) }
 }
@@ -53,22 +74,7 @@ impl UserRepository for Users {
                 if taken > 0 {
                     return refuse(UserError::Exists { email: user.email });
                 }
-                conn.execute(
-                    "INSERT INTO users (id, email, name, active, deactivated_at, deactivated_by, created_at, updated_at, onboarded, \
-                     last_pull_at) VALUES (?, ?, ?, ?, ?::TIMESTAMP, ?, ?::TIMESTAMP, ?::TIMESTAMP, ?, ?::TIMESTAMP)",
-                    params![
-                        user.id,
-                        user.email,
-                        user.name,
-                        user.active,
-                        stamp_opt(user.deactivated_at),
-                        user.deactivated_by,
-                        stamp_opt(user.created_at),
-                        stamp_opt(user.updated_at),
-                        user.onboarded,
-                        stamp_opt(user.last_pull_at),
-                    ],
-                )?;
+                insert(conn, &user)?;
                 if user.active {
                     seed_member(conn, &user.id, user.created_at)?;
                 }
@@ -102,11 +108,28 @@ impl UserRepository for Users {
             .await
     }
 
+    async fn update(&self, id: &str, change: &UserChange, now: DateTime<Utc>) -> Result<User> {
+        let (id, change) = (id.to_owned(), change.clone());
+        self.0
+            .write_access("change a user", move |conn| {
+                conn.execute(
+                    "UPDATE users SET name = coalesce(?, name), onboarded = coalesce(?, onboarded), updated_at = ?::TIMESTAMP \
+                     WHERE id = ?",
+                    params![change.name, change.onboarded, stamp(now), id],
+                )?;
+                get(conn, &id)?.map_or_else(|| refuse(missing(&id)), Ok)
+            })
+            .await
+    }
+
     async fn set_active(&self, id: &str, active: bool, by: &str, now: DateTime<Utc>) -> Result<User> {
         let (id, by) = (id.to_owned(), by.to_owned());
         self.0
             .write_access("change a user", move |conn| {
                 let Some(before) = get(conn, &id)? else { return refuse(missing(&id)) };
+                if !active && is_service_account(&before.email) {
+                    return refuse(UserError::ServiceAccount);
+                }
                 if before.active && !active && only_admin(conn, &id)? {
                     return refuse(AccessError::LastAdmin);
                 }
@@ -128,8 +151,9 @@ impl UserRepository for Users {
         let id = id.to_owned();
         self.0
             .write_access("delete a user", move |conn| {
-                if get(conn, &id)?.is_none() {
-                    return refuse(missing(&id));
+                let Some(user) = get(conn, &id)? else { return refuse(missing(&id)) };
+                if is_service_account(&user.email) {
+                    return refuse(UserError::ServiceAccount);
                 }
                 if only_admin(conn, &id)? {
                     return refuse(AccessError::LastAdmin);
@@ -137,6 +161,9 @@ impl UserRepository for Users {
                 for table in [
                     "user_group_members",
                     "personal_access_tokens",
+                    "desktop_tokens",
+                    "one_shot_codes",
+                    "access_requests",
                     "user_sync_settings",
                     "user_plugin_optouts",
                     "user_store_installs",

@@ -6,17 +6,17 @@ use chrono::{DateTime, Utc};
 use super::{MemoryStore, State};
 use crate::error::Result;
 use crate::ident::printable;
-use crate::identity::{User, UserError, UserRepository};
+use crate::identity::{User, UserChange, UserError, UserRepository, is_service_account};
 use crate::rbac::{
     ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource,
     ResourceType, fold_resource_id,
 };
 
-fn fold(text: &str) -> String {
+pub(super) fn fold(text: &str) -> String {
     text.trim().to_lowercase()
 }
 
-fn no_user(id: &str) -> UserError {
+pub(super) fn no_user(id: &str) -> UserError {
     UserError::NotFound { user: printable(id, 80) }
 }
 
@@ -32,11 +32,11 @@ impl State {
         found.first().copied()
     }
 
-    fn is_member(&self, group_id: &str, user_id: &str) -> bool {
+    pub(super) fn is_member(&self, group_id: &str, user_id: &str) -> bool {
         self.members.iter().any(|member| member.group_id == group_id && member.user_id == user_id)
     }
 
-    fn seed_member(&mut self, user_id: &str, now: Option<DateTime<Utc>>) {
+    pub(super) fn seed_member(&mut self, user_id: &str, now: Option<DateTime<Utc>>) {
         let Some(group_id) =
             self.groups.values().find(|group| group.name == EVERYONE_GROUP).map(|group| group.id.clone())
         else {
@@ -64,7 +64,7 @@ impl State {
             .filter(|user| user.active)
             .collect();
         // Service accounts are no people.
-        let person = |user: &&&User| user.id != user_id && !user.email.to_lowercase().ends_with("@system.local");
+        let person = |user: &&&User| user.id != user_id && !is_service_account(&user.email);
         admins.iter().any(|user| user.id == user_id) && !admins.iter().any(|user| person(&user))
     }
 }
@@ -100,8 +100,24 @@ impl UserRepository for MemoryStore {
         Ok(users)
     }
 
+    async fn update(&self, id: &str, change: &UserChange, now: DateTime<Utc>) -> Result<User> {
+        let mut state = self.state();
+        let Some(user) = state.users.get_mut(id) else { return Err(no_user(id).into()) };
+        if change.name.is_some() {
+            user.name.clone_from(&change.name);
+        }
+        user.onboarded = change.onboarded.unwrap_or(user.onboarded);
+        user.updated_at = Some(now);
+        let user = user.clone();
+        state.revision += 1;
+        Ok(user)
+    }
+
     async fn set_active(&self, id: &str, active: bool, by: &str, now: DateTime<Utc>) -> Result<User> {
         let mut state = self.state();
+        if !active && state.users.get(id).is_some_and(|user| is_service_account(&user.email)) {
+            return Err(UserError::ServiceAccount.into());
+        }
         if !active && state.only_admin(id) {
             return Err(AccessError::LastAdmin.into());
         }
@@ -120,13 +136,18 @@ impl UserRepository for MemoryStore {
 
     async fn delete(&self, id: &str) -> Result<()> {
         let mut state = self.state();
-        if !state.users.contains_key(id) {
-            return Err(no_user(id).into());
+        let Some(user) = state.users.get(id) else { return Err(no_user(id).into()) };
+        if is_service_account(&user.email) {
+            return Err(UserError::ServiceAccount.into());
         }
         if state.only_admin(id) {
             return Err(AccessError::LastAdmin.into());
         }
         state.users.remove(id);
+        state.secrets.remove(id);
+        state.tokens.retain(|_, token| token.user_id != id);
+        state.codes.retain(|_, code| code.user_id.as_deref() != Some(id));
+        state.requests.retain(|request| request.user_id != id);
         state.preferences.remove(id);
         state.members.retain(|member| member.user_id != id);
         state.revision += 1;
@@ -233,19 +254,7 @@ impl AccessRepository for MemoryStore {
     }
 
     async fn add_member(&self, member: &Member) -> Result<bool> {
-        let mut state = self.state();
-        if !state.groups.contains_key(&member.group_id) {
-            return Err(no_group(&member.group_id).into());
-        }
-        if !state.users.contains_key(&member.user_id) {
-            return Err(no_user(&member.user_id).into());
-        }
-        if state.is_member(&member.group_id, &member.user_id) {
-            return Ok(false);
-        }
-        state.members.push(member.clone());
-        state.revision += 1;
-        Ok(true)
+        self.state().add_member(member)
     }
 
     async fn remove_member(&self, group_id: &str, user_id: &str) -> Result<()> {
@@ -255,6 +264,9 @@ impl AccessRepository for MemoryStore {
             place.filter(|at| state.members.get(*at).is_some_and(|member| member.source != MemberSource::GoogleSync));
         let Some(at) = removable else { return Err(AccessError::NoRemovableMembership.into()) };
         let admins = state.groups.get(group_id).is_some_and(|group| group.name == ADMIN_GROUP);
+        if admins && state.users.get(user_id).is_some_and(|user| is_service_account(&user.email)) {
+            return Err(UserError::ServiceAccount.into());
+        }
         if admins && state.only_admin(user_id) {
             return Err(AccessError::LastAdmin.into());
         }
@@ -275,20 +287,7 @@ impl AccessRepository for MemoryStore {
     }
 
     async fn insert_grant(&self, grant: &Grant) -> Result<()> {
-        let mut state = self.state();
-        let Some(group) = state.groups.get(&grant.group_id) else { return Err(no_group(&grant.group_id).into()) };
-        let folded = fold_resource_id(grant.resource_type, &grant.resource_id);
-        let same = |other: &Grant| {
-            other.group_id == grant.group_id
-                && other.resource_type == grant.resource_type
-                && fold_resource_id(other.resource_type, &other.resource_id) == folded
-        };
-        if state.grants.values().any(same) {
-            return Err(AccessError::GrantExists { group: group.name.clone() }.into());
-        }
-        state.grants.insert(grant.id.clone(), grant.clone());
-        state.revision += 1;
-        Ok(())
+        self.state().insert_grant(grant)
     }
 
     async fn delete_grant(&self, id: &str) -> Result<Grant> {
@@ -335,6 +334,39 @@ impl AccessRepository for MemoryStore {
 }
 
 impl State {
+    /// Adds a member; `false` when the pair is there.
+    pub(super) fn add_member(&mut self, member: &Member) -> Result<bool> {
+        if !self.groups.contains_key(&member.group_id) {
+            return Err(no_group(&member.group_id).into());
+        }
+        if !self.users.contains_key(&member.user_id) {
+            return Err(no_user(&member.user_id).into());
+        }
+        if self.is_member(&member.group_id, &member.user_id) {
+            return Ok(false);
+        }
+        self.members.push(member.clone());
+        self.revision += 1;
+        Ok(true)
+    }
+
+    /// Inserts a grant, unless the group has it.
+    pub(super) fn insert_grant(&mut self, grant: &Grant) -> Result<()> {
+        let Some(group) = self.groups.get(&grant.group_id) else { return Err(no_group(&grant.group_id).into()) };
+        let folded = fold_resource_id(grant.resource_type, &grant.resource_id);
+        let same = |other: &Grant| {
+            other.group_id == grant.group_id
+                && other.resource_type == grant.resource_type
+                && fold_resource_id(other.resource_type, &other.resource_id) == folded
+        };
+        if self.grants.values().any(same) {
+            return Err(AccessError::GrantExists { group: group.name.clone() }.into());
+        }
+        self.grants.insert(grant.id.clone(), grant.clone());
+        self.revision += 1;
+        Ok(())
+    }
+
     /// Deletes the grants of one resource; how many.
     pub(super) fn delete_grants_of(&mut self, resource_type: ResourceType, resource_id: &str) -> usize {
         let (folded, before) = (fold_resource_id(resource_type, resource_id), self.grants.len());

@@ -3,12 +3,15 @@
 //! Every call takes one lock and checks before it changes anything, so each is atomic.
 
 mod audit;
+mod credentials;
 mod identity;
 mod jobs;
 mod policies;
 mod preferences;
 mod registry;
+mod requests;
 mod sync;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,11 +19,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::{InternalScope, STATE_SCHEMA_VERSION, SchemaInfo, Store};
 use crate::audit::{AuditEvent, AuditRepository};
 use crate::error::{Coded, ErrorKind, Result};
-use crate::identity::{User, UserRepository};
+use crate::identity::{
+    AccessRequest, AccessRequestRepository, CredentialRepository, OneShotCode, StoredToken, TokenKind, TokenRepository,
+    User, UserRepository,
+};
 use crate::policy::{Policy, PolicyRepository, PolicyVersion};
 use crate::rbac::{AccessRepository, Grant, Group, INTERNAL_TABLES, Member};
 use crate::registry::{
@@ -38,7 +45,18 @@ pub struct MemoryStore(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     revision: u64,
+    /// Moves beside `revision`, for changes of what credentials are worth.
+    credential_revision: u64,
     users: BTreeMap<String, User>,
+    /// By user id.
+    secrets: BTreeMap<String, credentials::Secrets>,
+    tokens: BTreeMap<(TokenKind, String), StoredToken>,
+    /// Ends of sessions that were ended early, by session id.
+    ended: BTreeMap<String, DateTime<Utc>>,
+    /// By hash.
+    codes: BTreeMap<String, OneShotCode>,
+    /// In the order of their arrival.
+    requests: Vec<AccessRequest>,
     groups: BTreeMap<String, Group>,
     members: Vec<Member>,
     grants: BTreeMap<String, Grant>,
@@ -98,6 +116,15 @@ impl Store for MemoryStore {
     fn users(&self) -> Arc<dyn UserRepository> {
         Arc::new(self.clone())
     }
+    fn credentials(&self) -> Arc<dyn CredentialRepository> {
+        Arc::new(self.clone())
+    }
+    fn tokens(&self) -> Arc<dyn TokenRepository> {
+        Arc::new(self.clone())
+    }
+    fn access_requests(&self) -> Arc<dyn AccessRequestRepository> {
+        Arc::new(self.clone())
+    }
     fn access(&self) -> Arc<dyn AccessRepository> {
         Arc::new(self.clone())
     }
@@ -131,6 +158,11 @@ impl Store for MemoryStore {
 
     fn revision(&self) -> u64 {
         self.state().revision
+    }
+
+    fn credential_revision(&self) -> u64 {
+        let state = self.state();
+        state.revision + state.credential_revision
     }
 
     async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>> {

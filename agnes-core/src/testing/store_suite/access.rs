@@ -5,7 +5,7 @@ use crate::identity::User;
 use crate::rbac::{ADMIN_GROUP, EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType};
 use crate::store::Store;
 
-fn user(id: &str, email: &str) -> User {
+pub(super) fn user(id: &str, email: &str) -> User {
     User {
         id: id.into(),
         email: email.into(),
@@ -20,7 +20,7 @@ fn user(id: &str, email: &str) -> User {
     }
 }
 
-fn group(id: &str, name: &str) -> Group {
+pub(super) fn group(id: &str, name: &str) -> Group {
     Group {
         id: id.into(),
         name: name.into(),
@@ -31,11 +31,11 @@ fn group(id: &str, name: &str) -> Group {
     }
 }
 
-fn member(group: &str, user: &str, source: MemberSource) -> Member {
+pub(super) fn member(group: &str, user: &str, source: MemberSource) -> Member {
     Member { group_id: group.into(), user_id: user.into(), source, added_at: Some(at(2)), added_by: None }
 }
 
-fn grant(id: &str, group: &str, resource_type: ResourceType, resource: &str) -> Grant {
+pub(super) fn grant(id: &str, group: &str, resource_type: ResourceType, resource: &str) -> Grant {
     Grant {
         id: id.into(),
         group_id: group.into(),
