@@ -86,6 +86,15 @@ impl Store for Fake {
     fn users(&self) -> Arc<dyn agnes_core::identity::UserRepository> {
         unimplemented!()
     }
+    fn credentials(&self) -> Arc<dyn agnes_core::identity::CredentialRepository> {
+        unimplemented!()
+    }
+    fn tokens(&self) -> Arc<dyn agnes_core::identity::TokenRepository> {
+        unimplemented!()
+    }
+    fn access_requests(&self) -> Arc<dyn agnes_core::identity::AccessRequestRepository> {
+        unimplemented!()
+    }
     fn access(&self) -> Arc<dyn AccessRepository> {
         Arc::new(self.clone())
     }
@@ -118,6 +127,9 @@ impl Store for Fake {
     }
     fn revision(&self) -> u64 {
         self.0.revision.load(Ordering::SeqCst)
+    }
+    fn credential_revision(&self) -> u64 {
+        self.revision()
     }
     async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>> {
         let who = only.map_or_else(|| "everybody".to_owned(), |scope| scope.user_id);

@@ -282,7 +282,9 @@ proptest::proptest! {
 
 #[test]
 fn who_may_sign_in_how() {
-    let auth = |text: &str| format!("config_version: 1\ninstance: {{name: Acme}}\nauth: {text}\nserver: {{host: h, hostname: h}}\n");
+    let auth = |text: &str| {
+        format!("config_version: 1\ninstance: {{name: Acme}}\nauth: {text}\nserver: {{host: h, hostname: h}}\n")
+    };
     let file = auth("{allowed_domain: 'Acme.example, other.example', disabled_providers: [email]}");
     let config = load(&file, "access_requests: {enabled: false}", false).unwrap().config;
     assert!(config.auth.allows("ann@ACME.example") && config.auth.allows("x@y@other.example"));

@@ -244,7 +244,7 @@ impl Tokens<'_> {
             principal.require(crate::rbac::Ability::Everything)?;
         }
         let found = self.known().await?.tokens.get(&(TokenKind::Personal, id.to_owned())).cloned();
-        if !found.is_some_and(|token| token.user_id == principal.user_id()) {
+        if found.is_none_or(|token| token.user_id != principal.user_id()) {
             return Err(missing(id));
         }
         self.end(ctx, id, "token.revoke", None).await
