@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 use arrow::ffi::FFI_ArrowSchema;
 use arrow::ffi_stream::FFI_ArrowArrayStream;
 use arrow::record_batch::{RecordBatch, RecordBatchReader};
+use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
@@ -24,6 +25,20 @@ use crate::runtime::{runtime, wait};
 
 /// Rows shown in a notebook or terminal.
 const SHOWN: usize = 20;
+
+/// A library that is there only if somebody installed it, by itself or with an extra of ours.
+fn optional<'py>(py: Python<'py>, library: &str, extra: &str) -> PyResult<Bound<'py, PyModule>> {
+    py.import(library).map_err(|error| {
+        if !error.is_instance_of::<PyModuleNotFoundError>(py) {
+            return error;
+        }
+        let told = PyModuleNotFoundError::new_err(format!(
+            "this needs `{library}`, which is not installed: install `agnes[{extra}]` (`.rows()` needs nothing)"
+        ));
+        told.set_cause(py, Some(error));
+        told
+    })
+}
 
 /// Rows that are still to come, in order. Dropping it ends the query.
 struct Stream {
@@ -261,19 +276,23 @@ impl QueryResult {
 
     /// The whole result as a `pyarrow.Table`.
     fn to_arrow(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let pyarrow = optional(slf.py(), "pyarrow", "pyarrow")?;
         slf.get().hold(slf.py())?;
-        Ok(slf.py().import("pyarrow")?.call_method1("table", (slf,))?.unbind())
+        Ok(pyarrow.call_method1("table", (slf,))?.unbind())
     }
 
     /// The whole result as a `pandas.DataFrame`.
     fn to_pandas(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        optional(slf.py(), "pandas", "pandas")?;
+        optional(slf.py(), "pyarrow", "pandas")?;
         Self::to_arrow(slf)?.call_method0(slf.py(), "to_pandas")
     }
 
     /// The whole result as a `polars.DataFrame`.
     fn to_polars(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let polars = optional(slf.py(), "polars", "polars")?;
         slf.get().hold(slf.py())?;
-        Ok(slf.py().import("polars")?.call_method1("DataFrame", (slf,))?.unbind())
+        Ok(polars.call_method1("DataFrame", (slf,))?.unbind())
     }
 
     /// The whole result as a list of tuples, or of dicts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -115,6 +116,23 @@ def test_whole_results_can_be_read_again(db: agnes.Database) -> None:
     assert isinstance(polars, pl.DataFrame)
     assert arrow["id"].to_pylist() == list(frame["id"]) == polars["id"].to_list() == [1, 2, 3, 4]
     assert [row[0] for row in result] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("library", "reader"),
+    [("pandas", "to_pandas"), ("pyarrow", "to_pandas"), ("pyarrow", "to_arrow"), ("polars", "to_polars")],
+)
+def test_a_library_that_is_missing_is_named(
+    db: agnes.Database, monkeypatch: pytest.MonkeyPatch, library: str, reader: str
+) -> None:
+    result = db.query("SELECT id FROM orders")
+    # What the import machinery does where a module cannot be found.
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"`{library}`.*agnes\["):
+        getattr(result, reader)()
+    monkeypatch.undo()
+    # Nothing of it was taken.
+    assert len(getattr(result, reader)()) == 4
 
 
 def test_a_stream_is_read_once(db: agnes.Database) -> None:
