@@ -189,6 +189,9 @@ impl AccessRepository for Fake {
     async fn members(&self, _group_id: &str) -> Result<Vec<Member>> {
         unimplemented!()
     }
+    async fn memberships(&self, _user_id: &str) -> Result<Vec<Member>> {
+        unimplemented!()
+    }
     async fn add_member(&self, _member: &Member) -> Result<bool> {
         unimplemented!()
     }

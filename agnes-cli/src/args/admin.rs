@@ -35,6 +35,10 @@ pub(crate) enum AdminCommand {
     #[command(subcommand, after_help = "Example:\n  agnes admin audit list --since 24h")]
     Audit(AuditCommand),
 
+    /// Make somebody an active Admin when nobody else can: the owner of the data folder may
+    #[command(after_help = "Example:\n  agnes admin break-glass ann@example.com")]
+    BreakGlass(BreakGlassArgs),
+
     /// Same as `admin user add`
     #[command(hide = true, after_help = "Example:\n  agnes admin add-user ann@example.com")]
     AddUser(UserAdd),
@@ -84,6 +88,15 @@ pub(crate) enum UserCommand {
     /// Lock somebody out
     #[command(after_help = "Example:\n  agnes admin user deactivate ann@example.com --yes")]
     Deactivate(UserRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BreakGlassArgs {
+    /// Address; an older form has `grant-admin` before it
+    #[arg(required = true, num_args = 1..=2, value_name = "EMAIL")]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) yes: Yes,
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use agnes_core::audit::AuditFilter;
 use agnes_core::identity::User;
 use agnes_core::local::{
     AddMember, AddUser, CancelRun, CreateGrant, CreateGroup, DeleteGroup, GetEffectiveAccess, GetRun, GetTable,
-    GetUser, Grants, Groups, ListAudit, Members, RemoveMember, RemoveUser, RevokeGrant, Runs, SetActive, SyncHistoryOf,
-    SyncStates, Tables, UnregisterTable, UpdateTable, Users,
+    GetUser, Grants, Groups, ListAudit, MakeAdmin, Members, RemoveMember, RemoveUser, RevokeGrant, Runs, SetActive,
+    SyncHistoryOf, SyncStates, Tables, UnregisterTable, UpdateTable, Users,
 };
 use agnes_core::policy::AccessChange;
 use agnes_core::rbac::ResourceType;
@@ -14,8 +14,8 @@ use serde_json::json;
 use super::sync::show_run;
 use crate::app::App;
 use crate::args::{
-    AdminCommand, AuditArgs, AuditCommand, GrantCommand, GroupCommand, RunCommand, TableCommand, TableRemove, UserAdd,
-    UserCommand, UserRef, UserRemove,
+    AdminCommand, AuditArgs, AuditCommand, BreakGlassArgs, GrantCommand, GroupCommand, RunCommand, TableCommand,
+    TableRemove, UserAdd, UserCommand, UserRef, UserRemove,
 };
 use crate::failure::{Failure, Outcome};
 use crate::output::text::{count, duration, or_dash, plural, safe, short_id, time};
@@ -30,6 +30,7 @@ pub(super) async fn run(app: &App, command: AdminCommand) -> Outcome {
         AdminCommand::Run(command) => runs(app, command).await,
         AdminCommand::SyncState => sync_state(app).await,
         AdminCommand::Audit(AuditCommand::List(args)) | AdminCommand::Activity(args) => audit(app, args).await,
+        AdminCommand::BreakGlass(args) => break_glass(app, args).await,
         AdminCommand::AddUser(args) => user(app, UserCommand::Add(args)).await,
         AdminCommand::ListUsers => user(app, UserCommand::List).await,
         AdminCommand::RemoveUser(args) => user(app, UserCommand::Remove(args)).await,
@@ -39,6 +40,24 @@ pub(super) async fn run(app: &App, command: AdminCommand) -> Outcome {
         AdminCommand::UpdateTable(args) => table(app, TableCommand::Update(args)).await,
         AdminCommand::UnregisterTable(args) => table(app, TableCommand::Remove(args)).await,
     }
+}
+
+async fn break_glass(app: &App, args: BreakGlassArgs) -> Outcome {
+    let email = match args.words.as_slice() {
+        [email] => email.clone(),
+        [first, email] if first == "grant-admin" => email.clone(),
+        _ => return Err(Failure::usage_hint("one address is needed", "agnes admin break-glass ann@example.com")),
+    };
+    app.confirm(&args.yes, &format!("make {} an Admin of this data folder", safe(&email)))?;
+    let done = app.call(MakeAdmin { email }).await?;
+    let address = safe(&done.user.email);
+    let words = match (done.already_admin, done.created) {
+        (true, _) => format!("{address} is an active Admin already"),
+        (false, true) => format!("added {address} as an Admin"),
+        (false, false) => format!("{address} is an active Admin now"),
+    };
+    let link = done.link.expose();
+    app.out.done(&done, &format!("{words}; to set a password open this page of the server, once:\n  {link}"))
 }
 
 async fn user(app: &App, command: UserCommand) -> Outcome {

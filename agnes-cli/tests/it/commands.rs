@@ -112,6 +112,19 @@ fn older_names_still_work() {
 }
 
 #[test]
+fn the_owner_of_the_files_makes_an_admin_when_nobody_else_can() {
+    let folder = Folder::governed();
+    folder.fails(2, &["admin", "break-glass", "new@example.com"]);
+    folder.fails(2, &["admin", "break-glass", "new@example.com", "more@example.com", "--yes"]);
+    let done = folder.json(&["admin", "break-glass", "new@example.com", "--yes"]);
+    assert_eq!((&done["created"], &done["already_admin"]), (&true.into(), &false.into()));
+    assert!(done["link"].as_str().unwrap().starts_with("/auth/password/setup?email=new%40example.com&token="));
+    let again = folder.json(&["admin", "break-glass", "grant-admin", "NEW@example.com", "--yes"]);
+    assert_eq!(again["already_admin"], true);
+    folder.fails(2, &["admin", "break-glass", "no address", "--yes"]);
+}
+
+#[test]
 fn every_reading_command_prints_one_json_document() {
     let folder = Folder::governed();
     for args in [

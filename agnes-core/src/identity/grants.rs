@@ -7,7 +7,7 @@ use super::Identity;
 use super::service::{new_id, resolve};
 use crate::context::CallContext;
 use crate::error::Result;
-use crate::rbac::{AccessError, AuthMethod, Grant, Principal, ResourceType, fold_resource_id};
+use crate::rbac::{Ability, AccessError, AccessSnapshot, AuthMethod, Grant, Principal, ResourceType, fold_resource_id};
 
 /// A grant with the names behind its ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,29 +152,19 @@ impl Identity<'_> {
     pub async fn effective_access(&self, ctx: &CallContext, user: &str) -> Result<EffectiveAccess> {
         self.admin(ctx).await?;
         let user = self.find_user(user).await?;
-        let access = self.engine.access().await?;
         let principal = Principal::user(&user.id, AuthMethod::Local, ctx.principal().client());
-        let mine = access.groups_of.get(&user.id).cloned().unwrap_or_default();
-        let items = access
-            .grants
-            .iter()
-            .filter_map(|((resource_type, resource_id), grants)| {
-                let via_groups: Vec<ViaGroup> = grants
-                    .iter()
-                    .filter(|(group, _)| user.active && mine.contains(group))
-                    .map(|(group, _)| ViaGroup {
-                        group_id: group.clone(),
-                        group_name: access.groups.get(group).map(|g| g.name.clone()).unwrap_or_default(),
-                    })
-                    .collect();
-                (!via_groups.is_empty()).then(|| EffectiveItem {
-                    resource_type: *resource_type,
-                    resource_id: resource_id.clone(),
-                    via_groups,
-                })
-            })
-            .collect();
-        Ok(EffectiveAccess { is_admin: access.is_admin(&principal), items })
+        Ok(effective(&*self.engine.access().await?, &principal))
+    }
+
+    /// What the caller may use, and through which groups.
+    ///
+    /// # Errors
+    /// `inactive_user`, `scope_denied`.
+    pub async fn my_access(&self, ctx: &CallContext) -> Result<EffectiveAccess> {
+        let access = self.engine.access().await?;
+        access.require_active(ctx.principal())?;
+        ctx.principal().require(Ability::Everything)?;
+        Ok(effective(&access, ctx.principal()))
     }
 
     async fn resource_exists(&self, resource_type: ResourceType, id: &str) -> Result<bool> {
@@ -184,4 +174,25 @@ impl Identity<'_> {
         let folded = fold_resource_id(resource_type, id);
         Ok(self.engine.store().tables().find(id).await?.is_some() || self.engine.generation().table(&folded).is_some())
     }
+}
+
+/// The explicit grants of an active user.
+fn effective(access: &AccessSnapshot, who: &Principal) -> EffectiveAccess {
+    let mine = access.groups_of.get(who.user_id()).filter(|_| access.is_active(who));
+    let items = access.grants.iter().filter_map(|((resource_type, resource_id), grants)| {
+        let via_groups: Vec<ViaGroup> = grants
+            .iter()
+            .filter(|(group, _)| mine.is_some_and(|mine| mine.contains(group)))
+            .map(|(group, _)| ViaGroup {
+                group_id: group.clone(),
+                group_name: access.groups.get(group).map(|g| g.name.clone()).unwrap_or_default(),
+            })
+            .collect();
+        (!via_groups.is_empty()).then(|| EffectiveItem {
+            resource_type: *resource_type,
+            resource_id: resource_id.clone(),
+            via_groups,
+        })
+    });
+    EffectiveAccess { is_admin: access.is_admin(who), items: items.collect() }
 }

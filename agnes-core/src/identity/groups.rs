@@ -42,6 +42,25 @@ pub struct MemberRow {
     pub added_by: Option<String>,
 }
 
+/// One group of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The group.
+    pub group_id: String,
+    /// Its name.
+    pub group_name: String,
+    /// Seeded by Agnes.
+    pub is_system: bool,
+    /// `system`, `google_sync` or `custom`.
+    pub origin: String,
+    /// How they got in.
+    pub source: MemberSource,
+    /// When.
+    pub added_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// By whom.
+    pub added_by: Option<String>,
+}
+
 impl Identity<'_> {
     /// Makes a group.
     ///
@@ -71,6 +90,66 @@ impl Identity<'_> {
             .record()
             .await;
         done.map(|()| group)
+    }
+
+    /// Changes name and description, as far as they are given.
+    ///
+    /// # Errors
+    /// `group_not_found`, `name_required`, `group_exists`, `system_group_rename`,
+    /// `google_managed_readonly` for the name of a group of the directory, `admin_required`,
+    /// `service_forbidden`.
+    pub async fn update_group(
+        &self,
+        ctx: &CallContext,
+        reference: &str,
+        name: Option<&str>,
+        description: Option<&str>,
+    ) -> Result<Group> {
+        self.manager(ctx).await?;
+        let group = self.find_group(reference).await?;
+        let new = name.map_or(group.name.as_str(), str::trim);
+        if new.is_empty() {
+            return Err(AccessError::NameRequired.into());
+        }
+        if group.is_from_directory() && new != group.name {
+            return Err(AccessError::GoogleManaged { group: group.name }.into());
+        }
+        let words = description.or(group.description.as_deref());
+        let done = self.engine.store().access().update_group(&group.id, new, words).await;
+        self.engine
+            .audit()
+            .event(ctx, "user_group.updated")
+            .resource(format!("group:{}", group.name))
+            .before(json!({"id": group.id, "name": group.name, "description": group.description}))
+            .params(json!({"id": group.id, "name": new, "description": words}))
+            .outcome(&done)
+            .record()
+            .await;
+        done
+    }
+
+    /// The groups of a user by name.
+    ///
+    /// # Errors
+    /// `user_not_found`, `admin_required`.
+    pub async fn memberships(&self, ctx: &CallContext, user: &str) -> Result<Vec<Membership>> {
+        self.admin(ctx).await?;
+        let user = self.find_user(user).await?;
+        let access = self.engine.access().await?;
+        let rows = self.engine.store().access().memberships(&user.id).await?;
+        let rows = rows.into_iter().filter_map(|member| {
+            let group = access.groups.get(&member.group_id)?;
+            Some(Membership {
+                group_name: group.name.clone(),
+                is_system: group.is_system,
+                origin: group.origin().to_owned(),
+                group_id: member.group_id,
+                source: member.source,
+                added_at: member.added_at,
+                added_by: member.added_by,
+            })
+        });
+        Ok(rows.collect())
     }
 
     /// All groups: system first, then by name.
@@ -141,11 +220,14 @@ impl Identity<'_> {
     /// Adds a user to a group.
     ///
     /// # Errors
-    /// `group_not_found`, `user_not_found`, `already_member`, `admin_required`, `service_forbidden`.
+    /// `group_not_found`, `user_not_found`, `already_member`, `google_managed_readonly`, `admin_required`, `service_forbidden`.
     pub async fn add_member(&self, ctx: &CallContext, group: &str, user: &str) -> Result<Member> {
         self.manager(ctx).await?;
         let group = self.find_group(group).await?;
         let user = self.find_user(user).await?;
+        if group.is_from_directory() {
+            return Err(AccessError::GoogleManaged { group: group.name }.into());
+        }
         let member = Member {
             group_id: group.id.clone(),
             user_id: user.id.clone(),

@@ -1,6 +1,7 @@
 //! People and groups: who exists, who is active, who belongs where, what is granted to whom;
 //! how they prove who they are, and what they ask for.
 
+mod ask;
 mod bootstrap;
 mod codes;
 mod credentials;
@@ -19,6 +20,7 @@ mod tokens;
 mod users;
 mod uses;
 
+pub use ask::{AccessRequests, Approval, ApprovalPreview, GroupWithGrant, PendingRequest};
 pub use bootstrap::{FirstAdmin, Startup};
 pub use codes::{DesktopToken, NewCode};
 pub use credentials::*;

@@ -13,7 +13,7 @@ use crate::rbac::{ADMIN_GROUP, AccessError, Member, MemberSource};
 use crate::secret::Secret;
 
 /// What breaking the glass did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BreakGlass {
     /// The Admin.
     pub user: User,
@@ -23,6 +23,33 @@ pub struct BreakGlass {
     pub reactivated: bool,
     /// Whether they were an active Admin before: nothing was changed.
     pub already_admin: bool,
+    /// Path and query of the server's page on which they set a password: for the operator's
+    /// eyes, once.
+    #[serde(with = "shown_once")]
+    pub link: Secret,
+}
+
+/// A secret that is on its way to the one person it is for.
+mod shown_once {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        String::deserialize(from).map(Secret::new)
+    }
+}
+
+/// An Admin that was made, or was there.
+pub(super) struct MadeAdmin {
+    pub(super) user: User,
+    pub(super) created: bool,
+    pub(super) reactivated: bool,
+    pub(super) already_admin: bool,
 }
 
 impl Identity<'_> {
@@ -100,15 +127,20 @@ impl Identity<'_> {
         let done = self.make_admin(ctx, &email, MemberSource::CliBreakGlass).await;
         let event = self.engine.audit().event(ctx, "break_glass.grant_admin").resource(format!("user:{email}"));
         event.outcome(&done).record().await;
-        done
+        let MadeAdmin { user, created, reactivated, already_admin } = done?;
+        let account = self.account(&user.id).await?;
+        // Nobody else may be there who could send them a link.
+        let kind = if account.has_password { UserToken::Reset } else { UserToken::Setup };
+        let link = SignIn { engine: self.engine }.letter(&account, kind).await?.path();
+        Ok(BreakGlass { user, created, reactivated, already_admin, link })
     }
 
     /// Makes this address, as [`normal_email`] writes it, an active Admin.
-    pub(super) async fn make_admin(&self, ctx: &CallContext, email: &str, source: MemberSource) -> Result<BreakGlass> {
+    pub(super) async fn make_admin(&self, ctx: &CallContext, email: &str, source: MemberSource) -> Result<MadeAdmin> {
         let (store, now) = (self.engine.store(), self.engine.clock().now());
         store.access().seed_system_groups(now).await?;
         let (by, known) = (ctx.principal().user_id().to_owned(), store.users().by_email(email).await?);
-        let mut done = BreakGlass {
+        let mut done = MadeAdmin {
             user: known.clone().unwrap_or_else(|| User::new(new_id(), email.to_owned(), now)),
             created: known.is_none(),
             reactivated: known.as_ref().is_some_and(|user| !user.active),

@@ -83,7 +83,7 @@ pub struct Review {
 }
 
 /// What an approval changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Given {
     /// Whether who asked was made a member of the group.
     pub membership_added: bool,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{User, UserError, normal_email};
+use super::{User, UserChange, UserError, normal_email};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::{Coded, ErrorKind, Result};
@@ -143,6 +143,30 @@ impl Identity<'_> {
     pub async fn user(&self, ctx: &CallContext, reference: &str) -> Result<User> {
         self.admin(ctx).await?;
         self.find_user(reference).await
+    }
+
+    /// Gives a user another name.
+    ///
+    /// # Errors
+    /// `user_not_found`, `service_account`, `admin_required`, `service_forbidden`.
+    pub async fn rename_user(&self, ctx: &CallContext, reference: &str, name: &str) -> Result<User> {
+        self.manager(ctx).await?;
+        let user = self.find_user(reference).await?;
+        if super::is_service_account(&user.email) {
+            return Err(UserError::ServiceAccount.into());
+        }
+        let change = UserChange { name: Some(name.trim().to_owned()), onboarded: None };
+        let done = self.engine.store().users().update(&user.id, &change, self.engine.clock().now()).await;
+        self.engine
+            .audit()
+            .event(ctx, "user.update")
+            .resource(format!("user:{}", user.email))
+            .before(json!({"name": user.name}))
+            .params(json!({"name": change.name}))
+            .outcome(&done)
+            .record()
+            .await;
+        done
     }
 
     /// Activates or deactivates a user.

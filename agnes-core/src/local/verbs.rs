@@ -12,7 +12,7 @@ use crate::connector::{CheckItem, DiscoveredTable, Progress};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User};
+use crate::identity::{BreakGlass, EffectiveAccess, GrantRow, GroupRow, MemberRow, User};
 use crate::maintenance::{BackupIndex, DoctorReport};
 use crate::orchestrator::{GcReport, RebuildOutcome, SourceOutcome};
 use crate::policy::{AccessChange, AccessPreview, Policy, PolicyCheck, PolicyRow, PolicyRules, PolicyVersion};
@@ -75,6 +75,12 @@ verbs! {
         /// For people.
         name: Option<String>,
     } -> User = |engine, ctx, _progress| engine.identity().add_user(ctx, &email, name.as_deref());
+
+    /// Makes an address an active Admin, whoever it is; for the owner of the data folder.
+    MakeAdmin("identity.break_glass") {
+        /// Address.
+        email: String,
+    } -> BreakGlass = |engine, ctx, _progress| engine.identity().break_glass(ctx, &email);
 
     /// Lists the users.
     Users("identity.users") {} -> Vec<User> = |engine, ctx, _progress| engine.identity().users(ctx);

@@ -50,6 +50,15 @@ pub enum AccessChange {
         /// Id or name.
         table: String,
     },
+    /// An access request that is approved: a membership and a grant of a table.
+    Approve {
+        /// Id, name or unique prefix.
+        group: String,
+        /// Id or name.
+        table: String,
+        /// Who asked.
+        user_id: String,
+    },
     /// A grant that is taken back.
     Revoke {
         /// Id or unique prefix.
@@ -182,6 +191,14 @@ impl Policies<'_> {
         Ok(preview)
     }
 
+    /// The id that grants use for a table that is registered or published.
+    async fn table_id(&self, generation: &Generation, table: &str) -> Result<String> {
+        match self.engine.table_index().await?.find(table) {
+            Some(row) => Ok(row.id.to_lowercase()),
+            None => Ok(published(self.engine, generation, table).await?.0),
+        }
+    }
+
     /// Makes the change in a copy of the decisions; the id of the table it is about.
     async fn apply(
         &self,
@@ -225,14 +242,16 @@ impl Policies<'_> {
             }
             AccessChange::Grant { group, table } => {
                 let group = self.engine.identity().find_group(&group).await?;
-                let index = self.engine.table_index().await?;
-                let id = match index.find(&table) {
-                    Some(row) => row.id.to_lowercase(),
-                    None => published(self.engine, generation, &table).await?.0,
-                };
+                let id = self.table_id(generation, &table).await?;
                 access.granted_to.entry((group.id.clone(), ResourceType::Table)).or_default().insert(id.clone());
                 let grants = access.grants.entry((ResourceType::Table, id.clone())).or_default();
                 grants.push((group.id, "preview".to_owned()));
+                Ok(id)
+            }
+            AccessChange::Approve { group, table, user_id } => {
+                let group = self.engine.identity().find_group(&group).await?;
+                let id = self.table_id(generation, &table).await?;
+                access.give(&group.id, &user_id, ResourceType::Table, &id);
                 Ok(id)
             }
             AccessChange::Revoke { grant } => {

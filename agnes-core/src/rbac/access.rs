@@ -206,6 +206,8 @@ pub trait AccessRepository: Send + Sync {
     async fn delete_group(&self, id: &str) -> Result<()>;
     /// Members of a group by e-mail address.
     async fn members(&self, group_id: &str) -> Result<Vec<Member>>;
+    /// Memberships of a user by group name.
+    async fn memberships(&self, user_id: &str) -> Result<Vec<Member>>;
     /// Adds a member; `false` when the pair exists (its first source stays).
     /// `group_not_found`, `user_not_found`.
     async fn add_member(&self, member: &Member) -> Result<bool>;

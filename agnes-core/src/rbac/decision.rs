@@ -147,6 +147,16 @@ impl AccessSnapshot {
         }
     }
 
+    /// Adds a membership and a grant that are only looked at: `id` is folded as grants compare it.
+    pub(crate) fn give(&mut self, group: &str, user: &str, resource_type: ResourceType, id: &str) {
+        self.groups_of.entry(user.to_owned()).or_default().insert(group.to_owned());
+        self.granted_to.entry((group.to_owned(), resource_type)).or_default().insert(id.to_owned());
+        let grants = self.grants.entry((resource_type, id.to_owned())).or_default();
+        if !grants.iter().any(|(has, _)| has == group) {
+            grants.push((group.to_owned(), "preview".to_owned()));
+        }
+    }
+
     /// Everything of one type that `principal` may use: one question, not one per row.
     /// Internal tables are not listed here.
     #[must_use]

@@ -128,8 +128,14 @@ async fn break_glass(site: Site) {
     refused(identity.break_glass(&ann, "ann@acme.example").await, "admin_required");
     let done = identity.break_glass(&owner(), " New@acme.example").await.unwrap();
     assert!(done.created && !done.already_admin && done.user.active);
+    // The link lets them in.
+    let link = done.link.expose().to_owned();
+    let token = link.strip_prefix("/auth/password/setup?email=new%40acme.example&token=").unwrap().to_owned();
+    let password = Secret::new(PASSWORD);
+    let session = site.engine.sign_in().set_up_password(&client(), "new@acme.example", &token, &password, None).await;
+    assert!(session.unwrap().is_admin);
     let done = identity.break_glass(&owner(), "new@acme.example").await.unwrap();
-    assert!(!done.created && done.already_admin);
+    assert!(!done.created && done.already_admin && done.link.expose().starts_with("/auth/password/reset?"));
     identity.set_active(&owner(), "ann@acme.example", false).await.unwrap();
     let done = identity.break_glass(&owner(), "ann@acme.example").await.unwrap();
     assert!(done.reactivated && !done.already_admin && done.user.active);

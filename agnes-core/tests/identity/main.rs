@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod first_admin;
+mod groups;
 mod passwords;
+mod requests;
 mod sessions;
 mod support;
 mod tokens;

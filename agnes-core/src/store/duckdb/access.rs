@@ -19,6 +19,7 @@ use crate::rbac::{
 pub(super) struct Access(pub(super) Db);
 
 const GROUP: &str = "id, name, description, is_system, epoch_us(created_at), created_by";
+const MEMBER: &str = "m.group_id, m.user_id, m.source, epoch_us(m.added_at), m.added_by";
 const GRANT: &str = "g.id, g.group_id, g.resource_type, g.resource_id, epoch_us(g.assigned_at), g.assigned_by";
 
 fn group(row: &Row<'_>) -> ::duckdb::Result<Group> {
@@ -29,6 +30,16 @@ fn group(row: &Row<'_>) -> ::duckdb::Result<Group> {
         is_system: row.get::<_, Option<bool>>(3)?.unwrap_or(false),
         created_at: time(row.get(4)?),
         created_by: row.get(5)?,
+    })
+}
+
+fn member(row: &Row<'_>) -> ::duckdb::Result<Member> {
+    Ok(Member {
+        group_id: row.get(0)?,
+        user_id: row.get(1)?,
+        source: MemberSource::from_stored(&row.get::<_, String>(2)?),
+        added_at: time(row.get(3)?),
+        added_by: row.get(4)?,
     })
 }
 
@@ -247,19 +258,24 @@ impl AccessRepository for Access {
         let id = group_id.to_owned();
         self.0
             .read("list the members of a group", move |conn| {
-                let sql = "SELECT m.group_id, m.user_id, m.source, epoch_us(m.added_at), m.added_by FROM user_group_members m \
-                           LEFT JOIN users u ON u.id = m.user_id WHERE m.group_id = ? ORDER BY u.email NULLS LAST, m.user_id";
-                conn.prepare(sql)?
-                    .query_map([id], |row| {
-                        Ok(Member {
-                            group_id: row.get(0)?,
-                            user_id: row.get(1)?,
-                            source: MemberSource::from_stored(&row.get::<_, String>(2)?),
-                            added_at: time(row.get(3)?),
-                            added_by: row.get(4)?,
-                        })
-                    })?
-                    .collect()
+                let sql = format!(
+                    "SELECT {MEMBER} FROM user_group_members m LEFT JOIN users u ON u.id = m.user_id \
+                     WHERE m.group_id = ? ORDER BY u.email NULLS LAST, m.user_id"
+                );
+                conn.prepare(&sql)?.query_map([id], member)?.collect()
+            })
+            .await
+    }
+
+    async fn memberships(&self, user_id: &str) -> Result<Vec<Member>> {
+        let id = user_id.to_owned();
+        self.0
+            .read("list the groups of a user", move |conn| {
+                let sql = format!(
+                    "SELECT {MEMBER} FROM user_group_members m JOIN user_groups g ON g.id = m.group_id \
+                     WHERE m.user_id = ? ORDER BY g.name, g.id"
+                );
+                conn.prepare(&sql)?.query_map([id], member)?.collect()
             })
             .await
     }

@@ -253,6 +253,15 @@ impl AccessRepository for MemoryStore {
         Ok(members)
     }
 
+    async fn memberships(&self, user_id: &str) -> Result<Vec<Member>> {
+        let state = self.state();
+        let name = |member: &Member| state.groups.get(&member.group_id).map(|group| group.name.clone());
+        let mine = state.members.iter().filter(|member| member.user_id == user_id && name(member).is_some());
+        let mut mine: Vec<Member> = mine.cloned().collect();
+        mine.sort_by_key(|member| (name(member), member.group_id.clone()));
+        Ok(mine)
+    }
+
     async fn add_member(&self, member: &Member) -> Result<bool> {
         self.state().add_member(member)
     }

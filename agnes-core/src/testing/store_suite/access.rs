@@ -104,6 +104,8 @@ pub(super) async fn run(store: &dyn Store) {
         assert!(access.add_member(&member("fin", "u2", MemberSource::Admin)).await.unwrap());
         assert!(!access.add_member(&member("fin", "u2", MemberSource::GoogleSync)).await.unwrap());
         assert_eq!(access.members("fin").await.unwrap(), [member("fin", "u2", MemberSource::Admin)]);
+        let groups: Vec<String> = access.memberships("u2").await.unwrap().into_iter().map(|m| m.group_id).collect();
+        assert_eq!(groups, ["fin", "ev"], "by name, and this one begins with a space");
         access.remove_member("fin", "u2").await.unwrap();
     }
     refused(access.remove_member("fin", "u2").await, "no_removable_membership");
