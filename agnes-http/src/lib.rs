@@ -3,13 +3,18 @@
 //!
 //! [`Server`] is everything behind one listener; `agnes serve` runs it.
 
+mod caller;
+mod extract;
 mod frame;
 mod health;
 mod meters;
 mod openapi;
 mod peer;
 mod problem;
+mod range;
+mod rates;
 mod routes;
+mod rows;
 mod server;
 mod state;
 

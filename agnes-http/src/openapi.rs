@@ -1,7 +1,11 @@
 //! The description of the API, made from the routes themselves.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 /// A request that failed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,9 +39,62 @@ pub(crate) struct ProblemShape {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Agnes", description = "A governed data engine for AI analysts"),
-    components(schemas(ProblemShape))
+    components(schemas(ProblemShape)),
+    modifiers(&Credentials)
 )]
 pub(crate) struct Base;
+
+fn failures(known: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    let content = || Content::new(Some(Ref::from_schema_name("Problem")));
+    let response =
+        |text: &str| ResponseBuilder::new().description(text).content("application/problem+json", content()).build();
+    known.iter().map(|(status, text)| (status.to_string(), response(text).into())).collect()
+}
+
+/// Failures of every operation that needs somebody.
+pub(crate) struct ForUsers;
+
+impl IntoResponses for ForUsers {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        failures(&[(401, "Nobody is signed in"), (403, "The caller, or their token, may not")])
+    }
+}
+
+/// Failures of every operation that needs an admin.
+pub(crate) struct ForAdmins;
+
+impl IntoResponses for ForAdmins {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        failures(&[(401, "Nobody is signed in"), (403, "Not an admin")])
+    }
+}
+
+/// Failures of every operation with a JSON body.
+pub(crate) struct WithBody;
+
+impl IntoResponses for WithBody {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        failures(&[
+            (400, "The body is refused"),
+            (413, "The body is too large"),
+            (415, "The body is not JSON"),
+            (422, "The body is not valid"),
+        ])
+    }
+}
+
+/// How callers say who they are.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("A token or session")).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new(crate::caller::SESSION_COOKIE));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
 
 /// The description of every route there is.
 #[must_use]

@@ -13,25 +13,32 @@ use serde_json::{Value, json};
 pub struct Problem {
     status: StatusCode,
     code: String,
-    detail: Value,
+    detail: Box<Value>,
     hint: Option<String>,
     /// Seconds after which the same request may succeed.
     retry_after: Option<u64>,
     /// Further members of `detail`'s object or of the body, e.g. limits.
-    facts: Option<Value>,
+    facts: Option<Box<Value>>,
 }
 
 impl Problem {
     /// A problem with this status, stable code and message.
     #[must_use]
     pub fn new(status: StatusCode, code: &str, detail: impl Into<Value>) -> Self {
-        Self { status, code: code.to_owned(), detail: detail.into(), hint: None, retry_after: None, facts: None }
+        Self { status, code: code.to_owned(), detail: Box::new(detail.into()), hint: None, retry_after: None, facts: None }
     }
 
     /// One thing to try.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same request may succeed after this many seconds.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -95,7 +102,7 @@ impl Problem {
             body["hint"] = json!(hint);
         }
         if let Some(facts) = &self.facts {
-            body["facts"] = facts.clone();
+            body["facts"] = facts.as_ref().clone();
         }
         body
     }
@@ -149,7 +156,8 @@ pub(crate) fn escaped(text: &str) -> String {
 /// The status of an error: of its kind, but for codes whose contract says otherwise.
 fn status_of(error: &Error) -> StatusCode {
     match error.code() {
-        "relation_denied" => return StatusCode::FORBIDDEN,
+        "relation_denied" | "scope_denied" => return StatusCode::FORBIDDEN,
+        "query_timeout" => return StatusCode::REQUEST_TIMEOUT,
         "bad_sample_size" | "too_many_entries" | "invalid_field" => return StatusCode::UNPROCESSABLE_ENTITY,
         "file_not_found" => return StatusCode::INTERNAL_SERVER_ERROR,
         _ => {}
@@ -168,6 +176,19 @@ fn status_of(error: &Error) -> StatusCode {
     }
 }
 
+/// `detail` and `facts`: failures with a reason of their own (limits, what may not leave the
+/// server) have an object as `detail`, the others a sentence.
+fn detail_of(error: &Error) -> (Value, Option<Value>) {
+    let sentence = error.to_string();
+    match error.facts() {
+        Some(Value::Object(mut facts)) if ["reason", "kind", "error"].iter().any(|key| facts.contains_key(*key)) => {
+            facts.insert("message".to_owned(), sentence.into());
+            (Value::Object(facts), None)
+        }
+        facts => (sentence.into(), facts),
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = status_of(&error);
@@ -180,14 +201,9 @@ impl From<Error> for Problem {
             tracing::warn!(code = error.code(), "{error}");
         }
         let wait = matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::Unavailable).then_some(1);
-        Self {
-            status,
-            code: error.code().to_owned(),
-            detail: error.to_string().into(),
-            hint: error.hint(),
-            retry_after: wait,
-            facts: error.facts(),
-        }
+        let (detail, facts) = detail_of(&error);
+        let (detail, facts) = (Box::new(detail), facts.map(Box::new));
+        Self { status, code: error.code().to_owned(), detail, hint: error.hint(), retry_after: wait, facts }
     }
 }
 

@@ -45,12 +45,18 @@ pub struct Limits {
     pub body: usize,
     /// Bytes of a request's head.
     pub head: usize,
+    /// Rows of a JSON answer, at most.
+    pub query_rows: usize,
+    /// Bytes of rows of a JSON answer, about; then it is cut.
+    pub query_bytes: usize,
     /// How long a request's head may take to arrive.
     pub head_timeout: Duration,
     /// How long requests may go on once the server was asked to stop.
     pub farewell: Duration,
     /// How many proxies in front of it write `X-Forwarded-For`; 0 when clients connect to it.
     pub trusted_proxy_hops: usize,
+    /// Whether tries to sign in are limited per address.
+    pub sign_in_rates: bool,
     /// What the deployment says of itself.
     pub build: Build,
 }
@@ -60,9 +66,12 @@ impl Default for Limits {
         Self {
             body: 1024 * 1024,
             head: 64 * 1024,
+            query_rows: 1_000_000,
+            query_bytes: 64 << 20,
             head_timeout: Duration::from_secs(15),
             farewell: Duration::from_secs(20),
             trusted_proxy_hops: 0,
+            sign_in_rates: true,
             build: Build::default(),
         }
     }
@@ -92,6 +101,8 @@ impl Server {
         // What is packed already, and streams that a proxy of bytes would hold back.
         let worth_packing = SizeAbove::new(1024)
             .and(NotForContentType::const_new("application/octet-stream"))
+            .and(NotForContentType::const_new("text/csv"))
+            .and(NotForContentType::const_new("application/x-ndjson"))
             .and(NotForContentType::const_new("application/vnd.apache.parquet"))
             .and(NotForContentType::const_new("application/vnd.apache.arrow.stream"));
         let router = routes

@@ -6,6 +6,7 @@ use agnes_core::Engine;
 
 use crate::health::Health;
 use crate::meters::Meters;
+use crate::rates::Rates;
 use crate::server::Limits;
 
 /// What every route has at hand; cheap to clone.
@@ -16,13 +17,15 @@ struct Inner {
     engine: Engine,
     health: Health,
     meters: Meters,
+    rates: Rates,
     limits: Limits,
 }
 
 impl App {
     pub(crate) fn new(engine: Engine, limits: Limits) -> Self {
         let (health, meters) = (Health::default(), Meters::default());
-        Self(Arc::new(Inner { engine, health, meters, limits }))
+        let rates = Rates::new(limits.sign_in_rates);
+        Self(Arc::new(Inner { engine, health, meters, rates, limits }))
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -37,7 +40,16 @@ impl App {
         &self.0.meters
     }
 
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.0.rates
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
     }
+}
+
+/// The time, ISO 8601.
+pub(crate) fn now() -> String {
+    chrono::Utc::now().to_rfc3339()
 }

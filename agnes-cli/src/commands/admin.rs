@@ -378,6 +378,7 @@ async fn audit(app: &App, args: AuditArgs) -> Outcome {
         result_prefix: args.result,
         limit: args.limit as usize,
         before: None,
+        ..AuditFilter::default()
     };
     let events = app.call(ListAudit { filter }).await?;
     app.out.show(&events, |out| {

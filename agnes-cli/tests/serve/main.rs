@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod basics;
+mod catalog;
+mod data;
+mod matrix;
 mod process;
+mod query;
+mod sign_in;
 #[cfg(target_os = "linux")]
 mod workers;
+mod world;

@@ -1,5 +1,6 @@
 //! A server process of its own data folder, and a client that shows every byte.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +15,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
+    /// What it said before it served.
+    pub(crate) said: String,
 }
 
 impl Server {
@@ -23,17 +26,18 @@ impl Server {
     }
 
     pub(crate) fn start_in(folder: tempfile::TempDir) -> Self {
-        Self::start_with(folder, &[])
+        Self::start_with(folder, &[], &[])
     }
 
-    /// Starts with further arguments.
-    pub(crate) fn start_with(folder: tempfile::TempDir, more: &[&str]) -> Self {
+    /// Starts with further arguments and variables.
+    pub(crate) fn start_with(folder: tempfile::TempDir, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(BINARY)
             .args(["serve", "--bind", "127.0.0.1:0", "--data-dir"])
             .arg(folder.path())
             .args(more)
             .current_dir(folder.path())
             .env_remove("AGNES_LOG")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -44,14 +48,14 @@ impl Server {
         let address = loop {
             let mut line = String::new();
             assert_ne!(lines.read_line(&mut line).unwrap(), 0, "the server ended: {seen}");
+            seen += &line;
             if let Some((_, address)) = line.trim().split_once("Serving on http://") {
                 break address.parse().unwrap();
             }
-            seen += &line;
         };
         // Somebody has to read what it logs.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        let server = Self { child, address, folder };
+        let server = Self { child, address, folder, said: seen };
         let patience = Instant::now() + Duration::from_secs(60);
         while server.get("/readyz").status != 200 {
             assert!(Instant::now() < patience, "the server never got ready");
@@ -113,6 +117,10 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    /// Fields after a body in chunks, names in lower case.
+    pub(crate) trailers: BTreeMap<String, String>,
+    /// Whether the body is as long as the head said, or its last chunk came.
+    pub(crate) is_whole: bool,
 }
 
 impl Answer {
@@ -121,7 +129,39 @@ impl Answer {
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         let body = bytes.get(end + 4..).unwrap_or_default().to_vec();
-        Self { status, head, body }
+        let mut answer = Self { status, head, body, trailers: BTreeMap::new(), is_whole: true };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.unpack();
+        } else if let Some(length) = answer.header("content-length") {
+            answer.is_whole = length.parse() == Ok(answer.body.len());
+        }
+        answer
+    }
+
+    /// Puts chunks together.
+    fn unpack(&mut self) {
+        let (packed, mut at) = (std::mem::take(&mut self.body), 0);
+        self.is_whole = false;
+        let line = |at: usize| {
+            let length = packed.get(at..)?.windows(2).position(|two| two == b"\r\n")?;
+            Some((String::from_utf8_lossy(&packed[at..at + length]).into_owned(), at + length + 2))
+        };
+        while let Some((size, start)) = line(at) {
+            let Ok(size) = usize::from_str_radix(&size, 16) else { return };
+            if size == 0 {
+                self.is_whole = true;
+                at = start;
+                while let Some((field, next)) = line(at).filter(|(field, _)| !field.is_empty()) {
+                    let (name, value) = field.split_once(':').unwrap();
+                    self.trailers.insert(name.to_lowercase(), value.trim().to_owned());
+                    at = next;
+                }
+                return;
+            }
+            let Some(chunk) = packed.get(start..start + size) else { return };
+            self.body.extend_from_slice(chunk);
+            at = start + size + 2;
+        }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -26,7 +26,7 @@ fn queries_run_in_workers_of_their_own() {
 
 #[test]
 fn a_query_without_end_does_not_keep_it_from_ending() {
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--farewell", "1"]);
+    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--farewell", "1"], &[]);
     let mut query = Command::new(BINARY)
         .args(["query", "select count(*) from range(10000000000000) a(i) where i % 7 = 3", "--data-dir"])
         .arg(server.folder.path())

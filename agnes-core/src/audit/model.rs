@@ -48,6 +48,12 @@ pub struct AuditFilter {
     pub resource: Option<String>,
     /// Whose result starts with this text.
     pub result_prefix: Option<String>,
+    /// Whose facts hold this text, whatever its case.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Which came through this frontend.
+    #[serde(default)]
+    pub client_kind: Option<String>,
     /// At most this many.
     pub limit: usize,
     /// Older than this `(timestamp, id)`, to page on.

@@ -17,9 +17,10 @@ impl Catalog<'_> {
     /// The caller's own preferences.
     ///
     /// # Errors
-    /// `inactive_user`.
+    /// `inactive_user`, `scope_denied`.
     pub async fn preferences(&self, ctx: &CallContext) -> Result<SyncPreferences> {
         self.engine.access().await?.require_active(ctx.principal())?;
+        ctx.principal().require(crate::rbac::Ability::Everything)?;
         self.engine.store().preferences().of(ctx.principal().user_id()).await
     }
 

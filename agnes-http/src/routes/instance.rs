@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::openapi::ProblemShape;
+use crate::caller::Caller;
+use crate::openapi::{ForUsers, ProblemShape};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::state::App;
@@ -44,19 +45,6 @@ pub(crate) async fn version(State(app): State<App>) -> Json<Version> {
     })
 }
 
-/// Whether a sync runs.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SyncStatus {
-    /// True while a sync runs or was just asked for.
-    locked: bool,
-}
-
-/// Whether a sync runs
-#[utoipa::path(get, path = "/api/sync/status", tag = "sync", responses((status = 200, description = "Whether one does", body = SyncStatus)))]
-pub(crate) async fn sync_status(State(app): State<App>) -> Json<SyncStatus> {
-    Json(SyncStatus { locked: app.engine().sync().is_busy() })
-}
-
 /// Figures for Prometheus
 ///
 /// For the machine itself, the service and admins.
@@ -76,4 +64,13 @@ pub(crate) async fn metrics(
     let text = app.meters().text(engine.published(), engine.audit().failures()).map_err(|_| Problem::internal())?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// The description of this API
+#[utoipa::path(get, path = "/openapi.json", tag = "health", responses(
+    (status = 200, description = "OpenAPI 3.1", body = Object),
+    ForUsers,
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn openapi(_: Caller) -> Json<utoipa::openapi::OpenApi> {
+    Json(crate::openapi::document())
 }

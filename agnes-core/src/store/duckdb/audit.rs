@@ -87,6 +87,8 @@ impl AuditRepository for Audits {
                 add("starts_with(action, ?)", filter.action_prefix);
                 add("resource = ?", filter.resource);
                 add("starts_with(result, ?)", filter.result_prefix);
+                add("contains(lower(params::VARCHAR), lower(?))", filter.text);
+                add("client_kind = ?", filter.client_kind);
                 if let Some((at, id)) = filter.before {
                     wheres.push("(timestamp, id) < (?::TIMESTAMP, ?)".to_owned());
                     values.extend([stamp(at), id]);

@@ -30,6 +30,11 @@ impl AuditRepository for MemoryStore {
                 && filter.action_prefix.as_ref().is_none_or(|prefix| event.action.starts_with(prefix))
                 && (filter.resource.is_none() || filter.resource == event.resource)
                 && starts(&event.result, &filter.result_prefix)
+                && filter.text.as_ref().is_none_or(|text| {
+                    let params = event.params.as_ref().map(|params| params.to_string().to_lowercase());
+                    params.is_some_and(|params| params.contains(&text.to_lowercase()))
+                })
+                && (filter.client_kind.is_none() || filter.client_kind == event.client_kind)
                 && filter.before.as_ref().is_none_or(|(at, id)| (&event.timestamp, &event.id) < (at, id))
         };
         let mut rows: Vec<AuditEvent> = self.state().audit.iter().filter(wanted).cloned().collect();

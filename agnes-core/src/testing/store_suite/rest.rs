@@ -183,7 +183,17 @@ async fn audit(store: &dyn Store) {
     assert_eq!(list(AuditFilter { action_prefix: Some("q%".into()), ..all.clone() }).await, "");
     assert_eq!(list(AuditFilter { resource: Some("table:orders".into()), ..all.clone() }).await, "a2 a1");
     assert_eq!(list(AuditFilter { result_prefix: Some("den".into()), ..all.clone() }).await, "a3");
-    assert_eq!(list(AuditFilter { before: Some((at(2), "a3".into())), ..all }).await, "a2 a1");
+    assert_eq!(list(AuditFilter { before: Some((at(2), "a3".into())), ..all.clone() }).await, "a2 a1");
+    let told = AuditEvent {
+        params: Some(serde_json::json!({"sql": "SELECT 100% _Orders"})),
+        client_kind: Some("cli".into()),
+        ..event("a4", 3, "u3", "query.local")
+    };
+    audit.append(&[told]).await.unwrap();
+    let text = |text: &str| AuditFilter { text: Some(text.into()), ..all.clone() };
+    assert_eq!(list(text("select 100% _orders")).await, "a4");
+    assert_eq!(list(text("1000")).await, "", "a text, not a pattern");
+    assert_eq!(list(AuditFilter { client_kind: Some("cli".into()), user_id: Some("u3".into()), ..all }).await, "a4");
 }
 
 async fn internal(store: &dyn Store) {
@@ -193,7 +203,7 @@ async fn internal(store: &dyn Store) {
         assert!(!batches.is_empty(), "the columns are known without rows too");
         batches.iter().map(|b| b.num_rows()).sum::<usize>()
     };
-    assert_eq!(count("agnes_audit", None).await, 3);
+    assert_eq!(count("agnes_audit", None).await, 4);
     assert_eq!(count("agnes_audit", Some("u1")).await, 2);
     assert_eq!(count("agnes_audit", Some("bob")).await, 0);
     assert_eq!(count("agnes_sessions", None).await, 0);

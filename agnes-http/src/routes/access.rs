@@ -1,0 +1,433 @@
+//! Groups, members, grants, and what they open. For admins.
+
+use agnes_core::CallContext;
+use agnes_core::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User, UserError};
+use agnes_core::rbac::{AccessError, ResourceType};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::caller::Caller;
+use crate::extract::{self, Path, Query};
+use crate::openapi::{ForAdmins, ProblemShape, WithBody};
+use crate::problem::Problem;
+use crate::state::App;
+
+/// The group with exactly this id. Names and prefixes are for people who type.
+pub(super) async fn group_of(app: &App, ctx: &CallContext, id: &str) -> Result<GroupRow, Problem> {
+    let groups = app.engine().identity().groups(ctx).await?;
+    let missing = || agnes_core::Error::from(AccessError::GroupNotFound { group: shown(id) });
+    Ok(groups.into_iter().find(|row| row.group.id == id).ok_or_else(missing)?)
+}
+
+/// The user with exactly this id or address.
+async fn user_of(app: &App, ctx: &CallContext, reference: &str) -> Result<User, Problem> {
+    let users = app.engine().identity().users(ctx).await?;
+    let folded = reference.trim().to_lowercase();
+    let missing = || agnes_core::Error::from(UserError::NotFound { user: shown(reference) });
+    Ok(users.into_iter().find(|user| user.id == reference || user.email == folded).ok_or_else(missing)?)
+}
+
+fn shown(text: &str) -> String {
+    agnes_core::ident::printable(text, 80)
+}
+
+/// A group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GroupAnswer {
+    /// Its id.
+    id: String,
+    /// Its name.
+    #[schema(example = "analysts")]
+    name: String,
+    /// For people.
+    description: Option<String>,
+    /// Seeded by Agnes: cannot be renamed or deleted.
+    is_system: bool,
+    /// `system`, `google_sync` or `custom`.
+    origin: String,
+    /// When it was made, ISO 8601.
+    created_at: Option<String>,
+    /// Who made it.
+    created_by: Option<String>,
+    /// How many members it has.
+    member_count: usize,
+    /// How many grants it has.
+    grant_count: usize,
+    /// Whether a directory keeps its members.
+    is_google_managed: bool,
+}
+
+impl From<GroupRow> for GroupAnswer {
+    fn from(row: GroupRow) -> Self {
+        Self {
+            is_google_managed: row.origin == "google_sync",
+            id: row.group.id,
+            name: row.group.name,
+            description: row.group.description,
+            is_system: row.group.is_system,
+            origin: row.origin,
+            created_at: row.group.created_at.map(|at| at.to_rfc3339()),
+            created_by: row.group.created_by,
+            member_count: row.member_count,
+            grant_count: row.grant_count,
+        }
+    }
+}
+
+/// The groups
+#[utoipa::path(get, path = "/api/admin/groups", tag = "access", responses(
+    (status = 200, description = "System groups first, then by name", body = Vec<GroupAnswer>),
+    ForAdmins,
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn groups(State(app): State<App>, Caller(ctx): Caller) -> Result<Json<Vec<GroupAnswer>>, Problem> {
+    Ok(Json(app.engine().identity().groups(&ctx).await?.into_iter().map(GroupAnswer::from).collect()))
+}
+
+/// A group to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewGroup {
+    /// Unique, whatever its case.
+    name: String,
+    /// For people.
+    description: Option<String>,
+}
+
+/// Make a group
+#[utoipa::path(post, path = "/api/admin/groups", tag = "access", request_body = NewGroup, responses(
+    (status = 201, description = "It is made", body = GroupAnswer),
+    ForAdmins, WithBody,
+    (status = 409, description = "There is one of this name", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn create_group(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    extract::Json(new): extract::Json<NewGroup>,
+) -> Result<(StatusCode, Json<GroupAnswer>), Problem> {
+    let made = app.engine().identity().create_group(&ctx, &new.name, new.description.as_deref()).await?;
+    Ok((StatusCode::CREATED, Json(group_of(&app, &ctx, &made.id).await?.into())))
+}
+
+/// One group
+#[utoipa::path(get, path = "/api/admin/groups/{group_id}", tag = "access",
+    params(("group_id" = String, Path, description = "Its id")), responses(
+    (status = 200, description = "The group", body = GroupAnswer),
+    ForAdmins,
+    (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn group(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<GroupAnswer>, Problem> {
+    Ok(Json(group_of(&app, &ctx, &id).await?.into()))
+}
+
+/// Delete a group
+///
+/// With its members and grants.
+#[utoipa::path(delete, path = "/api/admin/groups/{group_id}", tag = "access",
+    params(("group_id" = String, Path, description = "Its id")), responses(
+    (status = 204, description = "It is gone"),
+    ForAdmins,
+    (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 409, description = "It is a system group", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn delete_group(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let found = group_of(&app, &ctx, &id).await?;
+    app.engine().identity().delete_group(&ctx, &found.group.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A member of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MemberAnswer {
+    /// The person.
+    user_id: String,
+    /// Their address.
+    email: String,
+    /// Their name.
+    name: Option<String>,
+    /// Whether they are active.
+    active: bool,
+    /// How they got in: `admin`, `google_sync`, `system_seed` or `cli_break_glass`.
+    source: &'static str,
+    /// When, ISO 8601.
+    added_at: Option<String>,
+    /// By whom.
+    added_by: Option<String>,
+}
+
+impl From<MemberRow> for MemberAnswer {
+    fn from(row: MemberRow) -> Self {
+        Self {
+            user_id: row.user_id,
+            email: row.email,
+            name: row.name,
+            active: row.active,
+            source: row.source.as_str(),
+            added_at: row.added_at.map(|at| at.to_rfc3339()),
+            added_by: row.added_by,
+        }
+    }
+}
+
+/// Members of a group
+#[utoipa::path(get, path = "/api/admin/groups/{group_id}/members", tag = "access",
+    params(("group_id" = String, Path, description = "Its id")), responses(
+    (status = 200, description = "The members, by address", body = Vec<MemberAnswer>),
+    ForAdmins,
+    (status = 404, description = "There is no such group", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn members(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<MemberAnswer>>, Problem> {
+    let found = group_of(&app, &ctx, &id).await?;
+    let members = app.engine().identity().members(&ctx, &found.group.id).await?;
+    Ok(Json(members.into_iter().map(MemberAnswer::from).collect()))
+}
+
+/// Somebody to add: one of the two.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMember {
+    /// Their address.
+    email: Option<String>,
+    /// Their id.
+    user_id: Option<String>,
+}
+
+/// Add a member
+#[utoipa::path(post, path = "/api/admin/groups/{group_id}/members", tag = "access",
+    params(("group_id" = String, Path, description = "Its id")), request_body = NewMember, responses(
+    (status = 201, description = "They are a member", body = MemberAnswer),
+    ForAdmins, WithBody,
+    (status = 404, description = "There is no such group or user", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 409, description = "They are one already", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn add_member(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+    extract::Json(new): extract::Json<NewMember>,
+) -> Result<(StatusCode, Json<MemberAnswer>), Problem> {
+    let found = group_of(&app, &ctx, &id).await?;
+    let (Some(reference), true) =
+        (new.user_id.as_ref().or(new.email.as_ref()), new.user_id.is_none() || new.email.is_none())
+    else {
+        return Err(Problem::invalid(&["body"], "either `email` or `user_id` is expected", "value_error"));
+    };
+    let user = user_of(&app, &ctx, reference).await?;
+    app.engine().identity().add_member(&ctx, &found.group.id, &user.id).await?;
+    let members = app.engine().identity().members(&ctx, &found.group.id).await?;
+    let member = members.into_iter().find(|member| member.user_id == user.id).ok_or_else(Problem::internal)?;
+    Ok((StatusCode::CREATED, Json(member.into())))
+}
+
+/// Take a member out
+#[utoipa::path(delete, path = "/api/admin/groups/{group_id}/members/{user_id}", tag = "access",
+    params(("group_id" = String, Path, description = "Its id"), ("user_id" = String, Path, description = "Their id")),
+    responses(
+    (status = 204, description = "They are out"),
+    ForAdmins,
+    (status = 404, description = "They are none, or a directory keeps them in", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 409, description = "They are the last Admin", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn remove_member(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path((id, user)): Path<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let found = group_of(&app, &ctx, &id).await?;
+    let user = user_of(&app, &ctx, &user).await?;
+    app.engine().identity().remove_member(&ctx, &found.group.id, &user.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A grant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GrantAnswer {
+    /// Its id.
+    id: String,
+    /// The group.
+    group_id: String,
+    /// Its name.
+    group_name: String,
+    /// `table`, `marketplace_plugin` or `memory_domain`.
+    resource_type: &'static str,
+    /// Which one.
+    resource_id: String,
+    /// Whether there is one now.
+    resource_exists: bool,
+    /// When it was made, ISO 8601.
+    assigned_at: Option<String>,
+    /// By whom.
+    assigned_by: Option<String>,
+}
+
+impl From<GrantRow> for GrantAnswer {
+    fn from(row: GrantRow) -> Self {
+        Self {
+            id: row.grant.id,
+            group_id: row.grant.group_id,
+            group_name: row.group_name,
+            resource_type: row.grant.resource_type.as_str(),
+            resource_id: row.grant.resource_id,
+            resource_exists: row.resource_exists,
+            assigned_at: row.grant.assigned_at.map(|at| at.to_rfc3339()),
+            assigned_by: row.grant.assigned_by,
+        }
+    }
+}
+
+/// Which grants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GrantParams {
+    /// Of this kind of resource.
+    resource_type: Option<String>,
+    /// Of this group, by id.
+    group_id: Option<String>,
+    /// Of this resource.
+    resource_id: Option<String>,
+}
+
+/// The grants
+#[utoipa::path(get, path = "/api/admin/grants", tag = "access", params(GrantParams), responses(
+    (status = 200, description = "The grants", body = Vec<GrantAnswer>),
+    ForAdmins,
+    (status = 422, description = "A parameter is not valid", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn grants(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Query(params): Query<GrantParams>,
+) -> Result<Json<Vec<GrantAnswer>>, Problem> {
+    let is_wanted = |row: &GrantRow| {
+        params.group_id.as_ref().is_none_or(|id| *id == row.grant.group_id)
+            && params.resource_type.as_ref().is_none_or(|kind| kind == row.grant.resource_type.as_str())
+            && params.resource_id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(&row.grant.resource_id))
+    };
+    let grants = app.engine().identity().grants(&ctx, None).await?;
+    Ok(Json(grants.into_iter().filter(is_wanted).map(GrantAnswer::from).collect()))
+}
+
+/// A grant to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewGrant {
+    /// The group.
+    group_id: String,
+    /// `table`, `marketplace_plugin` or `memory_domain`.
+    #[schema(example = "table")]
+    resource_type: String,
+    /// Which one. It need not be there yet.
+    resource_id: String,
+}
+
+/// Open a resource to a group
+#[utoipa::path(post, path = "/api/admin/grants", tag = "access", request_body = NewGrant, responses(
+    (status = 201, description = "It is open from the next call on", body = GrantAnswer),
+    ForAdmins, WithBody,
+    (status = 404, description = "There is no such group", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 409, description = "It is open already", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn create_grant(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    extract::Json(new): extract::Json<NewGrant>,
+) -> Result<(StatusCode, Json<GrantAnswer>), Problem> {
+    let found = group_of(&app, &ctx, &new.group_id).await?;
+    let kind = ResourceType::parse(&new.resource_type)?;
+    let made = app.engine().identity().grant(&ctx, &found.group.id, kind, &new.resource_id).await?;
+    Ok((StatusCode::CREATED, Json(made.into())))
+}
+
+/// Take a grant back
+///
+/// It is gone from the next call on.
+#[utoipa::path(delete, path = "/api/admin/grants/{grant_id}", tag = "access",
+    params(("grant_id" = String, Path, description = "Its id")), responses(
+    (status = 204, description = "It is gone"),
+    ForAdmins,
+    (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn delete_grant(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let grants = app.engine().identity().grants(&ctx, None).await?;
+    if !grants.iter().any(|row| row.grant.id == id) {
+        return Err(agnes_core::Error::from(AccessError::GrantNotFound { grant: shown(&id) }).into());
+    }
+    app.engine().identity().revoke(&ctx, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A group that opens a resource.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ViaGroupAnswer {
+    /// Its id.
+    group_id: String,
+    /// Its name.
+    group_name: String,
+}
+
+/// A resource that is open.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OpenResource {
+    /// What kind of resource.
+    resource_type: &'static str,
+    /// Which one.
+    resource_id: String,
+    /// The groups that open it.
+    via_groups: Vec<ViaGroupAnswer>,
+}
+
+/// What one person may use.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EffectiveAccessAnswer {
+    /// Members of Admin pass every check; `items` lists explicit grants only.
+    is_admin: bool,
+    /// By type and id.
+    items: Vec<OpenResource>,
+}
+
+impl From<EffectiveAccess> for EffectiveAccessAnswer {
+    fn from(access: EffectiveAccess) -> Self {
+        let via =
+            |via: agnes_core::identity::ViaGroup| ViaGroupAnswer { group_id: via.group_id, group_name: via.group_name };
+        let item = |item: agnes_core::identity::EffectiveItem| OpenResource {
+            resource_type: item.resource_type.as_str(),
+            resource_id: item.resource_id,
+            via_groups: item.via_groups.into_iter().map(via).collect(),
+        };
+        Self { is_admin: access.is_admin, items: access.items.into_iter().map(item).collect() }
+    }
+}
+
+/// What a person may use, and through which groups
+#[utoipa::path(get, path = "/api/admin/users/{user_id}/effective-access", tag = "access",
+    params(("user_id" = String, Path, description = "Their id or address")), responses(
+    (status = 200, description = "What they may use", body = EffectiveAccessAnswer),
+    ForAdmins,
+    (status = 404, description = "There is no such user", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn effective_access(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<EffectiveAccessAnswer>, Problem> {
+    let user = user_of(&app, &ctx, &id).await?;
+    Ok(Json(app.engine().identity().effective_access(&ctx, &user.id).await?.into()))
+}
