@@ -25,7 +25,14 @@ impl Problem {
     /// A problem with this status, stable code and message.
     #[must_use]
     pub fn new(status: StatusCode, code: &str, detail: impl Into<Value>) -> Self {
-        Self { status, code: code.to_owned(), detail: Box::new(detail.into()), hint: None, retry_after: None, facts: None }
+        Self {
+            status,
+            code: code.to_owned(),
+            detail: Box::new(detail.into()),
+            hint: None,
+            retry_after: None,
+            facts: None,
+        }
     }
 
     /// One thing to try.
