@@ -114,7 +114,7 @@ impl From<CatalogTable> for TableRow {
             fetch_via: match table.query_mode {
                 QueryMode::Remote => "query it; its rows stay at the source".to_owned(),
                 QueryMode::Internal => "query it; you see your own rows".to_owned(),
-                _ => format!("`agnes query \"SELECT * FROM {} LIMIT 10\"`, or `agnes pull`", table.name),
+                _ => format!("query `{}`, or `agnes pull` brings its file", table.name),
             },
             where_examples: Vec::new(),
             clustered_by: Vec::new(),

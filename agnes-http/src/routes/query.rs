@@ -23,7 +23,7 @@ const DEFAULT_LIMIT: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueryRequest {
     /// One read-only query.
-    #[schema(example = "SELECT status, count(*) AS n FROM orders GROUP BY ALL")]
+    #[schema(example = "FROM orders SELECT status, count(*) AS n GROUP BY ALL")]
     sql: String,
     /// Most rows to return. Of JSON 1000 when it is missing or not positive, and never more than
     /// the server's ceiling; the other formats give all rows unless it is there.
