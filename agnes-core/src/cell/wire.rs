@@ -108,6 +108,8 @@ pub struct Hooks {
     pub no_seccomp: bool,
     /// The engine's own settings stay open.
     pub no_engine_wall: bool,
+    /// As on a kernel that cannot guard files against being cut short.
+    pub older_kernel: bool,
 }
 
 impl Hooks {

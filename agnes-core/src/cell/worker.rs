@@ -136,6 +136,9 @@ fn confine(setup: &Setup) -> Result<(Arc<MemoryDb>, Threads, Vec<Guarantee>), Mi
             missing.retain(|guarantee| *guarantee != Guarantee::Ports);
         }
     }
+    if setup.hooks.older_kernel {
+        missing.push(Guarantee::Truncation);
+    }
     if !setup.hooks.no_seccomp {
         confine::filter(network)?;
     }

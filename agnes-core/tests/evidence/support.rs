@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agnes_core::config::{Config, IsolationMode};
 use agnes_core::query::{Params, Query, QueryLimits, Runtime};
 use agnes_core::rbac::{ClientKind, Principal, ResourceType};
 use agnes_core::{CallContext, Engine, Result};
@@ -33,6 +34,8 @@ pub(crate) fn quoted(name: &str) -> String {
 pub(crate) struct Making {
     pub(crate) limits: Option<QueryLimits>,
     pub(crate) runtime: Option<Arc<dyn Runtime>>,
+    /// Runs queries in processes of their own.
+    pub(crate) cells: bool,
 }
 
 impl Making {
@@ -56,6 +59,12 @@ impl Making {
         }
         if let Some(runtime) = self.runtime {
             builder = builder.query_runtime(runtime);
+        }
+        if self.cells {
+            let mut config = Config::default();
+            config.query.isolation = IsolationMode::Process;
+            config.query.strict = true;
+            builder = builder.config(config).query_worker(env!("CARGO_BIN_EXE_agnes-cell"));
         }
         let engine = builder.open().await.unwrap();
         engine.orchestrator().rebuild(&owner()).await.unwrap();

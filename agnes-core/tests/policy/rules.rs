@@ -3,11 +3,11 @@
 use agnes_core::policy::{ColumnRule, Keep, PolicyRules};
 use agnes_core::rbac::ResourceType;
 
-use super::support::{Shop, columns, only, owner, publish, rows};
+use super::support::{Shop, columns, in_each_runtime, only, owner, publish, rows};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn filters_of_several_groups() {
-    let shop = Shop::open().await;
+in_each_runtime!(filters_of_several_groups, user_variables_and_mapping_tables, masks, hidden_columns_do_not_exist,);
+
+async fn filters_of_several_groups(shop: Shop) {
     assert_eq!(shop.ids("ann").await, "1,2,3,4,5");
     shop.policy("eu", rows("region = 'EU'")).await;
     assert_eq!(shop.ids("ann").await, "1,2,3", "from the next query on");
@@ -34,9 +34,7 @@ async fn filters_of_several_groups() {
     assert_eq!(shop.try_ask(&shop.ctx("ann").await, "FROM orders").await.unwrap_err().code(), "relation_denied");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn user_variables_and_mapping_tables() {
-    let shop = Shop::open().await;
+async fn user_variables_and_mapping_tables(shop: Shop) {
     let id = shop.policy("eu", rows("email = $user_email -- theirs")).await;
     assert_eq!(shop.ids("ann").await, "1");
     let policies = shop.engine.policies();
@@ -78,9 +76,7 @@ async fn a_changed_mapping_table_counts() {
     assert!(listed.iter().all(|table| table.name != "orders"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn masks() {
-    let shop = Shop::open().await;
+async fn masks(shop: Shop) {
     let rules = columns(&[
         ("email", ColumnRule::Hash),
         ("code", ColumnRule::Partial { keep: 3, from: Keep::End }),
@@ -116,9 +112,7 @@ async fn masks() {
     assert_eq!(shop.ask("cy", "SELECT email FROM orders WHERE id = 5").await, ["bob@acme.example"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hidden_columns_do_not_exist() {
-    let shop = Shop::open().await;
+async fn hidden_columns_do_not_exist(shop: Shop) {
     shop.policy("eu", columns(&[("email", ColumnRule::Hidden), ("Day", ColumnRule::Hidden)])).await;
     let left = ["id", "region", "amount", "code"];
     let named =

@@ -3,11 +3,18 @@
 use agnes_core::policy::{AccessChange, ColumnRule, Distribution, PolicyRules, ROW_SCOPE_KEY, RowScope};
 use agnes_core::query::Query;
 
-use super::support::{Shop, columns, owner, rows};
+use super::support::{Shop, columns, in_each_runtime, owner, rows};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_query_reaches_a_hidden_row() {
-    let shop = Shop::open().await;
+in_each_runtime!(
+    no_query_reaches_a_hidden_row,
+    errors_quote_no_value,
+    an_answer_says_what_it_is_of,
+    samples_and_profiles_are_of_the_part,
+    what_leaves_the_server,
+    a_change_can_be_looked_at_first,
+);
+
+async fn no_query_reaches_a_hidden_row(shop: Shop) {
     shop.policy("eu", rows("region = 'EU'")).await;
     // Each of these fails on a hidden row, whatever the order of its filters.
     for sql in [
@@ -36,9 +43,7 @@ async fn no_query_reaches_a_hidden_row() {
     assert!(!plan.contains("US") && !plan.contains("~5"), "{plan}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn errors_quote_no_value() {
-    let shop = Shop::open().await;
+async fn errors_quote_no_value(shop: Shop) {
     shop.policy("us", rows("region = 'US'")).await;
     let bob = shop.ctx("bob").await;
     for (sql, code) in [
@@ -55,9 +60,7 @@ async fn errors_quote_no_value() {
     assert!(typo.to_string().contains("region"), "words that hold no value stay: {typo}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_says_what_it_is_of() {
-    let shop = Shop::open().await;
+async fn an_answer_says_what_it_is_of(shop: Shop) {
     let rules = PolicyRules {
         columns: columns(&[("email", ColumnRule::Hash), ("day", ColumnRule::Hidden)]).columns,
         ..rows("id < 3")
@@ -85,9 +88,7 @@ async fn an_answer_says_what_it_is_of() {
     assert_eq!((table.row_scope, table.rows), (None, Some(5)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn samples_and_profiles_are_of_the_part() {
-    let shop = Shop::open().await;
+async fn samples_and_profiles_are_of_the_part(shop: Shop) {
     shop.policy("eu", rows("region = 'EU'")).await;
     let (ann, bob, catalog) = (shop.ctx("ann").await, shop.ctx("bob").await, shop.engine.catalog());
     let whole = catalog.sample(&bob, "orders", 10).await.unwrap();
@@ -105,9 +106,7 @@ async fn samples_and_profiles_are_of_the_part() {
     assert_eq!(catalog.profile(&bob, "orders").await.unwrap()["row_count"], 5);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_leaves_the_server() {
-    let shop = Shop::open().await;
+async fn what_leaves_the_server(shop: Shop) {
     let id = shop.policy("eu", rows("region = 'EU'")).await;
     let (ann, bob) = (shop.ctx("ann").await, shop.ctx("bob").await);
     let catalog = shop.engine.catalog();
@@ -135,9 +134,7 @@ async fn what_leaves_the_server() {
     assert_eq!(shop.ids("ann").await, "1,2,3,4,5");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_can_be_looked_at_first() {
-    let shop = Shop::open().await;
+async fn a_change_can_be_looked_at_first(shop: Shop) {
     let policies = shop.engine.policies();
     let rules = PolicyRules { columns: columns(&[("email", ColumnRule::Hidden)]).columns, ..rows("region = 'EU'") };
     let change = AccessChange::CreatePolicy { group: "eu".into(), table: "orders".into(), rules: rules.clone() };

@@ -2,7 +2,9 @@
 
 use agnes_core::policy::ColumnRule;
 
-use super::support::{ORDERS, Shop, columns, owner, publish, rows};
+use super::support::{ORDERS, Shop, columns, in_each_runtime, owner, publish, rows};
+
+in_each_runtime!(a_query_keeps_its_slice,);
 
 fn records(shop: &Shop) -> usize {
     std::fs::read_dir(shop.engine.folder().slices())
@@ -100,9 +102,7 @@ async fn new_data_is_a_new_slice_and_old_ones_go() {
     assert!(blob.exists());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_keeps_its_slice() {
-    let shop = Shop::open().await;
+async fn a_query_keeps_its_slice(shop: Shop) {
     let id = shop.policy("eu", rows("region = 'EU'")).await;
     let sql = "SELECT a.id FROM orders a, range(200000)";
     let mut result = shop.engine.query(&shop.ctx("ann").await, agnes_core::query::Query::new(sql)).await.unwrap();

@@ -1,9 +1,11 @@
 //! A shop with orders in two regions, and people who may see some of them.
 
+use agnes_core::config::{Config, IsolationMode};
+
 use agnes_core::policy::{ColumnRule, FilterMode, PolicyRules, RowFilter};
 use agnes_core::query::{Query, json_rows};
 use agnes_core::rbac::{ClientKind, Principal, ResourceType};
-use agnes_core::{CallContext, Engine, Result};
+use agnes_core::{CallContext, Engine, EngineBuilder, Result};
 use serde_json::Value;
 
 pub(crate) struct Shop {
@@ -48,12 +50,45 @@ pub(crate) const ORDERS: &str = "SELECT * FROM (VALUES \
     (5, 'US', 'bob@acme.example', 50, '5', DATE '2026-02-02')) AS t(id, region, email, amount, code, day)";
 pub(crate) const TEAMS: &str = "SELECT * FROM (VALUES ('ann@acme.example', 'EU'), ('bob@acme.example', 'EU'), ('bob@acme.example', 'US')) AS t(who, area)";
 
+/// Runs tests, functions of a shop, with queries in this process and in worker processes.
+macro_rules! in_each_runtime {
+    ($($name:ident),* $(,)?) => {
+        mod in_this_process {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Shop::open().await).await;
+            })*
+        }
+        #[cfg(target_os = "linux")]
+        mod in_cells {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Shop::in_cells().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use in_each_runtime;
+
 impl Shop {
     /// Ann is in `eu`, Bob in `us`, Cy in both, Dan is an Admin; `eu` and `us` may read
     /// `orders`.
     pub(crate) async fn open() -> Self {
+        Self::with(|builder| builder).await
+    }
+
+    /// The same, with queries in worker processes that prove every guarantee.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn in_cells() -> Self {
+        let mut config = Config::default();
+        config.query.isolation = IsolationMode::Process;
+        config.query.strict = true;
+        Self::with(|builder| builder.config(config).query_worker(env!("CARGO_BIN_EXE_agnes-cell"))).await
+    }
+
+    async fn with(change: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let engine = Engine::builder(folder.path()).open().await.unwrap();
+        let engine = change(Engine::builder(folder.path())).open().await.unwrap();
         publish(&engine, folder.path(), &[("orders", ORDERS), ("teams", TEAMS)]).await;
         let identity = engine.identity();
         for group in ["eu", "us"] {

@@ -1,223 +1,7 @@
-//! Worlds and queries made from a tape of choices. A shorter tape, or one with smaller
-//! numbers, makes a simpler query: so a failure is made small by cutting the tape.
+//! Queries made from a tape of choices, over the tables of a world as the caller sees them.
 
-use agnes_core::policy::{ColumnRule, Keep};
-
-/// Choices made in advance; past its end every choice is the first one.
-#[derive(Debug, Clone)]
-pub(crate) struct Tape {
-    choices: Vec<u32>,
-    at: usize,
-}
-
-impl Tape {
-    pub(crate) fn of(choices: Vec<u32>) -> Self {
-        Self { choices, at: 0 }
-    }
-
-    /// `length` choices that `seed` stands for.
-    pub(crate) fn random(seed: u64, length: usize) -> Self {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
-        let mut next = || {
-            // SplitMix64.
-            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            (z ^ (z >> 31)) as u32
-        };
-        Self::of((0..length).map(|_| next()).collect())
-    }
-
-    pub(crate) fn choices(&self) -> &[u32] {
-        &self.choices
-    }
-
-    /// One of `n`.
-    fn below(&mut self, n: usize) -> usize {
-        let choice = self.choices.get(self.at).copied().unwrap_or(0);
-        self.at += 1;
-        choice as usize % n
-    }
-
-    fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-
-    /// True once in `n`; never past the end.
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == n - 1
-    }
-}
-
-/// What a column holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Number,
-    Text,
-    Date,
-    List,
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Number, Self::Text, Self::Date, Self::List];
-
-    fn sql(self) -> &'static str {
-        match self {
-            Self::Number => "INTEGER",
-            Self::Text => "VARCHAR",
-            Self::Date => "DATE",
-            Self::List => "INTEGER[]",
-        }
-    }
-}
-
-/// A table of a world.
-#[derive(Debug, Clone)]
-pub(crate) struct Table {
-    pub(crate) name: String,
-    pub(crate) columns: Vec<(String, Kind)>,
-    rows: Vec<Vec<String>>,
-    pub(crate) granted: bool,
-    /// Predicates of the policies of the caller's groups: a row passes one of them.
-    pub(crate) filters: Vec<String>,
-    /// Rules of columns by the first of these policies.
-    pub(crate) rules: Vec<(String, ColumnRule)>,
-}
-
-impl Table {
-    /// What is left of it, as SQL over the whole.
-    fn slice(&self) -> String {
-        let columns = self.columns.iter().filter_map(|(name, kind)| {
-            let rule = self.rules.iter().find(|(column, _)| column == name).map(|(_, rule)| rule);
-            Some(match rule {
-                None => name.clone(),
-                Some(ColumnRule::Hidden) => return None,
-                Some(ColumnRule::Expression { sql }) => format!("CAST({sql} AS {}) AS {name}", kind.sql()),
-                Some(ColumnRule::Partial { keep, .. }) => format!(
-                    "CASE WHEN length({name}) > {keep} THEN left({name}, {keep}) || '***' \
-                     WHEN {name} IS NOT NULL THEN '***' END AS {name}"
-                ),
-                Some(_) => format!("CAST(NULL AS {}) AS {name}", kind.sql()),
-            })
-        });
-        let columns = columns.collect::<Vec<_>>().join(", ");
-        let filter = if self.filters.is_empty() { "true".to_owned() } else { self.filters.join(") OR (") };
-        format!("SELECT {columns} FROM {} WHERE ({filter})", self.name)
-    }
-
-    /// Columns that are there for the caller.
-    fn shown(&self) -> Vec<(String, Kind)> {
-        let hidden = |name: &str| self.rules.iter().any(|(column, rule)| column == name && *rule == ColumnRule::Hidden);
-        self.columns.iter().filter(|(name, _)| !hidden(name)).cloned().collect()
-    }
-}
-
-/// Schemas, data and grants.
-#[derive(Debug, Clone)]
-pub(crate) struct World {
-    pub(crate) tables: Vec<Table>,
-}
-
-/// In every text of a table that the caller may not read.
-pub(crate) const MARKER: &str = "zzhidden";
-
-impl World {
-    pub(crate) fn new(seed: u64) -> Self {
-        let mut tape = Tape::random(seed, 4000);
-        let names = ["orders", "people", "events", "items", "pay", "notes", "plans", "sites"];
-        let count = 4 + tape.below(4);
-        let mut tables = Vec::new();
-        for (n, name) in names.iter().take(count).enumerate() {
-            // The first may be read, the second not; of the others nobody knows.
-            let granted = n == 0 || n > 1 && tape.below(2) == 0;
-            let width = 2 + tape.below(4);
-            // Names repeat between tables, so that joins and shadows meet.
-            let mut columns = vec![("id".to_owned(), Kind::Number)];
-            for _ in 0..width {
-                let kind = *tape.pick(&Kind::ALL);
-                let column = format!("{}{}", ["n", "t", "d", "l"][kind as usize], tape.below(3));
-                if !columns.iter().any(|(known, _)| *known == column) {
-                    columns.push((column, kind));
-                }
-            }
-            let rows = (0..tape.below(30))
-                .map(|_| columns.iter().map(|(_, kind)| value(&mut tape, *kind, granted)).collect())
-                .collect();
-            let mut table =
-                Table { name: (*name).to_owned(), columns, rows, granted, filters: Vec::new(), rules: Vec::new() };
-            if granted && tape.below(2) == 0 {
-                policy(&mut tape, &mut table);
-            }
-            tables.push(table);
-        }
-        Self { tables }
-    }
-
-    /// Makes what the caller may read of a world that is in `conn`, and nothing else.
-    pub(crate) fn narrow(&self, conn: &duckdb::Connection) {
-        for table in &self.tables {
-            let name = &table.name;
-            let make = if table.granted { format!("CREATE TABLE slice AS {}; ", table.slice()) } else { String::new() };
-            let rename = if table.granted { format!("; ALTER TABLE slice RENAME TO {name}") } else { String::new() };
-            conn.execute_batch(&format!("{make}DROP TABLE {name}{rename}")).unwrap();
-        }
-    }
-
-    /// Makes all tables, as they are.
-    pub(crate) fn create(&self, conn: &duckdb::Connection) {
-        for table in &self.tables {
-            let columns: Vec<String> =
-                table.columns.iter().map(|(name, kind)| format!("{name} {}", kind.sql())).collect();
-            conn.execute_batch(&format!("CREATE TABLE {} ({})", table.name, columns.join(", "))).unwrap();
-            for row in &table.rows {
-                conn.execute_batch(&format!("INSERT INTO {} VALUES ({})", table.name, row.join(", "))).unwrap();
-            }
-        }
-    }
-}
-
-fn policy(tape: &mut Tape, table: &mut Table) {
-    for _ in 0..tape.below(3) {
-        let (name, kind) = tape.pick(&table.columns);
-        let filter = match (kind, tape.below(3)) {
-            (_, 0) => format!("{name} IS NOT NULL"),
-            (Kind::Number, _) => format!("{name} % 3 = {}", tape.below(3)),
-            (Kind::Text, _) => format!("{name} < 'b'"),
-            (Kind::Date, _) => format!("{name} >= DATE '2024-01-05'"),
-            (Kind::List, _) => format!("list_contains({name}, 2)"),
-        };
-        table.filters.push(filter);
-    }
-    if table.filters.len() > 1 {
-        // The least masked rule of several groups would win.
-        return;
-    }
-    for (name, kind) in table.columns.iter().skip(1) {
-        let rule = match (tape.below(8), kind) {
-            (4, _) => ColumnRule::Hidden,
-            (5, _) => ColumnRule::Null,
-            (6, Kind::Text) => ColumnRule::Partial { keep: 1, from: Keep::Start },
-            (7, Kind::Number) => ColumnRule::Expression { sql: format!("{name} // 4") },
-            (7, Kind::Text) => ColumnRule::Expression { sql: format!("upper({name}) || id") },
-            _ => continue,
-        };
-        table.rules.push((name.clone(), rule));
-    }
-}
-
-fn value(tape: &mut Tape, kind: Kind, granted: bool) -> String {
-    if tape.one_in(8) {
-        return "NULL".to_owned();
-    }
-    match kind {
-        Kind::Number => tape.below(12).to_string(),
-        Kind::Text if !granted => format!("'{MARKER}{}'", tape.below(5)),
-        Kind::Text => format!("'{}'", tape.pick(&["a", "b", "7", "x y", "", "2024-01-02", "é"])),
-        Kind::Date => format!("DATE '2024-01-0{}'", 1 + tape.below(9)),
-        Kind::List => format!("[{}, {}]", tape.below(4), tape.below(4)),
-    }
-}
+use super::tape::Tape;
+use super::world::{Kind, Table, World};
 
 /// A name in scope and its columns.
 #[derive(Clone)]
@@ -227,7 +11,7 @@ struct Source {
 }
 
 /// Writes one query.
-pub(crate) struct Writer<'w> {
+pub(super) struct Writer<'w> {
     world: &'w World,
     tape: Tape,
     names: usize,
@@ -238,7 +22,7 @@ pub(crate) struct Writer<'w> {
 }
 
 /// The query that `tape` makes of `world`.
-pub(crate) fn query(world: &World, tape: Tape) -> String {
+pub(super) fn query(world: &World, tape: Tape) -> String {
     let mut writer = Writer { world, tape, names: 0, ctes: Vec::new(), outer: Vec::new() };
     writer.statement()
 }
@@ -252,7 +36,7 @@ impl Writer<'_> {
     /// Mostly what may be read.
     fn table(&mut self) -> (String, Vec<(String, Kind)>) {
         let hidden = self.tape.one_in(12);
-        let tables: Vec<&Table> = self.world.tables.iter().filter(|table| table.granted != hidden).collect();
+        let tables: Vec<&Table> = self.world.tables.iter().filter(|table| table.granted() != hidden).collect();
         let table = *self.tape.pick(&tables);
         let name = match self.tape.below(9) {
             7 => format!("main.{}", table.name),
