@@ -145,7 +145,8 @@ impl Catalog<'_> {
             );
         }
         let folder = self.engine.folder().clone();
-        let assets = crate::duck::blocking(move || assets(&folder)).await?;
+        let everything = view.sees_everything(ctx);
+        let assets = crate::duck::blocking(move || assets(&folder, everything)).await?;
         let etag = etag(&tables, &assets)?;
         let now = self.engine.clock().now();
         if !ctx.principal().is_trusted_owner() {
@@ -165,8 +166,9 @@ impl Catalog<'_> {
 }
 
 /// The folder of documents, when there is one: its hash is the newest time of a file in it
-/// as whole seconds, 0 when it is empty. And older profiles kept as a file, by their MD5.
-fn assets(folder: &DataFolder) -> Result<BTreeMap<String, serde_json::Value>> {
+/// as whole seconds, 0 when it is empty. And older profiles kept as a file, by their MD5: they
+/// are of whole tables, all of them, so they are for those who see `everything`.
+fn assets(folder: &DataFolder, everything: bool) -> Result<BTreeMap<String, serde_json::Value>> {
     let mut assets = BTreeMap::new();
     if folder.docs().is_dir() {
         let seconds = |entry: &walkdir::DirEntry| {
@@ -176,6 +178,9 @@ fn assets(folder: &DataFolder) -> Result<BTreeMap<String, serde_json::Value>> {
         let files = walkdir::WalkDir::new(folder.docs()).into_iter().flatten();
         let newest = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| seconds(&entry)).max();
         assets.insert("docs".to_owned(), json!({"hash": newest.unwrap_or(0).to_string()}));
+    }
+    if !everything {
+        return Ok(assets);
     }
     match std::fs::read(folder.legacy_profiles()) {
         Ok(bytes) => {

@@ -62,8 +62,11 @@ impl Catalog<'_> {
         while let Some(batch) = result.next().await {
             rows.extend(crate::query::json_rows(&batch?));
         }
-        // What depends on the caller (internal tables) or on the source (remote) is not kept.
-        if let Some(key) = key {
+        // What depends on the caller (internal tables) or on the source (remote) is not kept, nor
+        // what may have been read under other grants, policies or data than the key stands for.
+        if let Some(key) = key
+            && view.is_current(self.engine).await?
+        {
             self.engine.samples().0.insert(key, Arc::new(rows.clone()));
         }
         Ok(Sample { table_id: found.id, rows, source })

@@ -169,6 +169,17 @@ impl View {
         found
     }
 
+    /// Whether nothing changed since it was decided.
+    pub(super) async fn is_current(&self, engine: &Engine) -> Result<bool> {
+        let same = Arc::ptr_eq(&self.access, &engine.access().await?);
+        Ok(same && Arc::ptr_eq(&self.generation, &engine.generation()))
+    }
+
+    /// Whether the caller may read every table, whole.
+    pub(super) fn sees_everything(&self, ctx: &CallContext) -> bool {
+        self.is_admin(ctx) && self.narrowed.tables.is_empty() && self.narrowed.blocked.is_empty()
+    }
+
     pub(super) fn is_admin(&self, ctx: &CallContext) -> bool {
         self.access.is_admin(ctx.principal())
     }

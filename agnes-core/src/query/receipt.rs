@@ -162,7 +162,8 @@ impl Pending {
         if checked.has(RelationKind::Internal) || checked.has(RelationKind::Remote) {
             return Err(ReceiptError::NotKept.into());
         }
-        let tables = tables(checked, caller, generation);
+        let key = engine.instance_key().await?.clone();
+        let tables = tables(checked, caller, generation, &key);
         let policies: Vec<&str> = tables.iter().filter_map(|table| table.policy.as_deref()).collect();
         let issued_at = engine.clock().now();
         let lease = chrono::TimeDelta::from_std(engine.config().policy.receipt_lease).unwrap_or_default();
@@ -188,7 +189,6 @@ impl Pending {
             result_hash: String::new(),
         };
         super::lease::write(engine, &body.id, expires_at, checked, caller).await?;
-        let key = engine.instance_key().await?.clone();
         Ok(Self { body, key, rows: RowHash::default() })
     }
 
@@ -205,19 +205,27 @@ impl Pending {
     }
 }
 
-/// What a query of `caller` reads now.
-pub(super) fn tables(checked: &Checked, caller: &CallerSet, generation: &Generation) -> Vec<ReceiptTable> {
+/// What a query of `caller`, whose slices are made, reads now. Nothing of it depends on rows or
+/// columns that they do not see, nor lets anybody try out what a policy may say.
+pub(super) fn tables(
+    checked: &Checked,
+    caller: &CallerSet,
+    generation: &Generation,
+    key: &InstanceKey,
+) -> Vec<ReceiptTable> {
     let mut tables: Vec<ReceiptTable> = checked
         .relations()
         .iter()
         .filter_map(|(name, _)| {
             let part = caller.narrowed.tables.get(name).filter(|part| !part.is_whole());
             let table = part.map_or_else(|| generation.table(name), |part| Some(&part.seen))?;
-            Some(ReceiptTable {
-                name: table.name.to_string(),
-                content_hash: table.content_hash.clone(),
-                policy: part.map(|part| part.policy_key.clone()),
-            })
+            let content_hash = match part {
+                // A slice is one file, named by its content.
+                Some(_) => caller.set.relations.get(name)?.blobs.first()?.file_stem()?.to_string_lossy().into_owned(),
+                None => table.content_hash.clone(),
+            };
+            let policy = part.map(|part| key.sign(part.policy_key.as_bytes()));
+            Some(ReceiptTable { name: table.name.to_string(), content_hash, policy })
         })
         .collect();
     tables.sort_by(|a, b| a.name.cmp(&b.name));

@@ -60,10 +60,11 @@ impl Engine {
     async fn replay_receipt(&self, ctx: &CallContext, receipt: &Receipt) -> Result<Replay> {
         self.access().await?.require_active(ctx.principal())?;
         ctx.principal().require(crate::rbac::Ability::Everything)?;
-        receipt.verify(self.instance_key().await?)?;
+        let key = self.instance_key().await?;
+        receipt.verify(key)?;
         let (body, query) = (&receipt.body, receipt.query()?);
         let now = service::look(self, ctx, &query).await?;
-        let tables = tables(&now.checked, &now.caller, &now.generation);
+        let tables = tables(&now.checked, &now.caller, &now.generation, key);
         let mut changes = Vec::new();
         let mut same_rights = true;
         for old in &body.tables {

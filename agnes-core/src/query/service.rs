@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-use super::readable::{CallerSet, CallerSets};
+use super::readable::{CallerSet, CallerSets, HeldSlices};
 use super::receipt::Pending;
 use super::result::{QueryResult, Report};
 use super::runtime::{GrantSet, Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
@@ -112,6 +112,8 @@ pub(super) struct Look {
     pub(super) checked: Checked,
     pub(super) caller: Arc<CallerSet>,
     pub(super) generation: Arc<Generation>,
+    /// Kept for as long as their content may be compared.
+    _slices: HeldSlices,
 }
 
 /// Reads a query and decides, without running it.
@@ -120,7 +122,9 @@ pub(super) async fn look(engine: &Engine, ctx: &CallContext, query: &Query) -> R
     let (caller, generation) = service.sets.of(engine, &service.gate, ctx.principal()).await?;
     let parsed = service.gate.parse(&query.sql).await?;
     let checked = parsed.resolve(&*caller).map_err(|e| not_yet(e, &caller, ctx))?;
-    Ok(Look { checked, caller, generation })
+    let names = checked.relations().iter().map(|(name, _)| name.as_str());
+    let (caller, slices) = caller.with_slices(engine, names).await?;
+    Ok(Look { checked, caller, generation, _slices: slices })
 }
 
 /// Asks a query: of what the caller may read now, or, once that was compared, of `leased`.

@@ -73,6 +73,30 @@ async fn nobody_replays_what_they_may_not_read_now() {
     assert!(shop.engine.replay(&ann, &whole).await.unwrap().equal);
 }
 
+/// A receipt is of what the caller sees: it does not tell that something else changed, nor lets
+/// them try out what their policy may say.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hidden_is_not_in_a_receipt() {
+    let shop = Shop::open().await;
+    shop.policy("eu", rows("region = 'EU'")).await;
+    let ann = shop.ctx("ann").await;
+    let sql = "SELECT id, code FROM orders";
+    let before = receipt(&shop, "ann", sql).await;
+    let other = ORDERS.replace("hidden-secret", "other-secret");
+    publish(&shop.engine, shop.folder.path(), &[("orders", other.as_str()), ("teams", super::support::TEAMS)]).await;
+    let after = receipt(&shop, "ann", sql).await;
+    assert_eq!(after.body.tables, before.body.tables);
+    assert_ne!(receipt(&shop, "bob", sql).await.body.tables, before.body.tables);
+    let replay = shop.engine.replay(&ann, &before).await.unwrap();
+    assert!(replay.equal && replay.changes.is_empty(), "{replay:?}");
+    // Another installation with the same rules has another mark of them.
+    let second = Shop::open().await;
+    second.policy("eu", rows("region = 'EU'")).await;
+    let elsewhere = receipt(&second, "ann", sql).await;
+    assert_ne!(elsewhere.body.tables[0].policy, before.body.tables[0].policy);
+    assert_eq!(elsewhere.body.tables[0].content_hash, before.body.tables[0].content_hash);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_cannot_be_made_up() {
     let shop = Shop::open().await;

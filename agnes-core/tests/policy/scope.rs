@@ -56,6 +56,13 @@ async fn errors_quote_no_value(shop: Shop) {
         assert!(code.is_empty() || error.code() == code, "{sql}: {} {error}", error.code());
         assert!(!error.to_string().contains("hidden"), "{sql}: {error}");
     }
+    // Nor does one that comes after rows.
+    let late = "SELECT code::INTEGER FROM (SELECT '1' AS code FROM range(500000) UNION ALL SELECT code FROM orders)";
+    let mut result = shop.engine.query(&bob, Query::new(late)).await.unwrap();
+    assert!(result.next().await.unwrap().is_ok());
+    let error = result.collect().await.unwrap_err();
+    assert_eq!(error.code(), "query_conversion");
+    assert!(!error.to_string().contains("hidden"), "{error}");
     let typo = shop.try_ask(&bob, "SELECT regoin FROM orders").await.unwrap_err();
     assert!(typo.to_string().contains("region"), "words that hold no value stay: {typo}");
 }
@@ -132,6 +139,22 @@ async fn what_leaves_the_server(shop: Shop) {
     shop.engine.policies().update(&owner(), &id, whole, None).await.unwrap();
     assert!(!catalog.manifest(&ann).await.unwrap().tables.contains_key("orders"));
     assert_eq!(shop.ids("ann").await, "1,2,3,4,5");
+}
+
+/// Profiles of an older version are of whole tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn profiles_of_an_older_version_are_for_those_who_see_everything() {
+    let shop = Shop::open().await;
+    let file = shop.folder.path().join("src_data/metadata/profiles.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, r#"{"orders": {"max": "hidden-secret"}}"#).unwrap();
+    let offered = async |who: &str| {
+        let manifest = shop.engine.catalog().manifest(&shop.ctx(who).await).await.unwrap();
+        manifest.assets.contains_key("profiles")
+    };
+    assert!(offered("dan").await && !offered("ann").await);
+    shop.policy("Admin", PolicyRules { applies_to_admin: true, ..rows("id < 3") }).await;
+    assert!(!offered("dan").await);
 }
 
 async fn a_change_can_be_looked_at_first(shop: Shop) {
