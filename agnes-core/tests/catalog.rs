@@ -2,9 +2,12 @@
 //! profile names what its reader may read.
 #![allow(clippy::unwrap_used)]
 
+use agnes_core::connector::{ConnectorRegistry, Progress};
 use agnes_core::ident::{SourceName, TableName};
 use agnes_core::rbac::{ClientKind, Principal, ResourceType};
-use agnes_core::registry::RegisteredTable;
+use agnes_core::registry::{NewSource, RegisteredTable};
+use agnes_core::sync::SyncRequest;
+use agnes_core::testing::{Behaviour, TestConnector};
 use agnes_core::{CallContext, Engine};
 
 fn owner() -> CallContext {
@@ -110,5 +113,33 @@ async fn a_profile_names_related_tables_that_its_reader_may_read() {
     let ann = engine.identity().principal_of(&owner(), "ann@acme.example", ClientKind::Api).await.unwrap();
     let profile = engine.catalog().profile(&CallContext::new(ann), "orders").await.unwrap();
     assert_eq!(related(&profile), None, "what she may not read is not named");
+    engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_sync_failed_is_told_to_those_who_see_all_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let failing = Behaviour::Rows("SELECT CAST('text ' || i AS INTEGER) AS n FROM range(1, 2) r(i)".to_owned());
+    let connector = TestConnector::new("failing", [("wages", failing)]);
+    let mut config = agnes_core::config::Config::default();
+    config.sync.attempts = 1;
+    let builder = Engine::builder(folder.path()).config(config);
+    let engine = builder.connectors(ConnectorRegistry::new().with(connector)).open().await.unwrap();
+    let source = NewSource { name: "hr".into(), kind: "failing".into(), config: serde_json::json!({}), schedule: None };
+    engine.sources().add(&owner(), source).await.unwrap();
+    engine.sync().run(&owner(), SyncRequest::default(), Progress::default()).await.unwrap();
+    let identity = engine.identity();
+    identity.add_user(&owner(), "ann@acme.example", None).await.unwrap();
+    identity.create_group(&owner(), "hr", None).await.unwrap();
+    identity.add_member(&owner(), "hr", "ann@acme.example").await.unwrap();
+    identity.grant(&owner(), "hr", ResourceType::Table, "wages").await.unwrap();
+    let ann = CallContext::new(identity.principal_of(&owner(), "ann@acme.example", ClientKind::Api).await.unwrap());
+    let told = async |who: &CallContext| {
+        let error = engine.catalog().schema(who, "wages").await.unwrap_err();
+        assert_eq!(error.code(), "no_data", "{error}");
+        error.hint().unwrap_or_default().to_owned()
+    };
+    assert_eq!(told(&owner()).await, "its last sync failed: the engine could not run a statement");
+    assert_eq!(told(&ann).await, "its last sync failed: an admin can see why");
     engine.close().await.unwrap();
 }

@@ -125,7 +125,7 @@ impl Catalog<'_> {
     async fn open_file(&self, ctx: &CallContext, table: &str, part: Option<&str>) -> Result<Download> {
         let view = self.view(ctx).await?;
         let found = distributable(&view, table)?;
-        let Chosen { file_name, part, held } = self.choose(&view, &found, part).await?;
+        let Chosen { file_name, part, held } = self.choose(ctx, &view, &found, part).await?;
         let path = self.engine.folder().blob(&part.sha256);
         let file = crate::duck::blocking(move || File::open(path).map_err(|e| Error::io("open a table's file", e)));
         Ok(Download {
@@ -138,7 +138,7 @@ impl Catalog<'_> {
         })
     }
 
-    async fn choose(&self, view: &View, found: &Found<'_>, wanted: Option<&str>) -> Result<Chosen> {
+    async fn choose(&self, ctx: &CallContext, view: &View, found: &Found<'_>, wanted: Option<&str>) -> Result<Chosen> {
         let no_part =
             || CatalogError::NoPart { table: found.name().to_owned(), part: wanted.map(|w| printable(w, 120)) };
         let whole_name = format!("{}.parquet", found.name());
@@ -149,7 +149,7 @@ impl Catalog<'_> {
             let slice = self.engine.slices().get(self.engine, narrowed).await?;
             return Ok(Chosen { file_name: whole_name, part: slice.part.clone(), held: Box::new(slice) });
         }
-        let Some(published) = found.published else { return Err(self.no_data(found).await) };
+        let Some(published) = found.published else { return Err(self.no_data(ctx, view, found).await) };
         let generation: Arc<Generation> = view.generation.clone();
         let part = match wanted {
             None if published.partitioned => None,

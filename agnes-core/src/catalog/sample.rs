@@ -47,7 +47,7 @@ impl Catalog<'_> {
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
         if found.published.is_none() && !found.is_internal() {
-            return Err(self.no_data(&found).await);
+            return Err(self.no_data(ctx, &view, &found).await);
         }
         let source = found.row.and_then(|row| row.source_type.clone());
         let key = found.published.filter(|p| p.remote.is_none()).map(|p| (p.content_hash.clone(), n));

@@ -261,7 +261,7 @@ impl Catalog<'_> {
     /// admins are told `table_not_found`; `no_data`.
     pub async fn schema(&self, ctx: &CallContext, table: &str) -> Result<TableSchema> {
         let view = self.view(ctx).await?;
-        let done = self.schema_of(&view, table).await;
+        let done = self.schema_of(ctx, &view, table).await;
         self.engine
             .audit()
             .event(ctx, "catalog.schema")
@@ -271,7 +271,7 @@ impl Catalog<'_> {
         done
     }
 
-    async fn schema_of(&self, view: &View, table: &str) -> Result<TableSchema> {
+    async fn schema_of(&self, ctx: &CallContext, view: &View, table: &str) -> Result<TableSchema> {
         let found = view.find(table)?;
         let described: HashMap<String, String> = self
             .engine
@@ -285,7 +285,7 @@ impl Catalog<'_> {
         let columns = match found.published {
             Some(published) => published.columns.clone(),
             None if found.is_internal() => self.internal_columns(&found.name().to_lowercase()).await?,
-            None => return Err(self.no_data(&found).await),
+            None => return Err(self.no_data(ctx, view, &found).await),
         };
         Ok(TableSchema {
             name: found.name().to_owned(),
@@ -332,9 +332,14 @@ impl Catalog<'_> {
             .collect())
     }
 
-    pub(super) async fn no_data(&self, found: &Found<'_>) -> crate::Error {
-        let last_error = self.engine.store().sync().get(found.name()).await.ok().flatten().and_then(|s| s.error);
-        CatalogError::NoData { table: found.name().to_owned(), last_error: last_error.filter(|e| !e.is_empty()) }.into()
+    /// What is said of a table without data. Why a sync failed may quote values of rows, so it
+    /// is told to those who see all of them.
+    pub(super) async fn no_data(&self, ctx: &CallContext, view: &View, found: &Found<'_>) -> crate::Error {
+        let failed = self.engine.store().sync().get(found.name()).await.ok().flatten().and_then(|s| s.error);
+        let last_error = failed
+            .filter(|error| !error.is_empty())
+            .map(|error| if view.sees_everything(ctx) { error } else { "an admin can see why".to_owned() });
+        CatalogError::NoData { table: found.name().to_owned(), last_error }.into()
     }
 
     /// The profile of a table, with `profiled_at` and `stale`: whether the content changed
@@ -410,7 +415,7 @@ impl Catalog<'_> {
             return crate::policy::profile(self.engine, part, found.row.map(Arc::as_ref)).await;
         }
         let Some(published) = found.published.filter(|p| p.remote.is_none()) else {
-            return Err(self.no_data(&found).await);
+            return Err(self.no_data(ctx, &view, &found).await);
         };
         let cancel = crate::connector::Cancel::default();
         let work = crate::profile::make(self.engine, published, found.row.map(Arc::as_ref), &cancel);

@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::CellOptions;
-use super::process::{Ceilings, Worker};
+use super::process::Worker;
 use super::shelf::Shelf;
+use super::usage::Ceilings;
 use super::wire::Reach;
 
 /// How often workers are looked at.
@@ -45,6 +46,8 @@ pub(super) fn keep(options: &CellOptions, canary: &TempDir, shelf: &Weak<Shelf>,
         long: LONG,
         resident: options.limits.memory_bytes.saturating_add(SPARE_MEMORY),
         idle: (options.limits.memory_bytes / 2).max(SPARE_MEMORY / 4),
+        // The engine keeps to its own limit; this is for one that does not.
+        spill: options.limits.spill_bytes.saturating_add(options.limits.spill_bytes / 8),
     };
     let (mut looked, mut swept) = (Instant::now(), Instant::now());
     loop {

@@ -10,18 +10,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
-use arrow::ipc::reader::{StreamReader, read_record_batch};
-use arrow::ipc::writer::StreamWriter;
-use arrow::record_batch::RecordBatch;
+use arrow::ipc::reader::StreamReader;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CellOptions;
 use super::frame::{self, Frame, Kind};
 use super::keeper::Order;
+use super::rows::{record_batch, stream};
+use super::usage::{Ceilings, bytes_below, processor_time, resident_bytes, yield_to_others};
 use super::wire::{Assign, Guarantee, Reach, Ready, Refused, Setup, Sources, Start};
 use crate::error::{Coded, Error, Result, WireError};
 use crate::query::{Alone, Batches, GrantSet, Params, QueryError, RunningQuery};
@@ -33,9 +31,6 @@ const STACK_BYTES: usize = 512 << 10;
 pub(super) const TELL_AFTER: u32 = 1 << 20;
 /// How long a worker may take to be ready, or to hold what it was assigned.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Niceness of a worker whose query runs long.
-const YIELDING: i32 = 15;
 
 /// How far a worker has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -405,11 +400,20 @@ impl Worker {
             self.retire();
         }
         let resident = resident_bytes(self.pid);
+        let spilled = self
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|(_, spill)| bytes_below(spill.path()));
         if stuck {
             tracing::warn!(pid = self.pid, "a worker did not stop its query and was ended");
             self.end(QueryError::WorkerLost);
         } else if resident > limits.resident {
             tracing::warn!(pid = self.pid, resident, "a worker grew too large and was ended");
+            self.end(QueryError::WorkerLost);
+        } else if spilled.is_some_and(|bytes| bytes > limits.spill) {
+            tracing::warn!(pid = self.pid, spilled, "a worker filled its spill folder and was ended");
             self.end(QueryError::WorkerLost);
         } else if idle && resident > limits.idle {
             self.retire();
@@ -463,43 +467,6 @@ impl Drop for Stop {
     }
 }
 
-/// What a worker may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ceilings {
-    /// How long a query may take to stop.
-    pub(super) grace: Duration,
-    /// Processor time that a query takes before it yields to others.
-    pub(super) long: Duration,
-    /// Resident memory of one at work, bytes.
-    pub(super) resident: u64,
-    /// Resident memory of one without work, bytes.
-    pub(super) idle: u64,
-}
-
-/// The one batch of a message, without copying its columns. Checked: a worker may send
-/// anything.
-fn record_batch(body: Vec<u8>, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let bad = || ArrowError::IpcError("not a record batch".to_owned());
-    let body = Buffer::from_vec(body);
-    // A marker, the length of the head, the head, the columns.
-    let head = body.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes).ok_or_else(bad)?;
-    let end = 8 + head as usize;
-    let message = arrow::ipc::root_as_message(body.get(8..end).ok_or_else(bad)?).map_err(|_| bad())?;
-    let batch = message.header_as_record_batch().ok_or_else(bad)?;
-    read_record_batch(&body.slice(end), batch, schema.clone(), &HashMap::new(), None, &message.version())
-}
-
-/// Batches as one stream, with room for the head of a message; no stream where there are none.
-fn stream(batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
-    let bytes = vec![0; frame::HEAD];
-    let Some(first) = batches.first() else { return Ok(bytes) };
-    let mut writer = StreamWriter::try_new(bytes, &first.schema())?;
-    for batch in batches {
-        writer.write(batch)?;
-    }
-    writer.into_inner()
-}
-
 /// Whether the engine that said this cannot be trusted with another query.
 fn invalidates(error: &WireError) -> bool {
     let message = error.message.to_ascii_lowercase();
@@ -513,32 +480,6 @@ fn invalidates(error: &WireError) -> bool {
 /// Whether it could not even begin.
 fn has_no_room(error: &WireError) -> bool {
     error.code == QueryError::WorkerStart.code()
-}
-
-/// Lets every thread of a process run when nobody else wants to. There is no way back without
-/// rights that a server does not have.
-fn yield_to_others(pid: u32) {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return };
-    let tasks = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
-    for task in tasks.filter_map(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::setpriority_process(Some(task), YIELDING);
-    }
-}
-
-/// Processor time of all threads of a process; 0 where it has ended.
-fn processor_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name in brackets, the state is field 3; fields 14 and 15 are ticks in user and system mode.
-    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').skip(11).take(2);
-    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1))
-}
-
-/// Resident memory of a process; 0 where it has ended.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    line.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 fn write(outbox: &Receiver<Vec<u8>>, mut to: &UnixStream) {

@@ -152,6 +152,29 @@ async fn spilling_ends_at_the_quota_and_leaves_nothing() {
     assert_eq!(bench.ask("SELECT count(*) FROM granted", "a").await.unwrap(), (1, Some(1)));
 }
 
+/// What no setting of the engine holds back, the keeper sees.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spill_folder_that_fills_ends_its_worker() {
+    let bench = Bench::with(|options| {
+        options.hooks.no_engine_wall = true;
+        options.limits.spill_bytes = 8 << 20;
+        // No other worker has a folder.
+        options.warm = 0;
+    })
+    .await;
+    bench.attack("SELECT 1").await.unwrap();
+    let scratch = bench.folder.path().join("tmp");
+    let mut folders = std::fs::read_dir(&scratch).unwrap().flatten().map(|entry| entry.path());
+    let is_cell = |folder: &PathBuf| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cell-"));
+    let own = folders.find(is_cell).unwrap();
+    // Each file is within the limit of one file: 3 GB in all.
+    let write = |n: u32| format!("COPY (SELECT repeat('x', 6000000)) TO '{}/{n}.csv';", own.display());
+    let error = bench.attack(&(0..500).map(write).collect::<String>()).await.unwrap_err();
+    assert_eq!(error.code(), "query_worker_lost", "{error}");
+    eventually(|| (bytes_below(&scratch) < 8 << 20).then_some(())).await;
+    bench.attack("SELECT 1").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn taking_ten_gigabytes_ends_at_most_the_worker() {
     let bench = Bench::new().await;

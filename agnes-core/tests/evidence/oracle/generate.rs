@@ -51,7 +51,12 @@ impl Writer<'_> {
     fn statement(&mut self) -> String {
         match self.tape.below(16) {
             10 => format!("DESCRIBE {}", self.table().0),
-            11 => format!("SUMMARIZE {}", self.table().0),
+            // Its means, deviations and quantiles are texts, and differ with the order of the rows.
+            11 => format!(
+                "SELECT * EXCLUDE (avg, std, q25, q50, q75), round(TRY_CAST(avg AS DOUBLE), 6), \
+                 round(TRY_CAST(std AS DOUBLE), 6) FROM (SUMMARIZE {})",
+                self.table().0
+            ),
             12 => "SHOW TABLES".to_owned(),
             13 => {
                 let (sql, columns) = self.select(1);
