@@ -11,7 +11,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 folder=${1:-${AGNES_TEST_EXTENSIONS:-$root/.duckdb/extensions}}
 
 wanted=()
-for name in sqlite_scanner postgres_scanner tpch tpcds; do
+for name in sqlite_scanner postgres_scanner mysql_scanner tpch tpcds; do
   [ -f "$folder/$name.duckdb_extension" ] || wanted+=("$name")
 done
 [ ${#wanted[@]} -gt 0 ] || exit 0
