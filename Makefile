@@ -13,6 +13,8 @@ LIBRARY := $(if $(filter Darwin,$(shell uname -s)),libduckdb.dylib,libduckdb.so)
 # the demo, the tests and the examples.
 BUILD := cargo build --workspace
 export AGNES_TEST_EXTENSIONS ?= $(DUCKDB)/extensions
+export AGNES_TEST_TOOLS ?= $(DUCKDB)/tools
+export AGNES_TEST_VENV ?= $(abspath $(VENV))
 EXAMPLES := embed own_connector governed_query remote_attach
 FIND_WHEEL = $$(ls -t $(1)/agnes-*.whl | head -n 1)
 
@@ -39,6 +41,10 @@ install: release ## PREFIX/bin/agnes and the library it needs in PREFIX/lib
 	install -m 755 "$(TARGET)/release/agnes" "$(DESTDIR)$(PREFIX)/bin/agnes"
 	install -m 644 "$(DUCKDB)/$(LIBRARY)" "$(DESTDIR)$(PREFIX)/lib/$(LIBRARY)"
 
+.PHONY: dist
+dist: duckdb ## the archive of the command for this computer, in dist/: a server offers what is in AGNES_CLI_DIST_DIR
+	scripts/dist.sh dist "$(DUCKDB)"
+
 .PHONY: duckdb
 duckdb: ## DuckDB's official library, fetched once
 	@scripts/fetch-duckdb.sh "$(DUCKDB)"
@@ -47,7 +53,7 @@ duckdb: ## DuckDB's official library, fetched once
 test: components test-rust examples test-python ## everything: Rust, doctests, examples, the wheel and its tests
 
 .PHONY: components
-components: $(VENV)/.ready ## what the tests run against: PostgreSQL, DuckDB extensions
+components: $(VENV)/.ready ## what the tests run against: PostgreSQL, MariaDB, a browser, an SMTP server, DuckDB extensions, schemathesis, clients of MCP
 	@PYTHON="$(abspath $(VENV))/bin/python" scripts/test-components.sh
 
 .PHONY: test-rust
@@ -58,6 +64,21 @@ test-rust: duckdb
 fuzz: duckdb ## look for leaks and crashes of queries as long as FOR seconds say (60); SEED=n begins elsewhere
 	AGNES_FUZZ_SECONDS="$(or $(FOR),60)" AGNES_FUZZ_SEED="$(or $(SEED),$(shell date +%s))" \
 	  cargo test --package agnes-core --test evidence -- --nocapture --test-threads 2 oracle fuzz attack
+
+.PHONY: fuzz-http
+fuzz-http: duckdb $(VENV)/.ready ## REQUESTS (20000) drawn from the API's description, as nobody, member and admin; SEED=n begins elsewhere
+	AGNES_FUZZ_REQUESTS="$(or $(REQUESTS),20000)" AGNES_FUZZ_SEED="$(or $(SEED),$(shell date +%s))" \
+	  cargo test --package agnes-cli --test serve -- --nocapture whatever_it_is_sent
+
+.PHONY: kill-http
+kill-http: duckdb ## kill the server ROUNDS (100) times under load, and look for what it acknowledged
+	AGNES_KILL_ROUNDS="$(or $(ROUNDS),100)" \
+	  cargo test --package agnes-cli --test serve -- --nocapture survives_kills
+
+.PHONY: storm-jira
+storm-jira: duckdb ## EVENTS (10000) of Jira, twice, out of order, with the server killed every second
+	AGNES_STORM_EVENTS="$(or $(EVENTS),10000)" \
+	  cargo test --package agnes-cli --test serve -- --nocapture a_storm_under_kills
 
 .PHONY: examples
 examples: duckdb ## run every example
@@ -83,13 +104,14 @@ wheel: wheel-library $(VENV)/.ready ## the Python wheel, optimised, in dist/
 	"$(VENV)/bin/maturin" build --release --auditwheel skip --manifest-path agnes-py/Cargo.toml --out dist
 
 .PHONY: test-python
-test-python: wheel-library $(VENV)/.ready ## build the wheel for development, install it, run its tests
+test-python: wheel-library $(VENV)/.ready ## build the wheel for development, install it, run its tests, also against a server
+	$(BUILD) --bin agnes
 	rm -rf "$(TARGET)/wheels-dev"
 	"$(VENV)/bin/maturin" build --quiet --profile dev --auditwheel skip \
 	  --manifest-path agnes-py/Cargo.toml --out "$(TARGET)/wheels-dev"
 	wheel=$(call FIND_WHEEL,$(TARGET)/wheels-dev); \
 	  "$(VENV)/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$$wheel"; \
-	  cd agnes-py && AGNES_WHEEL="$$wheel" "$(abspath $(VENV))/bin/python" -m pytest
+	  cd agnes-py && AGNES_WHEEL="$$wheel" AGNES_BINARY="$(TARGET)/debug/agnes" "$(abspath $(VENV))/bin/python" -m pytest
 
 .PHONY: fmt
 fmt: ## format
@@ -109,8 +131,16 @@ deny: ## licences, banned crates, sources; ADVISORIES=1 for known holes too
 	cargo deny check bans licenses sources $(if $(ADVISORIES),advisories)
 
 .PHONY: bench
-bench: duckdb ## the paths people wait for
-	cargo run --quiet --release --package agnes-benches -- $(BENCH)
+bench: duckdb $(if $(BENCH),$(if $(findstring python,$(BENCH)),bench-python),bench-python) ## the paths people wait for; as root, nginx is installed to compare downloads with
+	@if [ ! -x /usr/sbin/nginx ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } >/dev/null </dev/null || true; fi
+	cargo build --quiet --release --package agnes-cli --package agnes-benches
+	AGNES_BENCH_PYTHON="$(abspath $(VENV))/bin/python" scripts/with-duckdb.sh "$(TARGET)/release/agnes-bench" $(BENCH)
+
+# The package as people install it, beside the package `duckdb`.
+.PHONY: bench-python
+bench-python: wheel
+	"$(VENV)/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$(call FIND_WHEEL,dist)"
 
 .PHONY: clean
 clean: ## all that was built; the fetched library stays

@@ -33,9 +33,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The data folder
-    #[arg(long, global = true, env = "DATA_DIR", default_value = "./data", value_name = "DIR", hide_env_values = true)]
-    pub(crate) data_dir: PathBuf,
+    /// The data folder [default: DATA_DIR, else ./data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Ask this server instead of a data folder [default: AGNES_SERVER, else that of the workspace]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
     /// The configuration file [default: instance.yaml in CONFIG_DIR or ./config, when there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -56,6 +59,19 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
+impl Global {
+    /// The data folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.named_folder().unwrap_or_else(|| PathBuf::from("./data"))
+    }
+
+    /// The data folder that flag or environment name.
+    pub(crate) fn named_folder(&self) -> Option<PathBuf> {
+        let named = || std::env::var_os("DATA_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        self.data_dir.clone().or_else(named)
+    }
+}
+
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
@@ -67,21 +83,59 @@ pub(crate) enum Color {
     Never,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
-    /// Address and port to listen on
-    #[arg(long, default_value = "127.0.0.1:8000", env = "AGNES_BIND", value_name = "ADDRESS")]
-    pub(crate) bind: String,
-    /// Seconds that running requests may take once the server is asked to stop
-    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
-    pub(crate) farewell: u64,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// See Agnes work on real data in two minutes: no account, no network, nothing left behind
     #[command(after_help = "Examples:\n  agnes demo\n  agnes demo --keep --dir ./demo")]
     Demo(DemoArgs),
+    /// Sign in at a server, and out
+    #[command(subcommand, after_help = "Example:\n  agnes auth login --server https://agnes.example.com")]
+    Auth(AuthCommand),
+    /// Same as `auth token`
+    #[command(subcommand, hide = true, after_help = "Example:\n  agnes tokens list")]
+    Tokens(OwnTokenCommand),
+    /// Set up a folder to work in: tables of a server as files, and what an assistant needs to know
+    #[command(after_help = "Examples:
+  agnes init --server-url https://agnes.example.com --token - < token.txt
+  agnes init --workspace ~/analysis --lazy")]
+    Init(InitArgs),
+    /// Bring the tables of the workspace up to date
+    #[command(after_help = "Examples:
+  agnes pull
+  agnes pull --dry-run
+  agnes pull orders --lazy
+  agnes pull --json --quiet")]
+    Pull(PullArgs),
+    /// Send the sessions that wait, and your notes, to the server
+    #[command(after_help = "Examples:\n  agnes push --dry-run\n  agnes push --scan")]
+    Push(PushArgs),
+    /// Rows, columns and a few rows of a table
+    #[command(after_help = "Examples:\n  agnes explore orders\n  agnes explore orders --remote --json")]
+    Explore(ExploreArgs),
+    /// Rows of the server's tables, kept as files
+    #[command(
+        subcommand,
+        after_help = "Example:\n  agnes snapshot create orders --where \"status = 'paid'\" --as paid"
+    )]
+    Snapshot(SnapshotCommand),
+    /// Same as `snapshot create`
+    #[command(hide = true, after_help = "Example:\n  agnes fetch orders --limit 1000")]
+    Fetch(Box<SnapshotCreate>),
+    /// How much room snapshots take
+    #[command(after_help = "Example:\n  agnes disk-info --json")]
+    DiskInfo,
+    /// Queue the session that a hook tells of on standard input; it never fails
+    #[command(hide = true, after_help = "Example:\n  agnes capture-session < hook.json")]
+    CaptureSession,
+    /// Keep the session that runs private: it is not sent
+    #[command(after_help = "Example:\n  agnes mark-private")]
+    MarkPrivate,
+    /// What an assistant shows below its prompt
+    #[command(hide = true, after_help = "Example:\n  agnes statusline < status.json")]
+    Statusline,
+    /// What is in this workspace, and how old it is
+    #[command(after_help = "Example:\n  agnes status --json")]
+    Status,
     /// Sources: where data comes from
     #[command(subcommand, after_help = "Example:\n  agnes source add shop --kind files --path ./shop")]
     Source(SourceCommand),
@@ -91,13 +145,15 @@ pub(crate) enum Command {
     /// Publish what is in the extracts folder, without reading any source
     #[command(after_help = "Example:\n  agnes rebuild --json")]
     Rebuild(RebuildArgs),
-    /// Ask in SQL
+    /// Ask in SQL; without a query on a terminal a shell opens
     #[command(after_help = "Examples:
+  agnes query
   agnes query 'select status, count(*) from orders group by all'
   agnes query 'select * from orders where status = $s' --param s=paid --limit 20
   agnes query --file report.sql --output report.parquet
   agnes query 'select * from orders' -f ndjson | head
   agnes query 'select * from orders' --as ann@example.com
+  agnes query 'select count(*) from orders' --remote
   agnes query 'select count(*) from orders' --receipt answer.json")]
     Query(QueryArgs),
     /// Ask the query of a receipt again: is the answer the same, and if not, what changed
@@ -132,7 +188,7 @@ pub(crate) enum Command {
   agnes admin group add-member analysts ann@example.com
   agnes admin grant create analysts table orders"
     )]
-    Admin(AdminCommand),
+    Admin(Box<AdminCommand>),
     /// Copy the data folder's state and data, consistently
     #[command(after_help = "Example:\n  agnes backup ./backup-2026-11-21")]
     Backup(BackupArgs),
@@ -143,11 +199,52 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  agnes gc --dry-run")]
     Gc(GcArgs),
     /// Say what is wrong and what to do
-    #[command(alias = "diagnose", after_help = "Example:\n  agnes doctor")]
-    Doctor,
+    #[command(
+        alias = "diagnose",
+        after_help = "Examples:\n  agnes doctor\n  agnes diagnose --component manifest --json"
+    )]
+    Doctor(DoctorArgs),
     /// Serve the data folder over HTTP, until a signal says to stop
     #[command(after_help = "Examples:\n  agnes serve\n  agnes serve --bind 127.0.0.1:9000 --data-dir ./data")]
     Serve(ServeArgs),
+    /// Answer an assistant over standard input and output, by the Model Context Protocol
+    #[command(after_help = "An assistant starts this command. What it needs to know, as most of them read it:
+
+  {\"mcpServers\": {\"agnes\": {\"command\": \"agnes\", \"args\": [\"mcp\", \"--data-dir\", \"/srv/agnes/data\"]}}}
+
+Examples:
+  agnes mcp
+  agnes mcp --as ann@example.com")]
+    Mcp(McpArgs),
+    /// Ask a server to do what is due, from a process of its own, until a signal says to stop
+    #[command(after_help = "The token is that of SCHEDULER_API_TOKEN, else the one in the data folder, else that of
+SEED_ADMIN_EMAIL and SEED_ADMIN_PASSWORD.
+
+Example:\n  agnes scheduler --server http://app:8000")]
+    Scheduler,
+    /// The first day of a server
+    #[command(subcommand, after_help = "Example:\n  agnes setup verify --server http://127.0.0.1:8000")]
+    Setup(SetupCommand),
+    /// Guides that the command carries
+    #[command(subcommand, after_help = "Example:\n  agnes skills show troubleshoot")]
+    Skills(SkillsCommand),
+    /// Whether you know your way around: the server asks no more
+    #[command(after_help = "Examples:\n  agnes onboarded on\n  agnes onboarded status --json")]
+    Onboarded(OnboardedArgs),
+    /// Install the version that the server offers, or go back to the one before
+    #[command(
+        after_help = "Examples:\n  agnes self-upgrade\n  agnes self-upgrade --check-only\n  agnes self-upgrade --rollback"
+    )]
+    SelfUpgrade(UpgradeArgs),
+    /// Put the hooks of this version into the workspace, where there are any
+    #[command(hide = true, after_help = "Example:\n  agnes refresh-hooks")]
+    RefreshHooks,
+    /// Write manual pages into a folder
+    #[command(hide = true, after_help = "Example:\n  agnes man ./man1")]
+    Man {
+        /// The folder
+        to: PathBuf,
+    },
     /// Completions for a shell
     #[command(after_help = "Example:\n  agnes completions bash > ~/.local/share/bash-completion/completions/agnes")]
     Completions {
@@ -156,155 +253,36 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// Where to make the demo's folder [default: a temporary folder]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    /// Leave the folder behind, to play with it
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// Run without pauses and fail unless every step did what it says
-    #[arg(long)]
-    pub(crate) once: bool,
-}
+impl Command {
+    /// Whether it has nothing to do in a data folder that is not there yet.
+    pub(crate) fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(_)
+                | Self::Replay(_)
+                | Self::Catalog(_)
+                | Self::Schema(_)
+                | Self::Describe(_)
+                | Self::Sample(_)
+                | Self::Profile(_)
+                | Self::Manifest(_)
+                | Self::Doctor(_)
+                | Self::Backup(_)
+                | Self::Gc(_)
+                | Self::Mcp(_)
+                | Self::Source(SourceCommand::List)
+        )
+    }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum SourceCommand {
-    /// Add a source, find its tables and register them
-    #[command(after_help = "Examples:
-  agnes source add shop --kind files --path ./shop
-  agnes source add shop --kind files --set path=./shop --schedule 'every 15m'
-  agnes source add crm --kind files --config-json @crm.json")]
-    Add(SourceAdd),
-    /// List the sources
-    #[command(after_help = "Example:\n  agnes source list")]
-    List,
-    /// Remove a source and the registry rows of its tables
-    #[command(after_help = "Example:\n  agnes source remove shop --drop-data --yes")]
-    Remove {
-        /// The source
-        name: String,
-        /// Delete what was read from it as well
-        #[arg(long)]
-        drop_data: bool,
-        #[command(flatten)]
-        yes: Yes,
-    },
-    /// Check that a source answers
-    #[command(after_help = "Example:\n  agnes source check shop")]
-    Check {
-        /// The source
-        name: String,
-    },
-    /// List what a source offers, without registering it
-    #[command(after_help = "Example:\n  agnes source discover shop")]
-    Discover {
-        /// The source
-        name: String,
-    },
-}
+    /// Whether Ctrl-C is for what it does just now, not for itself.
+    pub(crate) fn takes_interrupts(&self) -> bool {
+        matches!(self, Self::Query(args) if args.opens_shell())
+    }
 
-#[derive(Debug, Args)]
-pub(crate) struct SourceAdd {
-    /// Its name: a letter or `_`, then letters, digits or `_`
-    pub(crate) name: String,
-    /// Which connector reads it
-    #[arg(long, default_value = "files")]
-    pub(crate) kind: String,
-    /// Folder or file to read (the setting `path`)
-    #[arg(long, value_name = "PATH")]
-    pub(crate) path: Option<PathBuf>,
-    /// One setting; the value is JSON, or text when it is not
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// All settings as a JSON object, or @FILE
-    #[arg(long, value_name = "JSON")]
-    pub(crate) config_json: Option<String>,
-    /// When to sync it, such as `every 15m` or `daily 05:00`
-    #[arg(long)]
-    pub(crate) schedule: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SyncArgs {
-    /// Tables to sync [default: all tables of all sources]
-    pub(crate) tables: Vec<String>,
-    /// All tables of this source
-    #[arg(long, value_name = "NAME")]
-    pub(crate) source: Vec<String>,
-    /// Read everything again, whatever changed
-    #[arg(long)]
-    pub(crate) full: bool,
-    /// Wait for the end; a command on a data folder always does
-    #[arg(long)]
-    pub(crate) wait: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RebuildArgs {
-    /// Only this source
-    #[arg(long, value_name = "NAME")]
-    pub(crate) source: Option<String>,
-}
-
-/// Formats of query results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// RFC 4180, with a header.
-    Csv,
-    /// One array of objects.
-    Json,
-    /// One object a line.
-    Ndjson,
-    /// Parquet.
-    Parquet,
-    /// Arrow IPC stream.
-    Arrow,
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("text").required(true).multiple(false))]
-pub(crate) struct QueryArgs {
-    /// The query
-    #[arg(group = "text", value_name = "SQL")]
-    pub(crate) positional: Option<String>,
-    /// The query
-    #[arg(long, group = "text", value_name = "SQL")]
-    pub(crate) sql: Option<String>,
-    /// Read the query from standard input: SQL, or JSON `{"sql": ...}`
-    #[arg(long, group = "text")]
-    pub(crate) stdin: bool,
-    /// Read the query from a file
-    #[arg(long, group = "text", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// How to print the rows [default: table, or what --output is named like]
-    #[arg(short, long, value_enum)]
-    pub(crate) format: Option<Format>,
-    /// Write the rows to a file; it appears when it is complete
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// At most this many rows; 0 for all [default: 1000, or all with --output]
-    #[arg(short, long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// A bind parameter: VALUE for `?`, NAME=VALUE for `$name`. Numbers, true, false and null are what they look like; quote text that looks like one ('"42"')
-    #[arg(short, long, value_name = "VALUE", allow_hyphen_values = true)]
-    pub(crate) param: Vec<String>,
-    /// Write down what the answer was made of, for `agnes replay`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) receipt: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) who: AsUser,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ReplayArgs {
-    /// What `agnes query --receipt` wrote
-    pub(crate) receipt: PathBuf,
-    #[command(flatten)]
-    pub(crate) who: AsUser,
+    /// Whether it goes on until a signal says to stop.
+    pub(crate) fn runs_until_stopped(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Scheduler)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -312,63 +290,6 @@ pub(crate) struct AsUser {
     /// See what this user would see (an address, an id or a unique prefix)
     #[arg(long = "as", value_name = "USER")]
     pub(crate) as_user: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CatalogArgs {
-    #[command(flatten)]
-    pub(crate) who: AsUser,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TableArgs {
-    /// The table
-    pub(crate) table: String,
-    #[command(flatten)]
-    pub(crate) who: AsUser,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SampleArgs {
-    /// The table
-    pub(crate) table: String,
-    /// How many rows
-    #[arg(short = 'n', long = "rows", default_value_t = 5)]
-    pub(crate) rows: usize,
-    #[command(flatten)]
-    pub(crate) who: AsUser,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ProfileArgs {
-    /// The table
-    pub(crate) table: String,
-    /// Make it again from the data
-    #[arg(long)]
-    pub(crate) refresh: bool,
-    #[command(flatten)]
-    pub(crate) who: AsUser,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BackupArgs {
-    /// The folder to make
-    pub(crate) to: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestoreArgs {
-    /// The backup
-    pub(crate) from: PathBuf,
-    #[command(flatten)]
-    pub(crate) yes: Yes,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GcArgs {
-    /// Only say what would go
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 /// Destructive commands ask on a terminal and need this otherwise.
@@ -380,9 +301,27 @@ pub(crate) struct Yes {
 }
 
 mod admin;
+mod catalog;
+mod folder;
+mod initial;
+mod instance;
 mod policy;
+mod query;
+mod server;
+mod source;
+mod table;
+mod workspace;
 pub(crate) use admin::*;
+pub(crate) use catalog::*;
+pub(crate) use folder::*;
+pub(crate) use initial::*;
+pub(crate) use instance::*;
 pub(crate) use policy::*;
+pub(crate) use query::*;
+pub(crate) use server::*;
+pub(crate) use source::*;
+pub(crate) use table::*;
+pub(crate) use workspace::*;
 
 #[cfg(test)]
 mod tests {

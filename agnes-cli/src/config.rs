@@ -2,25 +2,37 @@
 
 use std::path::PathBuf;
 
-use agnes_core::config::{Config, LoadOptions};
+use agnes_core::config::{Config, Environment, LoadOptions};
 use agnes_core::layout::DataFolder;
+use agnes_core::settings::ConfigFiles;
 
 use crate::args::Global;
 use crate::output::Output;
 
-/// The configuration of this command line; what should be said about it goes to standard error.
-pub(crate) fn load(global: &Global, folder: &DataFolder) -> agnes_core::Result<Config> {
+/// The configuration of this command line, and what it was read from; what should be said about
+/// it goes to standard error.
+pub(crate) fn load(global: &Global, folder: &DataFolder) -> agnes_core::Result<(Config, ConfigFiles)> {
+    let environment = environment(folder)?;
+    let files = ConfigFiles { file: place(global), environment, lenient: global.lenient_config };
     let loaded = Config::load(&LoadOptions {
-        file: Some(place(global)),
+        file: Some(files.file.clone()),
         overlay: Some(folder.config_overlay()),
-        env: &|name| std::env::var(name).ok(),
-        lenient: global.lenient_config,
+        env: &|name| files.environment.var(name),
+        lenient: files.lenient,
     })?;
     let out = Output::new(global);
     for warning in &loaded.warnings {
         out.warn(warning);
     }
-    Ok(loaded.config)
+    Ok((loaded.config, files))
+}
+
+/// Variables of the process, with secrets over them that were entered while the server ran.
+/// `AGNES_ENV_FILE`, else `.env` in the working folder, is where they come from.
+pub(crate) fn environment(folder: &DataFolder) -> agnes_core::Result<Environment> {
+    let file = std::env::var_os("AGNES_ENV_FILE").filter(|file| !file.is_empty());
+    let file = file.map_or_else(|| ".env".into(), PathBuf::from);
+    Environment::load(folder, |name| std::env::var(name).ok(), Some(&file))
 }
 
 /// `--config`, else `$CONFIG_DIR/instance.yaml`, else `./config/instance.yaml`.

@@ -20,6 +20,10 @@ pub(crate) enum Failure {
     Partial,
     /// A step of the demo did not do what it says.
     Demo { message: String },
+    /// It is told already: this exit code is all that is left.
+    Told(u8),
+    /// A bug ended it; `last-error.log` has more.
+    Bug,
     /// Ctrl-C.
     Interrupted,
     /// The reader of standard output went away (`| head`): nothing to say.
@@ -54,6 +58,8 @@ impl Failure {
             Self::Engine(error) => exit::code(error.kind(), error.code()),
             Self::Usage { .. } => exit::USAGE,
             Self::File { .. } | Self::Partial | Self::Demo { .. } => exit::FAILED,
+            Self::Bug => exit::BROKEN,
+            Self::Told(code) => *code,
             Self::Interrupted => exit::INTERRUPTED,
             Self::PipeClosed => exit::OK,
         }
@@ -65,8 +71,13 @@ impl Failure {
             Self::Engine(error) => Some((error.to_string(), Some(error.code().to_owned()), error.hint())),
             Self::Usage { message, hint } => Some((message.clone(), None, hint.clone())),
             Self::File { message } | Self::Demo { message } => Some((message.clone(), None, None)),
+            Self::Bug => Some((
+                "a bug in Agnes ended this command".to_owned(),
+                Some("internal".to_owned()),
+                Some("`last-error.log` in the configuration folder has more".to_owned()),
+            )),
             Self::Interrupted => Some(("interrupted".to_owned(), None, None)),
-            Self::Partial | Self::PipeClosed => None,
+            Self::Partial | Self::Told(_) | Self::PipeClosed => None,
         }
     }
 }

@@ -7,15 +7,18 @@ mod config;
 mod demo;
 mod exit;
 mod failure;
+mod last_error;
+mod log;
+mod notice;
 mod output;
+mod place;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agnes_connectors::server::Account;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::args::Cli;
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     let out = Output::new(&cli.global);
-    log_to_stderr(cli.global.verbose, matches!(cli.command, args::Command::Serve(_)));
+    let account = Account::of_user(&place::variable);
     // Two at least: one may be stuck in writing to a pipe while the other serves the folder.
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
@@ -45,12 +48,28 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::OTHER);
         }
     };
+    let serves = cli.command.runs_until_stopped();
+    let traces = match serves.then(|| agnes_http::Traces::from_environment(runtime.handle())).transpose() {
+        Ok(traces) => traces.flatten(),
+        Err(error) => {
+            out.failure(&Failure::usage(error.to_string()));
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    if !serves {
+        last_error::watch(account.clone());
+    }
+    log::start(cli.global.verbose, serves, traces.as_ref());
     let result = runtime.block_on(run(cli));
+    if let Some(traces) = traces {
+        traces.finish();
+    }
     // Work that cannot be interrupted must not keep the command from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
+            last_error::note(&account, &failure);
             out.failure(&failure);
             ExitCode::from(failure.exit_code())
         }
@@ -58,11 +77,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Outcome {
-    let app = Arc::new(App::new(cli.global));
-    // It takes signals itself: requests that run may end.
-    if matches!(cli.command, args::Command::Serve(_)) {
+    let app = Arc::new(App::new(cli.global, cli.command.only_reads()));
+    // They take signals themselves: requests that run may end.
+    if cli.command.runs_until_stopped() {
         return commands::run(&app, cli.command).await;
     }
+    let takes_interrupts = cli.command.takes_interrupts();
+    let ended_from_outside = async move { if takes_interrupts { asked_to_end().await } else { interrupted().await } };
+    let may_tell = notice::follows(&cli.command);
     // A task of its own: a command that is stuck in writing to a pipe can still be interrupted.
     let command = tokio::spawn({
         let app = app.clone();
@@ -71,11 +93,14 @@ async fn run(cli: Cli) -> Outcome {
     let stop = command.abort_handle();
     tokio::select! {
         ended = command => {
-            let result = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            let result = ended.unwrap_or(Err(Failure::Bug));
             let closed = app.close().await;
+            if may_tell {
+                notice::tell(&app).await;
+            }
             result.and(closed)
         }
-        () = interrupted() => {
+        () = ended_from_outside => {
             stop.abort();
             let _ = tokio::time::timeout(LAST_WORDS, app.close()).await;
             Err(Failure::Interrupted)
@@ -85,32 +110,18 @@ async fn run(cli: Cli) -> Outcome {
 
 /// Ctrl-C, or a polite request to end.
 pub(crate) async fn interrupted() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        return;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = asked_to_end() => {}
     }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
-/// `AGNES_LOG` says what is logged; `-v` and `-vv` are short for it.
-///
-/// A server logs from `info` on, one JSON object a line unless it writes to a terminal.
-fn log_to_stderr(verbose: u8, serves: bool) {
-    let default = match verbose {
-        0 if !serves => "off",
-        0 | 1 => "agnes=info,agnes_core=info,agnes_connectors=info,agnes_http=info",
-        2 => "agnes=debug,agnes_core=debug,agnes_connectors=debug,agnes_http=debug",
-        _ => "debug",
-    };
-    let filter = EnvFilter::try_from_env("AGNES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = if serves && !std::io::stderr().is_terminal() {
-        log.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
-    } else {
-        log.try_init()
-    };
+/// A polite request to end.
+async fn asked_to_end() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        terminate.recv().await;
+        return;
+    }
+    std::future::pending().await
 }

@@ -1,19 +1,25 @@
 //! What a source satisfies. Core owns the run, isolation, deadline, carry-forward,
 //! publication and state; a connector speaks to the source and fills a writer.
 
+mod warehouse;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::extract::TableWriter;
+use crate::extract::{RemoteRelation, TableWriter};
 use crate::ident::{SourceName, TableName};
-use crate::registry::{RegisteredTable, SyncStrategy};
+use crate::orchestrator::AttachPolicy;
+use crate::registry::{ColumnMetadata, QueryMode, RegisteredTable, SyncStrategy};
 use crate::secret::SecretSource;
+
+pub use warehouse::*;
 
 /// What a connector can do. Core asks, and answers `unsupported` in one place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -39,6 +45,10 @@ pub struct SourceContext {
     pub config: serde_json::Value,
     /// Where its secrets come from.
     pub secrets: Arc<dyn SecretSource>,
+    /// What the operator lets connectors reach: hosts of databases, folders, extensions.
+    pub attach: Arc<AttachPolicy>,
+    /// How long one table may take, to tell a server when to give up.
+    pub timeout: Duration,
     /// Parent of scratch folders.
     pub scratch: PathBuf,
     /// Set when the run should end.
@@ -183,6 +193,12 @@ impl std::fmt::Debug for Progress {
 pub struct DiscoveredTable {
     /// Name to publish it under.
     pub name: TableName,
+    /// The container it is in, at a source that has such: bucket, dataset.
+    #[serde(default)]
+    pub bucket: Option<String>,
+    /// What people call that container, where it is told apart from its id.
+    #[serde(default)]
+    pub bucket_name: Option<String>,
     /// Its own name at the source.
     pub source_table: String,
     /// For people.
@@ -197,10 +213,67 @@ pub struct DiscoveredTable {
     pub options: Option<serde_json::Value>,
     /// Bytes at the source, when known.
     pub size_bytes: Option<u64>,
+    /// Rows at the source, as it estimates them.
+    #[serde(default)]
+    pub rows: Option<u64>,
+    /// Names and types of its columns, when listing them costs nothing more.
+    #[serde(default)]
+    pub columns: Vec<(String, String)>,
+    /// When it was changed last at the source, as the source writes it.
+    #[serde(default)]
+    pub last_change: Option<String>,
+    /// When something was last written into it at the source, as the source writes it.
+    #[serde(default)]
+    pub last_import: Option<String>,
+    /// Where its rows should be.
+    #[serde(default = "local")]
+    pub query_mode: QueryMode,
+    /// SQL of a materialized table.
+    #[serde(default)]
+    pub source_query: Option<String>,
+}
+
+fn local() -> QueryMode {
+    QueryMode::Local
+}
+
+impl DiscoveredTable {
+    /// Its name at the source, after that of its container where it is in one.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match &self.bucket {
+            Some(bucket) => format!("{bucket}.{}", self.source_table),
+            None => self.source_table.clone(),
+        }
+    }
+
+    /// A local table that is read whole each time, of which nothing else is known.
+    #[must_use]
+    pub fn new(name: TableName, source_table: impl Into<String>) -> Self {
+        Self {
+            name,
+            bucket: None,
+            bucket_name: None,
+            source_table: source_table.into(),
+            description: None,
+            sync_strategy: SyncStrategy::FullRefresh,
+            partition_by: None,
+            primary_key: None,
+            options: None,
+            size_bytes: None,
+            rows: None,
+            columns: Vec::new(),
+            last_change: None,
+            last_import: None,
+            query_mode: QueryMode::Local,
+            source_query: None,
+        }
+    }
 }
 
 /// One line of a connection check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CheckItem {
     /// What was checked.
     pub name: String,
@@ -236,6 +309,17 @@ pub struct ExtractReport {
     pub rejected_rows: u64,
     /// For the run's log: one sentence each.
     pub notes: Vec<String>,
+    /// Where a table that stays at its source is; nothing was written then.
+    pub remote: Option<RemoteRelation>,
+}
+
+/// What came of telling a source about columns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnsTold {
+    /// Columns that it knows more of now.
+    pub pushed: usize,
+    /// One sentence for each column that it did not take.
+    pub errors: Vec<String>,
 }
 
 /// One kind of source. Implementations are registered by an ordinary function.
@@ -245,12 +329,34 @@ pub trait Connector: Send + Sync + std::fmt::Debug {
     fn kind(&self) -> &'static str;
     /// What it can do.
     fn capability(&self) -> Capability;
+    /// What in the settings of a source will cost people time later, a sentence each.
+    fn warnings(&self, _config: &serde_json::Value) -> Vec<String> {
+        Vec::new()
+    }
+    /// The same source, where it answers queries itself.
+    fn warehouse(&self) -> Option<&dyn Warehouse> {
+        None
+    }
+    /// The engine's extension that asks tables which stay at the source, where it takes one.
+    fn remote_extension(&self) -> Option<&'static str> {
+        None
+    }
+    /// How many of a source's tables may be read at a time.
+    fn parallel_tables(&self, _source: &SourceContext) -> usize {
+        1
+    }
     /// Reads the settings of a source and returns them as they should be stored (defaults
     /// left out, paths made absolute); refuses unknown keys and impossible values.
     ///
     /// # Errors
     /// `invalid_config` and whatever else the settings deserve.
     fn normalise_config(&self, config: &serde_json::Value) -> Result<serde_json::Value>;
+    /// Why these settings are for whoever runs the machine alone, in words: they name a file of it, or
+    /// send its secrets to a host that its operator did not name. Nothing where an admin may add the
+    /// source from afar, through a server.
+    fn for_operators(&self, _source: &SourceContext) -> Option<String> {
+        Some("a source of this kind may read whatever the server's machine can".to_owned())
+    }
     /// Checks that the source answers.
     ///
     /// # Errors
@@ -261,6 +367,39 @@ pub trait Connector: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Whatever the source said, in plain words.
     async fn discover(&self, source: &SourceContext) -> Result<Vec<DiscoveredTable>>;
+    /// Columns that identify a row of a table, none where it has no such; `None` where the source does
+    /// not say.
+    ///
+    /// # Errors
+    /// What keeps it from being asked.
+    async fn primary_key(&self, _source: &SourceContext, _table: &RegisteredTable) -> Result<Option<Vec<String>>> {
+        Ok(None)
+    }
+    /// Tells the source what people wrote about columns of a table; none where it takes nothing
+    /// of that.
+    ///
+    /// # Errors
+    /// What keeps it from being told anything.
+    async fn tell_columns(
+        &self,
+        _source: &SourceContext,
+        _table: &RegisteredTable,
+        _columns: &[ColumnMetadata],
+    ) -> Result<Option<ColumnsTold>> {
+        Ok(None)
+    }
+    /// Reads what the tables of a run share, once before any of them is read; `folder` is that of
+    /// the extract. Nobody waits for it who publishes this source meanwhile.
+    ///
+    /// # Errors
+    /// Whatever keeps all tables from being read.
+    async fn prepare(&self, _source: &SourceContext, _folder: &std::path::Path, _full: bool) -> Result<()> {
+        Ok(())
+    }
+    /// What it does beyond, where its sources tell of their changes by themselves.
+    fn push(&self) -> Option<&dyn crate::push::Push> {
+        None
+    }
     /// Reads one table into `writer`. On an error nothing that was written counts.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Who calls, from where, under which request id, until when. First argument of every
 //! governed call.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::rbac::{AuthMethod, ClientKind, Principal};
@@ -12,6 +12,7 @@ pub struct Client {
     ip: Option<IpAddr>,
     agnes_command: bool,
     browser: bool,
+    assistant: bool,
     request_id: String,
 }
 
@@ -19,7 +20,7 @@ impl Client {
     /// A client at this address, as the frontend knows it behind its trusted proxies.
     #[must_use]
     pub fn at(ip: Option<IpAddr>) -> Self {
-        Self { ip, agnes_command: false, browser: false, request_id: new_request_id() }
+        Self { ip, agnes_command: false, browser: false, assistant: false, request_id: new_request_id() }
     }
 
     /// Says what it calls itself; `agnes/...` is the command line.
@@ -33,6 +34,13 @@ impl Client {
     #[must_use]
     pub fn from_browser(mut self) -> Self {
         self.browser = true;
+        self
+    }
+
+    /// Says that an assistant asks, through the Model Context Protocol.
+    #[must_use]
+    pub fn from_assistant(mut self) -> Self {
+        self.assistant = true;
         self
     }
 
@@ -51,6 +59,12 @@ impl Client {
         self.ip
     }
 
+    /// The network it is in, as limits count it.
+    #[must_use]
+    pub fn network(&self) -> Option<IpAddr> {
+        self.ip.map(network)
+    }
+
     /// The request id.
     #[must_use]
     pub fn request_id(&self) -> &str {
@@ -62,12 +76,23 @@ impl Client {
     #[must_use]
     pub fn kind(&self, proven: Option<AuthMethod>) -> ClientKind {
         match proven {
+            _ if self.assistant => ClientKind::Mcp,
             Some(AuthMethod::Service) => ClientKind::Scheduler,
             Some(AuthMethod::Desktop) => ClientKind::Desktop,
             Some(AuthMethod::Pat) if self.agnes_command => ClientKind::Cli,
             _ if self.browser => ClientKind::Web,
             _ => ClientKind::Api,
         }
+    }
+}
+
+/// What counts as one sender: an address of IPv4; of IPv6 the first half, as whoever has one
+/// address there has all of its network (RFC 6177).
+#[must_use]
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        ip => ip,
     }
 }
 
@@ -164,6 +189,7 @@ mod tests {
         assert_eq!(agnes.kind(Some(AuthMethod::Session)), ClientKind::Api);
         assert_eq!(client.clone().from_browser().kind(Some(AuthMethod::Session)), ClientKind::Web);
         assert_eq!(client.kind(None), ClientKind::Api);
+        assert_eq!(agnes.from_assistant().kind(Some(AuthMethod::Pat)), ClientKind::Mcp);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! The one handle every frontend holds.
 
-use std::collections::HashMap;
+mod kept;
+
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use self::kept::Kept;
+pub(crate) use self::kept::TableIndex;
 use crate::audit::AuditLog;
-use crate::catalog::SampleCache;
+use crate::catalog::{AssetHashes, SampleCache};
 use crate::cell::Choice;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, IsolationMode};
@@ -16,15 +20,17 @@ use crate::error::{Error, Result};
 use crate::identity::SignInState;
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
+use crate::mail::{MailState, Mailer};
 use crate::orchestrator::{Generation, Rebuilds};
 use crate::policy::{InstanceKey, Slices};
+use crate::push::PushState;
 use crate::query::{Queries, QueryLimits, Runtime, RuntimeChoice};
-use crate::rbac::AccessSnapshot;
-use crate::registry::RegisteredTable;
 use crate::secret::{EnvSecrets, SecretSource};
+use crate::settings::{AddressRules, ConfigFiles, MailerOf};
 use crate::store::Store;
 use crate::store::duckdb::DuckStore;
 use crate::sync::Runs;
+use crate::uploads::UploadState;
 
 /// How long [`Engine::close`] waits for calls of other processes that are being answered.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -53,64 +59,32 @@ struct Inner {
     secrets: Arc<dyn SecretSource>,
     clock: Arc<dyn Clock>,
     generation: RwLock<Arc<Generation>>,
-    access: RwLock<Option<Arc<AccessSnapshot>>>,
-    tables: RwLock<Option<Arc<TableIndex>>>,
-    tables_revision: AtomicU64,
+    kept: Kept,
     audit: AuditLog,
     queries: Queries,
     runs: Runs,
     rebuilds: Rebuilds,
     samples: SampleCache,
+    assets: AssetHashes,
+    scans: crate::scan::Quotas,
+    metadata_runs: crate::query::MetadataRuns,
+    settings: crate::settings::SettingsState,
+    initial: crate::initial::InitialState,
     profiles: crate::profile::Turns,
     slices: Slices,
     sign_in: SignInState,
+    mail: MailState,
+    uploads: UploadState,
+    push: PushState,
+    pulse: crate::maintenance::LastPulse,
     instance_key: tokio::sync::OnceCell<InstanceKey>,
+    opened_at: DateTime<Utc>,
     /// Generations that somebody may still read.
     held: Mutex<Vec<Weak<Generation>>>,
     /// Serves other processes of the same user, until closed.
     listener: Mutex<Option<Listener>>,
     /// Held until closed, or as long as the engine lives.
     lock: Mutex<Option<HolderLock>>,
-}
-
-/// Registered tables by id and by name, both case-folded.
-#[derive(Debug, Default)]
-pub(crate) struct TableIndex {
-    by_id: HashMap<String, Arc<RegisteredTable>>,
-    by_name: HashMap<String, Arc<RegisteredTable>>,
-}
-
-impl TableIndex {
-    fn new(tables: Vec<RegisteredTable>) -> Self {
-        let mut index = Self::default();
-        for table in tables.into_iter().map(Arc::new) {
-            index.by_id.insert(table.id.to_lowercase(), table.clone());
-            index.by_name.insert(table.name.to_lowercase(), table);
-        }
-        index
-    }
-
-    /// The row with this id, else with this name.
-    pub(crate) fn find(&self, id_or_name: &str) -> Option<&Arc<RegisteredTable>> {
-        let folded = id_or_name.to_lowercase();
-        self.by_id.get(&folded).or_else(|| self.by_name.get(&folded))
-    }
-
-    /// The row that publishes this name.
-    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<RegisteredTable>> {
-        self.by_name.get(&name.to_lowercase())
-    }
-
-    /// The id that grants use for a published name: the row's, else the name itself.
-    pub(crate) fn id_of(&self, name: &str) -> String {
-        let folded = name.to_lowercase();
-        self.by_name.get(&folded).map_or(folded, |row| row.id.to_lowercase())
-    }
-
-    /// All rows, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<RegisteredTable>> {
-        self.by_id.values()
-    }
 }
 
 /// An [`Engine`] that may be gone.
@@ -178,8 +152,28 @@ impl Engine {
         &self.inner.runs
     }
 
+    pub(crate) fn asset_hashes(&self) -> &AssetHashes {
+        &self.inner.assets
+    }
+
     pub(crate) fn samples(&self) -> &SampleCache {
         &self.inner.samples
+    }
+
+    pub(crate) fn settings_state(&self) -> &crate::settings::SettingsState {
+        &self.inner.settings
+    }
+
+    pub(crate) fn initial_state(&self) -> &crate::initial::InitialState {
+        &self.inner.initial
+    }
+
+    pub(crate) fn metadata_runs(&self) -> &crate::query::MetadataRuns {
+        &self.inner.metadata_runs
+    }
+
+    pub(crate) fn scans(&self) -> &crate::scan::Quotas {
+        &self.inner.scans
     }
 
     pub(crate) fn slices(&self) -> &Slices {
@@ -188,6 +182,27 @@ impl Engine {
 
     pub(crate) fn sign_in_state(&self) -> &SignInState {
         &self.inner.sign_in
+    }
+
+    pub(crate) fn mail_state(&self) -> &MailState {
+        &self.inner.mail
+    }
+
+    pub(crate) fn upload_state(&self) -> &UploadState {
+        &self.inner.uploads
+    }
+
+    pub(crate) fn push_state(&self) -> &PushState {
+        &self.inner.push
+    }
+
+    pub(crate) fn last_pulse(&self) -> &crate::maintenance::LastPulse {
+        &self.inner.pulse
+    }
+
+    /// When it was opened.
+    pub(crate) fn opened_at(&self) -> DateTime<Utc> {
+        self.inner.opened_at
     }
 
     /// The key of this installation, read or made when it is first needed.
@@ -207,28 +222,6 @@ impl Engine {
         &self.inner.queries
     }
 
-    /// The registry, as of now.
-    pub(crate) async fn table_index(&self) -> Result<Arc<TableIndex>> {
-        if let Some(index) = self.inner.tables.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            return Ok(index.clone());
-        }
-        let revision = self.inner.tables_revision.load(Ordering::SeqCst);
-        let index = Arc::new(TableIndex::new(self.store().tables().list().await?));
-        let mut kept = self.inner.tables.write().unwrap_or_else(PoisonError::into_inner);
-        // A write since then may be missing in what was read.
-        if self.inner.tables_revision.load(Ordering::SeqCst) == revision {
-            *kept = Some(index.clone());
-        }
-        Ok(index)
-    }
-
-    /// Forgets what was read of the registry; whoever writes it calls this.
-    pub(crate) fn tables_changed(&self) {
-        let mut kept = self.inner.tables.write().unwrap_or_else(PoisonError::into_inner);
-        self.inner.tables_revision.fetch_add(1, Ordering::SeqCst);
-        *kept = None;
-    }
-
     /// A handle that does not keep the engine alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakEngine {
@@ -240,13 +233,24 @@ impl Engine {
     /// # Errors
     /// What the state said on closing.
     pub async fn close(&self) -> Result<()> {
+        self.close_within(LAST_ANSWERS).await
+    }
+
+    /// As [`Engine::close`], but calls of other processes may take no longer than `patience`: for
+    /// whoever has a time of their own to end in.
+    ///
+    /// # Errors
+    /// What the state said on closing.
+    pub async fn close_within(&self, patience: Duration) -> Result<()> {
         let listener = self.inner.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
-            listener.finish(LAST_ANSWERS).await;
+            listener.finish(patience).await;
         }
         self.sync_runs().stop().await;
         self.queries().close().await;
+        self.mail_state().settle().await;
         self.sign_in_state().settle().await;
+        self.scans().settle().await;
         self.audit_log().flush().await;
         let closed = self.store().close().await;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -272,19 +276,6 @@ impl Engine {
     pub(crate) fn generations_in_use(&self) -> Vec<Arc<Generation>> {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
-
-    /// Users, groups and grants as of the current revision.
-    pub(crate) async fn access(&self) -> Result<Arc<AccessSnapshot>> {
-        let revision = self.store().revision();
-        if let Some(snapshot) = self.inner.access.read().unwrap_or_else(PoisonError::into_inner).as_ref()
-            && snapshot.revision == revision
-        {
-            return Ok(snapshot.clone());
-        }
-        let snapshot = Arc::new(self.store().access().snapshot().await?);
-        *self.inner.access.write().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
-        Ok(snapshot)
-    }
 }
 
 /// Says how an [`Engine`] is opened.
@@ -300,7 +291,10 @@ pub struct EngineBuilder {
     query_limits: Option<QueryLimits>,
     runtime: Option<Arc<dyn Runtime>>,
     worker: Option<PathBuf>,
+    mailer: Option<Arc<dyn Mailer>>,
     one_command: bool,
+    settings: crate::settings::SettingsState,
+    initial: crate::initial::InitialState,
 }
 
 impl EngineBuilder {
@@ -318,7 +312,10 @@ impl EngineBuilder {
             query_limits: None,
             runtime: None,
             worker: None,
+            mailer: None,
             one_command: false,
+            settings: crate::settings::SettingsState::default(),
+            initial: crate::initial::InitialState::default(),
         }
     }
 
@@ -326,6 +323,28 @@ impl EngineBuilder {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Says where that configuration comes from, so that admins can change it while the engine
+    /// runs ([`Engine::settings`]).
+    #[must_use]
+    pub fn config_files(mut self, files: ConfigFiles) -> Self {
+        self.settings.files = Some(files);
+        self
+    }
+
+    /// Decides which addresses of other servers admins may enter.
+    #[must_use]
+    pub fn address_rules(mut self, rules: Arc<dyn AddressRules>) -> Self {
+        self.settings.addresses = Some(rules);
+        self
+    }
+
+    /// Reads repositories of git by this.
+    #[must_use]
+    pub fn repositories(mut self, repositories: Arc<dyn crate::initial::Repositories>) -> Self {
+        self.initial.repositories = Some(repositories);
         self
     }
 
@@ -393,6 +412,21 @@ impl EngineBuilder {
         self
     }
 
+    /// Sends mails with this; without it there are none.
+    #[must_use]
+    pub fn mailer(mut self, mailer: Arc<dyn Mailer>) -> Self {
+        self.mailer = Some(mailer);
+        self
+    }
+
+    /// Sends mails with the mailer of its configuration, and of each one that an admin wants to
+    /// keep: what this refuses is not kept.
+    #[must_use]
+    pub fn mailer_of(mut self, make: MailerOf) -> Self {
+        self.settings.mailer_of = Some(make);
+        self
+    }
+
     /// Says that it is opened for one command of the folder's owner: a worker process takes
     /// longer to start (60 ms) than most queries, so `query.isolation: auto` means none.
     #[must_use]
@@ -413,8 +447,12 @@ impl EngineBuilder {
     ///
     /// # Errors
     /// `data_folder_held` when another process holds the folder, `state_too_new`,
-    /// `state_unreadable`, I/O errors; with `query.strict` also `isolation_missing`.
+    /// `state_unreadable`, `mail_setup_invalid`, I/O errors; with `query.strict` also `isolation_missing`.
     pub async fn open(self) -> Result<Engine> {
+        let mailer = match (self.mailer, self.settings.mailer_of) {
+            (None, Some(mailer_of)) => mailer_of(&self.config)?,
+            (given, _) => given,
+        };
         if let Some(extensions) = &self.config.attach.extension_folder {
             crate::duck::look_for_extensions_in(extensions);
         }
@@ -439,6 +477,7 @@ impl EngineBuilder {
         store.access().seed_system_groups(now).await?;
         // Nobody else runs jobs of this folder while its lock is ours.
         store.jobs().release_all("", now).await?;
+        let scans = crate::scan::Quotas::of(store.usage(), now).await?;
         let samples = SampleCache::new(self.config.cache.sample);
         let runtime = match self.runtime {
             Some(runtime) => RuntimeChoice::Given(runtime),
@@ -471,15 +510,23 @@ impl EngineBuilder {
                 runs: Runs::default(),
                 rebuilds: Rebuilds::default(),
                 samples,
+                assets: AssetHashes::default(),
+                scans,
+                metadata_runs: crate::query::MetadataRuns::default(),
+                settings: self.settings,
+                initial: self.initial,
                 profiles: crate::profile::Turns::default(),
                 slices: Slices::default(),
                 sign_in: SignInState::default(),
+                mail: MailState::new(mailer),
+                uploads: UploadState::default(),
+                push: PushState::default(),
+                pulse: crate::maintenance::LastPulse::default(),
                 instance_key: tokio::sync::OnceCell::new(),
+                opened_at: now,
                 held: Mutex::new(vec![Arc::downgrade(&generation)]),
                 generation: RwLock::new(generation),
-                access: RwLock::new(None),
-                tables: RwLock::new(None),
-                tables_revision: AtomicU64::new(0),
+                kept: Kept::default(),
                 listener: Mutex::new(None),
                 lock: Mutex::new(Some(lock)),
             }),
@@ -492,6 +539,28 @@ impl EngineBuilder {
         {
             tracing::error!(code = error.code(), "a damaged catalog could not be made anew: {error}");
         }
+        let attach = &engine.config().attach;
+        let effective = crate::orchestrator::AttachPolicy::of(engine.config());
+        tracing::info!(
+            extensions = effective.extensions.join(","),
+            extensions_overridden = attach.extensions.is_some(),
+            token_envs = effective.token_envs.join(","),
+            token_envs_overridden = attach.token_envs.is_some(),
+            "what extracts may ask to attach"
+        );
+        engine.keep_configured_sources(&engine.config().data_source).await;
+        if let Some(folder) = &engine.config().data_source.jira_raw
+            && let Err(error) = engine.keep_raw_folder(folder)
+        {
+            tracing::error!(code = error.code(), hint = error.hint(), "`JIRA_DATA_DIR` is not used: {error}");
+        }
+        engine.warn_of_sources().await;
+        let (extracts, ttl) = (engine.folder().extracts(), engine.config().sync.materialize_lock_ttl);
+        crate::duck::blocking(move || {
+            crate::sync::sweep_claims(&extracts, ttl, now);
+            Ok(())
+        })
+        .await?;
         let listener = Listener::start(engine.folder(), engine.downgrade())?;
         *engine.inner.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
         let weak = engine.downgrade();

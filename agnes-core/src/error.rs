@@ -6,6 +6,7 @@ use std::fmt;
 
 /// Whose move is next. Statuses and exit codes are made from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// Change the request.

@@ -17,7 +17,7 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
         Self { what, shown: printable(text, 80), rule }
     }
 }
@@ -189,6 +189,45 @@ pub fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// Whether a path below some folder is one of plain names that every system can have: at most eight
+/// of them, none that leads out, is hidden, or is no name elsewhere.
+#[must_use]
+pub(crate) fn is_plain_path(path: &str) -> bool {
+    let is_plain = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 200
+            && !name.starts_with('.')
+            && !name.chars().any(|c| c.is_control() || matches!(c, '\\' | ':' | '"' | '*' | '?' | '<' | '>' | '|'))
+    };
+    path.len() <= 1024 && path.split('/').count() <= 8 && path.split('/').all(is_plain)
+}
+
+/// Files below some folder that every system can have beside each other: where cases are folded, too.
+#[derive(Debug, Default)]
+pub(crate) struct PlainFiles(std::collections::BTreeSet<String>);
+
+impl PlainFiles {
+    /// Takes a path, if it is plain, and neither a file nor a folder that was taken needs its place.
+    pub(crate) fn take(&mut self, path: &str) -> bool {
+        is_plain_path(path) && self.take_any(path)
+    }
+
+    /// Takes a path, whatever its names are, if neither a file nor a folder that was taken needs its
+    /// place.
+    pub(crate) fn take_any(&mut self, path: &str) -> bool {
+        let folded = path.to_lowercase();
+        let above = || folded.match_indices('/').map(|(end, _)| &folded[..end]);
+        let is_free = |name: &str| !self.0.contains(name);
+        if !is_free(&folded) || !is_free(&format!("{folded}/")) || !above().all(is_free) {
+            return false;
+        }
+        // A folder is known by the stroke at its end.
+        self.0.extend(above().map(|folder| format!("{folder}/")).collect::<Vec<_>>());
+        self.0.insert(folded);
+        true
+    }
+}
+
 /// The candidate nearest to `wanted` by edit distance, if one is near enough to suggest.
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
@@ -230,6 +269,26 @@ mod tests {
     fn quoting_doubles_quotes() {
         assert_eq!(quote_ident(r#"a"b"#), r#""a""b""#);
         assert_eq!(quote_literal("it's"), "'it''s'");
+    }
+
+    #[test]
+    fn files_have_to_fit_beside_each_other() {
+        let mut files = PlainFiles::default();
+        for (path, fits) in [
+            ("a/b.md", true),
+            ("a/c.md", true),
+            ("A/D.md", true),
+            ("a/B.md", false),
+            ("a", false),
+            ("A/d.MD/e", false),
+            ("a/f/g", true),
+            ("a/F", false),
+            ("../x", false),
+            ("x", true),
+            ("X/y", false),
+        ] {
+            assert_eq!(files.take(path), fits, "{path}");
+        }
     }
 
     #[test]

@@ -11,10 +11,16 @@ pub struct DataFolder {
     state: PathBuf,
 }
 
+fn absolute(path: PathBuf) -> PathBuf {
+    // Fails for an empty path and where the working folder is gone: then the path stays as it is.
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 impl DataFolder {
-    /// The folder at `root`, state under `root/state`.
+    /// The folder at `root`, state under `root/state`. A relative path is one of the folder that
+    /// the process works in now: the processes of queries work in others.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        let root = root.into();
+        let root = absolute(root.into());
         let state = root.join("state");
         Self { root, state }
     }
@@ -22,7 +28,7 @@ impl DataFolder {
     /// The same folder with its state elsewhere (`STATE_DIR`).
     #[must_use]
     pub fn with_state_dir(mut self, state: impl Into<PathBuf>) -> Self {
-        self.state = state.into();
+        self.state = absolute(state.into());
         self
     }
 
@@ -46,6 +52,11 @@ impl DataFolder {
     pub fn config_overlay(&self) -> PathBuf {
         self.state.join("instance.yaml")
     }
+    /// `state/.env_overlay`, secrets that were entered while the server ran.
+    #[must_use]
+    pub fn env_overlay(&self) -> PathBuf {
+        self.state.join(".env_overlay")
+    }
     /// `state/instance.key`, a secret.
     #[must_use]
     pub fn instance_key(&self) -> PathBuf {
@@ -55,6 +66,11 @@ impl DataFolder {
     #[must_use]
     pub fn session_secret(&self) -> PathBuf {
         self.state.join(".jwt_secret")
+    }
+    /// `state/.session_secret`, a secret: signs what browsers keep for a short time.
+    #[must_use]
+    pub fn cookie_secret(&self) -> PathBuf {
+        self.state.join(".session_secret")
     }
     /// `state/.scheduler_token`, a secret: the token of a scheduler that shares this folder.
     #[must_use]
@@ -126,7 +142,38 @@ impl DataFolder {
     pub fn current(&self) -> PathBuf {
         self.analytics().join("current")
     }
-    /// `docs/`, documents that laptops pull along.
+    /// `uploads/`: files that became tables, one folder for each.
+    #[must_use]
+    pub fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+    /// `user_sessions/`: what people uploaded of their sessions, one folder for each person.
+    #[must_use]
+    pub fn user_sessions(&self) -> PathBuf {
+        self.root.join("user_sessions")
+    }
+    /// `user_artifacts/`: other files that people uploaded, one folder for each person.
+    #[must_use]
+    pub fn user_artifacts(&self) -> PathBuf {
+        self.root.join("user_artifacts")
+    }
+    /// `user_local_md/`: notes that people keep on their laptops, one file for each person.
+    #[must_use]
+    pub fn user_local_md(&self) -> PathBuf {
+        self.root.join("user_local_md")
+    }
+    /// `initial-workspace/`: the files of the repository that workspaces begin with, by commit.
+    #[must_use]
+    pub fn initial_workspace(&self) -> PathBuf {
+        self.root.join("initial-workspace")
+    }
+    /// Folders of what people uploaded.
+    #[must_use]
+    pub(crate) fn all_uploads(&self) -> [PathBuf; 4] {
+        [self.uploads(), self.user_sessions(), self.user_artifacts(), self.user_local_md()]
+    }
+    /// `docs/`: documentation and helpers that laptops pull along; what is in `docs/tables` is about
+    /// the table of its name.
     #[must_use]
     pub fn docs(&self) -> PathBuf {
         self.root.join("docs")
@@ -147,6 +194,14 @@ impl DataFolder {
 #[must_use]
 pub fn single_file(extract: &Path, table: &TableName) -> PathBuf {
     extract.join("data").join(format!("{table}.parquet"))
+}
+
+/// Ends the name of a file that says who copies a table.
+pub(crate) const LOCK_SUFFIX: &str = ".parquet.lock";
+
+/// `data/<table>.parquet.lock` inside an extract folder.
+pub(crate) fn lock_file(extract: &Path, table: &TableName) -> PathBuf {
+    extract.join("data").join(format!("{table}{LOCK_SUFFIX}"))
 }
 
 /// `data/<table>/` inside an extract folder, for partitioned tables.

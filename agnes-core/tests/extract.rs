@@ -7,7 +7,6 @@ use std::path::Path;
 use agnes_core::duck::{ScratchDb, ScratchLimits};
 use agnes_core::extract::{self, TableChange, TableWriter};
 use agnes_core::ident::TableName;
-use agnes_core::registry::QueryMode;
 use chrono::Utc;
 
 fn scratch(folder: &Path) -> ScratchDb {
@@ -19,7 +18,7 @@ fn name(text: &str) -> TableName {
 }
 
 fn change(writer: TableWriter) -> TableChange {
-    TableChange { name: writer.table().clone(), description: None, mode: QueryMode::Local, writer }
+    TableChange { name: writer.table().clone(), description: None, data: writer.into() }
 }
 
 fn publish_one(extract: &Path, db: &ScratchDb, table: &str, select: &str) -> extract::PublishedExtract {

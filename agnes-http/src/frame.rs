@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use tracing::Instrument as _;
 
+use crate::arriving::Arriving;
 use crate::problem::Problem;
 use crate::state::App;
 
@@ -37,9 +39,8 @@ impl RequestId {
 
 /// Addresses that programs use: their errors are JSON whatever `Accept` says.
 fn is_for_programs(path: &str) -> bool {
-    ["/api/", "/auth/", "/cli/", "/webhooks/", "/openapi.json", "/marketplace.zip", "/marketplace.git", "/marketplace/"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
+    let prefixes = ["/api/", "/auth/", "/cli/", "/webhooks/", "/openapi.json", "/metrics", "/marketplace"];
+    prefixes.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// Whether the client asks for a page by name; `*/*` does not.
@@ -58,21 +59,59 @@ pub(crate) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let as_page = !is_for_programs(&path) && wants_page(request.headers());
-    let is_https = request.headers().get("x-forwarded-proto").is_some_and(|proto| proto == "https")
-        && app.limits().trusted_proxy_hops > 0;
+    let (programs, wants_page) = (is_for_programs(&path), wants_page(request.headers()));
+    let looks = matches!(method, axum::http::Method::GET | axum::http::Method::HEAD);
+    let here = request.uri().path_and_query().map(|all| all.as_str().to_owned()).unwrap_or_default();
+    let is_https = crate::web::is_https(request.headers(), app.limits().trusted_proxy_hops);
     request.extensions_mut().insert(id.clone());
-    let span = tracing::info_span!("request", request_id = %id.0, %method, path);
-    let mut response = next.run(request).instrument(span.clone()).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = with_headers_of(&response, problem.render(&id.0, as_page));
-    } else if response.status().as_u16() >= 400 && !is_own_body(&response) {
-        let problem = Problem::of_status(response.status());
-        response = with_headers_of(&response, problem.render(&id.0, as_page));
+    crate::scheduler::heard(&app, &path, request.headers()).await;
+    let mut late = None;
+    let request = request.map(|body| {
+        let (body, said) = Arriving::within(app.limits().body_timeout, body);
+        late = Some(said);
+        Body::new(body)
+    });
+    let route = route.as_deref().unwrap_or("(none)");
+    let span = tracing::info_span!(
+        "request", request_id = %id.0, %method, path,
+        otel.kind = "server", otel.name = format_args!("{method} {route}"), otel.status_code = tracing::field::Empty
+    );
+    crate::traces::continued(&span, request.headers());
+    let answer = next.run(request).instrument(span.clone());
+    let mut response = if crate::routes::is_reading(&method, &path) || path == crate::routes::mcp::PATH {
+        answer.await
+    } else {
+        // A client that hangs up must not stop a change half way, or keep it out of the audit log.
+        tokio::spawn(answer).await.unwrap_or_else(|_| Problem::internal().into_response())
+    };
+    let mut problem = response.extensions_mut().remove::<Problem>();
+    if problem.is_none() && response.status().as_u16() >= 400 && !is_own_body(&response) {
+        problem = Some(Problem::of_status(response.status()));
+    }
+    if problem.is_some() && late.is_some_and(|late| late.is_so()) {
+        problem = Some(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
+    }
+    if let Some(mut problem) = problem {
+        if !app.limits().debug {
+            problem.hide_cause();
+        }
+        let answer = if problem.status() == StatusCode::UNAUTHORIZED && looks && !programs {
+            // Who is signed out is shown where to sign in.
+            crate::web::redirect(StatusCode::FOUND, &format!("/login?next={}", crate::web::encoded(&here)))
+        } else if wants_page && (!programs || problem.is_for_people()) {
+            let mut page = crate::web::error_page(&app, &problem, &path, &id.0);
+            problem.headers(&mut page);
+            page
+        } else {
+            problem.render(&id.0)
+        };
+        response = with_headers_of(&response, answer);
     }
     guard(&mut response, &id, path.starts_with("/api/"), is_https);
     let (status, took) = (response.status().as_u16(), started.elapsed());
-    let route = route.as_deref().unwrap_or("(none)");
+    if status >= 500 {
+        span.record("otel.status_code", "error");
+    }
     app.meters().answered(method.as_str(), route, status, took);
     span.in_scope(|| {
         tracing::info!(status, route, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "answered")
@@ -117,7 +156,7 @@ fn guard(response: &mut Response, id: &RequestId, is_api: bool, is_https: bool) 
     }
     let is_page = headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     if is_page && !headers.contains_key("content-security-policy") {
-        let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+        let policy = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'";
         headers.insert("content-security-policy", HeaderValue::from_static(policy));
     }
     if let Ok(value) = HeaderValue::from_str(&id.0) {

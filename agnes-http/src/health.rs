@@ -12,15 +12,16 @@ use utoipa::ToSchema;
 
 use crate::state::App;
 
-/// Time between two probes.
-const EVERY: Duration = Duration::from_secs(10);
-
-/// Age at which an answer no longer says that the engine answers.
-const RECENT: Duration = Duration::from_secs(45);
+/// How long one probe may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the last probes said.
-#[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<Seen>);
+#[derive(Debug)]
+pub(crate) struct Health {
+    seen: Mutex<Seen>,
+    /// Time between two probes.
+    every: Duration,
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
@@ -29,6 +30,16 @@ struct Seen {
 }
 
 impl Health {
+    pub(crate) fn probed(every: Duration) -> Self {
+        Self { seen: Mutex::default(), every }
+    }
+
+    /// Whether an answer still says that the engine answers: four probes may be missing, and one
+    /// may take its time.
+    fn is_recent(&self, at: Option<Instant>) -> bool {
+        at.is_some_and(|at| at.elapsed() < self.every * 9 / 2 + PATIENCE)
+    }
+
     /// Asks the state and the current generation once.
     async fn probe(&self, engine: &agnes_core::Engine) {
         let state = engine.probe_state().await;
@@ -47,13 +58,18 @@ impl Health {
     }
 
     fn note(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether a query was answered lately.
+    pub(crate) fn answers_queries(&self) -> bool {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_recent(seen.query)
     }
 
     fn now(&self) -> HealthAnswer {
-        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < RECENT);
-        let (state, query) = (recent(seen.state), recent(seen.query));
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, query) = (self.is_recent(seen.state), self.is_recent(seen.query));
         HealthAnswer {
             status: if state && query { "ok" } else { "unhealthy" },
             db_schema: if state { "ok" } else { "unreachable" },
@@ -67,7 +83,7 @@ pub(crate) async fn watch(app: App) {
     while let Some(engine) = engine.upgrade() {
         app.health().probe(&engine).await;
         drop(engine);
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(app.limits().probe_every).await;
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use agnes_core::mail::MailStatus;
+use agnes_core::sync::TableStatus;
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -23,6 +26,24 @@ struct Asked {
     route: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Synced {
+    status: String,
+}
+
+/// What the engine counts.
+pub(crate) struct Figures {
+    /// Number of the published catalog.
+    pub(crate) generation: u64,
+    /// Audit rows lost since the start.
+    pub(crate) audit_failures: u64,
+    pub(crate) mails: MailStatus,
+    /// Tables of ended sync runs since the start.
+    pub(crate) synced: [(TableStatus, u64); 4],
+    /// When a scheduler last did something, where that can be told.
+    pub(crate) last_tick: Option<DateTime<Utc>>,
+}
+
 /// What is counted.
 pub(crate) struct Meters {
     registry: Registry,
@@ -32,6 +53,12 @@ pub(crate) struct Meters {
     connections: Gauge,
     generation: Gauge,
     audit_failures: Gauge,
+    mails_sent: Gauge,
+    mails_failed: Gauge,
+    queries_running: Gauge,
+    queries_waiting: Gauge,
+    synced: Family<Synced, Gauge>,
+    last_tick: Gauge,
 }
 
 fn histogram() -> Histogram {
@@ -50,7 +77,33 @@ impl Default for Meters {
         registry.register("http_connections", "Open connections", connections.clone());
         registry.register("generation", "Number of the published catalog", generation.clone());
         registry.register("audit_write_failures", "Audit rows lost since the start", audit_failures.clone());
-        Self { registry, answered, seconds, running, connections, generation, audit_failures }
+        let (mails_sent, mails_failed) = (Gauge::default(), Gauge::default());
+        registry.register("mails_sent", "Mails handed over since the start", mails_sent.clone());
+        registry.register("mails_failed", "Mails that could not be handed over since the start", mails_failed.clone());
+        let (queries_running, queries_waiting) = (Gauge::default(), Gauge::default());
+        let running_words = "Queries and scans over HTTP that are not answered to their last row";
+        registry.register("queries_running", running_words, queries_running.clone());
+        let waiting_words = "Those of them without a first row, for want of a turn or of time";
+        registry.register("queries_waiting", waiting_words, queries_waiting.clone());
+        let (synced, last_tick) = (Family::<Synced, Gauge>::default(), Gauge::default());
+        registry.register("sync_tables", "Tables of sync runs that ended since the start", synced.clone());
+        let tick_words = "When a scheduler last did something, Unix time; 0 before the first time";
+        registry.register_with_unit("scheduler_last_tick_timestamp", tick_words, Unit::Seconds, last_tick.clone());
+        Self {
+            registry,
+            answered,
+            seconds,
+            running,
+            connections,
+            generation,
+            audit_failures,
+            mails_sent,
+            mails_failed,
+            queries_running,
+            queries_waiting,
+            synced,
+            last_tick,
+        }
     }
 }
 
@@ -70,7 +123,25 @@ impl Drop for Held {
     }
 }
 
+/// A query that is asked, until its first row.
+pub(crate) struct Asking {
+    running: Held,
+    waiting: Held,
+}
+
+impl Asking {
+    /// Its first row is there; it is counted until the last.
+    pub(crate) fn answered(self) -> Held {
+        drop(self.waiting);
+        self.running
+    }
+}
+
 impl Meters {
+    pub(crate) fn query(&self) -> Asking {
+        Asking { running: Held::new(&self.queries_running), waiting: Held::new(&self.queries_waiting) }
+    }
+
     pub(crate) fn request(&self) -> Held {
         Held::new(&self.running)
     }
@@ -86,9 +157,18 @@ impl Meters {
     }
 
     /// Everything in the text format of OpenMetrics.
-    pub(crate) fn text(&self, generation: u64, audit_failures: u64) -> Result<String, std::fmt::Error> {
-        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.audit_failures.set(i64::try_from(audit_failures).unwrap_or(i64::MAX));
+    pub(crate) fn text(&self, figures: &Figures) -> Result<String, std::fmt::Error> {
+        let set = |gauge: &Gauge, figure: u64| gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
+        set(&self.generation, figures.generation);
+        set(&self.audit_failures, figures.audit_failures);
+        set(&self.mails_sent, figures.mails.sent);
+        set(&self.mails_failed, figures.mails.failed);
+        for (status, tables) in figures.synced {
+            set(&self.synced.get_or_create(&Synced { status: status.as_str().to_owned() }), tables);
+        }
+        if let Some(at) = figures.last_tick {
+            self.last_tick.set(at.timestamp());
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

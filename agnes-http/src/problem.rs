@@ -19,6 +19,14 @@ pub struct Problem {
     retry_after: Option<u64>,
     /// Further members of `detail`'s object or of the body, e.g. limits.
     facts: Option<Box<Value>>,
+    /// Whether a browser gets a page, also at addresses that programs use.
+    for_people: bool,
+    /// Whether the body has what OAuth asks for (RFC 6749 5.2).
+    for_clients: bool,
+    /// What `WWW-Authenticate` says beside the scheme.
+    challenge: Option<Box<str>>,
+    /// What the log says of it: told only to those who develop Agnes.
+    cause: Option<Box<str>>,
 }
 
 impl Problem {
@@ -32,7 +40,58 @@ impl Problem {
             hint: None,
             retry_after: None,
             facts: None,
+            for_people: false,
+            for_clients: false,
+            challenge: None,
+            cause: None,
         }
+    }
+
+    /// What the log says of a failure of the server itself.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: &str) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Keeps the cause out of the answer.
+    pub(crate) fn hide_cause(&mut self) {
+        self.cause = None;
+    }
+
+    /// A browser gets a page, also at addresses that programs use: a form of ours led here.
+    #[must_use]
+    pub(crate) fn for_people(mut self) -> Self {
+        self.for_people = true;
+        self
+    }
+
+    /// The body has what OAuth asks for, too: `error` and `error_description`.
+    #[must_use]
+    pub(crate) fn for_clients(mut self) -> Self {
+        self.for_clients = true;
+        self
+    }
+
+    /// A 401 says where to find out how to sign in.
+    #[must_use]
+    pub(crate) fn challenge(mut self, parameters: &str) -> Self {
+        self.challenge = Some(parameters.into());
+        self
+    }
+
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.for_people
+    }
+
+    /// The detail, as a sentence.
+    pub(crate) fn sentence(&self) -> String {
+        self.detail.as_str().map_or_else(|| self.detail.to_string(), ToOwned::to_owned)
+    }
+
+    /// The hint.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// One thing to try.
@@ -111,65 +170,70 @@ impl Problem {
         if let Some(facts) = &self.facts {
             body["facts"] = facts.as_ref().clone();
         }
+        if let Some(cause) = &self.cause {
+            body["error"] = json!(cause);
+        }
+        if self.for_clients {
+            body["error"] = json!(self.code);
+            body["error_description"] = json!(self.sentence());
+        }
         body
     }
 
-    /// The whole answer.
-    pub(crate) fn render(&self, request_id: &str, as_page: bool) -> Response<Body> {
-        let body = if as_page { self.page(request_id) } else { self.body(request_id).to_string() };
-        let mut response = Response::new(Body::from(body));
+    /// The whole answer, as JSON.
+    pub(crate) fn render(&self, request_id: &str) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body(request_id).to_string()));
         *response.status_mut() = self.status;
         self.headers(&mut response);
-        let kind = if as_page { "text/html; charset=utf-8" } else { "application/problem+json" };
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
     }
 
-    fn headers(&self, response: &mut Response<Body>) {
+    /// What an answer says beside its body.
+    pub(crate) fn headers(&self, response: &mut Response<Body>) {
         let mut set = |name: HeaderName, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 response.headers_mut().insert(name, value);
             }
         };
         if self.status == StatusCode::UNAUTHORIZED {
-            set(WWW_AUTHENTICATE, "Bearer");
+            let challenge = self.challenge.as_ref().map(|parameters| format!("Bearer {parameters}"));
+            set(WWW_AUTHENTICATE, challenge.as_deref().unwrap_or("Bearer"));
         }
         if let Some(seconds) = self.retry_after {
             set(RETRY_AFTER, &seconds.to_string());
         }
     }
-
-    fn page(&self, request_id: &str) -> String {
-        let message = self.detail.as_str().map_or_else(|| self.detail.to_string(), ToOwned::to_owned);
-        let hint = self.hint.as_deref().map(|hint| format!("<p>{}</p>", escaped(hint))).unwrap_or_default();
-        let title = self.status.canonical_reason().unwrap_or("Error");
-        format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status} {title}</title>\
-             <h1>{status} {title}</h1><p>{message}</p>{hint}\
-             <p><small>Code <code>{code}</code>, reference <code>{id}</code></small></p></html>",
-            status = self.status.as_u16(),
-            message = escaped(&message),
-            code = escaped(&self.code),
-            id = escaped(request_id),
-        )
-    }
-}
-
-/// Text for a place between tags or in a quoted attribute.
-pub(crate) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 /// The status of an error: of its kind, but for codes whose contract says otherwise.
-fn status_of(error: &Error) -> StatusCode {
-    match error.code() {
+fn status_of(code: &str, kind: ErrorKind) -> StatusCode {
+    match code {
         "relation_denied" | "scope_denied" => return StatusCode::FORBIDDEN,
         "query_timeout" => return StatusCode::REQUEST_TIMEOUT,
-        "bad_sample_size" | "too_many_entries" | "invalid_field" => return StatusCode::UNPROCESSABLE_ENTITY,
+        "bad_sample_size" | "too_many_entries" | "invalid_field" | "invalid_setting" | "settings_would_not_start" => {
+            return StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        "unknown_connector" | "source_not_configured" => return StatusCode::UNPROCESSABLE_ENTITY,
+        "upload_too_large" | "upload_quota_exceeded" => return StatusCode::PAYLOAD_TOO_LARGE,
+        "git_failed"
+        | "source_failed"
+        | "bigquery_auth_failed"
+        | "bigquery_token_refused"
+        | "bigquery_forbidden"
+        | "bigquery_project_forbidden"
+        | "bigquery_refused"
+        | "bigquery_not_found"
+        | "bigquery_unavailable"
+        | "bigquery_unreachable"
+        | "bigquery_answer_invalid"
+        | "bigquery_job_failed" => return StatusCode::BAD_GATEWAY,
+        "discovery_timeout" | "warehouse_timeout" => return StatusCode::GATEWAY_TIMEOUT,
+        "not_configured" => return StatusCode::BAD_REQUEST,
         "file_not_found" => return StatusCode::INTERNAL_SERVER_ERROR,
         _ => {}
     }
-    match error.kind() {
+    match kind {
         ErrorKind::InvalidInput | ErrorKind::QueryRefused | ErrorKind::LimitExceeded | ErrorKind::Unsupported => {
             StatusCode::BAD_REQUEST
         }
@@ -188,6 +252,14 @@ fn status_of(error: &Error) -> StatusCode {
 fn detail_of(error: &Error) -> (Value, Option<Value>) {
     let sentence = error.to_string();
     match error.facts() {
+        // As every body that is not valid: a list that names the field.
+        Some(facts) if error.code() == "invalid_field" => {
+            let place = match facts["field"].as_str() {
+                Some(field) if field != "body" => json!(["body", field]),
+                _ => json!(["body"]),
+            };
+            (json!([{"loc": place, "msg": sentence, "type": "value_error"}]), None)
+        }
         Some(Value::Object(mut facts)) if ["reason", "kind", "error"].iter().any(|key| facts.contains_key(*key)) => {
             facts.insert("message".to_owned(), sentence.into());
             (Value::Object(facts), None)
@@ -198,19 +270,31 @@ fn detail_of(error: &Error) -> (Value, Option<Value>) {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let status = status_of(&error);
+        let status = status_of(error.code(), error.kind());
         if error.kind() == ErrorKind::Internal {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(code = error.code(), cause, "{error}");
-            return Self::internal();
+            return Self::internal().because(&format!("{error}: {cause}"));
         }
         if status.is_server_error() {
             tracing::warn!(code = error.code(), "{error}");
         }
-        let wait = matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::Unavailable).then_some(1);
+        let told = error.facts().and_then(|facts| facts["retry_after_seconds"].as_u64());
+        let wait = told.or(matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::Unavailable).then_some(1));
         let (detail, facts) = detail_of(&error);
         let (detail, facts) = (Box::new(detail), facts.map(Box::new));
-        Self { status, code: error.code().to_owned(), detail, hint: error.hint(), retry_after: wait, facts }
+        Self {
+            status,
+            code: error.code().to_owned(),
+            detail,
+            hint: error.hint(),
+            retry_after: wait,
+            facts,
+            for_people: false,
+            for_clients: false,
+            challenge: None,
+            cause: None,
+        }
     }
 }
 
@@ -224,8 +308,56 @@ impl IntoResponse for Problem {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+
+    /// Rows of a table of `docs/errors.md`: their cells, without ticks.
+    fn rows<'a>(page: &'a str, heading: &str) -> impl Iterator<Item = Vec<&'a str>> {
+        let section = page.split(heading).nth(1).unwrap();
+        let rows = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+        rows.skip(2).map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+    }
+
+    #[test]
+    fn the_page_of_errors_tells_every_status() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors.md")).unwrap();
+        let kind_of = |name: &str| serde_json::from_value::<ErrorKind>(json!(name)).unwrap();
+        let kinds: BTreeMap<&str, u16> = rows(&page, "# Errors").map(|row| (row[0], row[4].parse().unwrap())).collect();
+        assert_eq!(kinds.len(), 13);
+        for (kind, status) in &kinds {
+            assert_eq!(status_of("", kind_of(kind)).as_u16(), *status, "{kind}");
+        }
+        let own: BTreeMap<&str, u16> =
+            rows(&page, "Codes with a status of their own").map(|row| (row[0], row[1].parse().unwrap())).collect();
+        let only: BTreeMap<&str, Vec<u16>> = rows(&page, "Codes of the server alone")
+            .map(|row| (row[0], row[1].split(", ").map(|status| status.parse().unwrap()).collect()))
+            .collect();
+        let codes = page.split("\n## The codes, by subject\n").nth(1).unwrap();
+        let mut known: BTreeSet<(u16, &str)> =
+            only.iter().flat_map(|(code, statuses)| statuses.iter().map(|status| (*status, *code))).collect();
+        for row in codes.lines().filter(|line| line.starts_with("| `")) {
+            let mut cells = row.trim_matches('|').split(" | ").map(|cell| cell.trim().trim_matches('`'));
+            let (code, named) = (cells.next().unwrap(), cells.next().unwrap());
+            for kind in kinds.keys().filter(|kind| named.split([',', ' ', '`']).any(|word| word == **kind)) {
+                let told = own.get(code).copied().unwrap_or(kinds[kind]);
+                assert_eq!(status_of(code, kind_of(kind)).as_u16(), told, "{code}");
+                known.insert((told, code));
+            }
+        }
+        // Said in words beside the table.
+        known.extend([(403, "account_deactivated"), (400, "bad_batch")]);
+        for code in own.keys() {
+            assert!(known.iter().any(|(_, named)| named == code), "{code}");
+        }
+        for (status, code) in crate::codes::table() {
+            let by_upload = ["file_", "sheet_", "too_many_rejected", "unknown_format", "bad_batch"];
+            let is_upload = status == 400 && by_upload.iter().any(|start| code.starts_with(start));
+            assert!(is_upload || known.contains(&(status, code)), "`{code}` is no {status}");
+        }
+    }
 
     #[test]
     fn a_body_has_every_field() {
@@ -234,11 +366,5 @@ mod tests {
             assert!(body.get(field).is_some(), "{field}");
         }
         assert_eq!(body["status"], 409);
-    }
-
-    #[test]
-    fn a_page_shows_no_markup_of_others() {
-        let page = Problem::new(StatusCode::NOT_FOUND, "x", "<script>alert(1)</script>").page("id");
-        assert!(!page.contains("<script>"), "{page}");
     }
 }

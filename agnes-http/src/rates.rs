@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use agnes_core::context::network;
 use axum::http::StatusCode;
 
 use crate::problem::Problem;
@@ -26,12 +27,26 @@ pub(crate) enum Limited {
     Change,
     /// Making the first Admin.
     Bootstrap,
+    /// Asking for a mail with a link.
+    Mail,
+    /// Opening a link that signs in, and using it.
+    Link,
+    /// Presenting a one-shot code.
+    Code,
+    /// Making a profile anew.
+    Profile,
+    /// Registering a client of OAuth.
+    Register,
+    /// Getting, renewing or revoking a token of OAuth.
+    Grant,
 }
 
 impl Limited {
     fn per_minute(self) -> usize {
         match self {
-            Self::SignIn | Self::Setup | Self::Change => 10,
+            Self::SignIn | Self::Setup | Self::Change | Self::Link | Self::Code | Self::Profile | Self::Register => 10,
+            Self::Grant => 60,
+            Self::Mail => 5,
             Self::Bootstrap => 3,
         }
     }
@@ -39,7 +54,7 @@ impl Limited {
 
 type Tries = Arc<Mutex<VecDeque<Instant>>>;
 
-/// Tries of the last minute, by address.
+/// Tries of the last minute, by network.
 #[derive(Debug)]
 pub(crate) struct Rates(Option<moka::sync::Cache<(Limited, Option<IpAddr>), Tries>>);
 
@@ -56,7 +71,7 @@ impl Rates {
     /// 429 with the time to wait, once there were too many.
     pub(crate) fn count(&self, what: Limited, from: Option<IpAddr>) -> Result<(), Problem> {
         let Some(known) = &self.0 else { return Ok(()) };
-        let tries = known.get_with((what, from), Tries::default);
+        let tries = known.get_with((what, from.map(network)), Tries::default);
         let mut tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         while tries.front().is_some_and(|at| now.duration_since(*at) >= MINUTE) {
@@ -90,6 +105,14 @@ mod tests {
         );
         assert!(rates.count(Limited::SignIn, there).is_ok());
         assert!(rates.count(Limited::Change, here).is_ok());
+        // Whoever has one address of IPv6 has as many as they like; another network is somebody else.
+        let sixth = |text: &str| text.parse::<IpAddr>().ok();
+        for n in 0..10 {
+            assert!(rates.count(Limited::SignIn, sixth(&format!("2001:db8:1:2:{n:x}::{n:x}"))).is_ok());
+        }
+        assert!(rates.count(Limited::SignIn, sixth("2001:db8:1:2:ffff::1")).is_err());
+        assert!(rates.count(Limited::SignIn, sixth("2001:db8:1:3::1")).is_ok());
+        assert!(rates.count(Limited::SignIn, sixth("::ffff:127.0.0.1")).is_err(), "an address of IPv4 in other words");
         let off = Rates::new(false);
         assert!((0..100).all(|_| off.count(Limited::SignIn, here).is_ok()));
     }

@@ -5,11 +5,12 @@ use agnes_core::query::{EncodedRows, RowFormat};
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, TRAILER, VARY};
 use axum::http::{HeaderMap, Response, StatusCode};
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame};
 use serde::Serialize;
 
+use crate::meters::{Asking, Held};
 use crate::problem::Problem;
 
 /// An answer up to this long is whole before its head is sent, so that whatever fails has its
@@ -139,11 +140,15 @@ fn add<T: Serialize + ?Sized>(fields: &mut HeaderMap, name: HeaderName, value: &
     }
 }
 
-/// The answer with these rows. The query ends when the client goes away.
+/// The answer with these rows, counted until the last. The query ends when the client goes away.
 ///
 /// # Errors
 /// What fails before the first [`AT_ONCE`] bytes are there; afterwards the connection breaks.
-pub(crate) async fn answer(mut rows: EncodedRows, format: RowsFormat) -> Result<Response<Body>, Problem> {
+pub(crate) async fn answer(
+    mut rows: EncodedRows,
+    format: RowsFormat,
+    asking: Asking,
+) -> Result<Response<Body>, Problem> {
     let mut head = Vec::new();
     while head.len() < AT_ONCE && !rows.is_done() {
         match rows.next().await {
@@ -152,6 +157,7 @@ pub(crate) async fn answer(mut rows: EncodedRows, format: RowsFormat) -> Result<
             None => break,
         }
     }
+    let running = asking.answered();
     let mut response = if rows.is_done() {
         let mut response = Response::new(Body::from(head));
         // JSON says so in its body.
@@ -160,7 +166,7 @@ pub(crate) async fn answer(mut rows: EncodedRows, format: RowsFormat) -> Result<
         }
         response
     } else {
-        let mut response = Response::new(Body::new(StreamBody::new(stream(head, rows))));
+        let mut response = Response::new(Body::new(StreamBody::new(stream(head, rows, running))));
         if format != RowsFormat::Json {
             let names = HeaderValue::from_static("x-agnes-truncated, x-agnes-row-scope, x-agnes-receipt");
             response.headers_mut().insert(TRAILER, names);
@@ -182,8 +188,9 @@ enum Next {
 fn stream(
     head: Vec<u8>,
     rows: EncodedRows,
+    running: Held,
 ) -> impl futures::Stream<Item = Result<Frame<Bytes>, agnes_core::Error>> + Send {
-    stream::unfold(Next::Bytes(head, rows), |next| async {
+    let frames = stream::unfold(Next::Bytes(head, rows), |next| async {
         match next {
             Next::Bytes(bytes, rows) => Some((Ok(Frame::data(bytes.into())), Next::More(rows))),
             Next::More(mut rows) => match rows.next().await {
@@ -196,7 +203,8 @@ fn stream(
             },
             Next::Over => None,
         }
-    })
+    });
+    frames.inspect(move |_| _ = &running)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use agnes_core::local::{
     AddMember, AddUser, CreateGrant, CreateGroup, DeleteGroup, GetEffectiveAccess, GetUser, Grants as ListGrants,
-    Groups as ListGroups, Members, RemoveMember, RemoveUser, RevokeGrant, SetActive, Users as ListUsers,
+    Groups as ListGroups, InviteUser, Members, RemoveMember, RemoveUser, RevokeGrant, SetActive, Users as ListUsers,
 };
 use agnes_core::local::{
     CheckPolicies, CreatePolicy, GetPolicy, ListPolicies, PolicyHistory, PreviewAccess, RemovePolicy, UpdatePolicy,
@@ -12,8 +12,8 @@ use agnes_core::rbac::ResourceType;
 use pyo3::prelude::*;
 
 use crate::convert::from_python;
-use crate::database::Handle;
 use crate::errors::OrRaise;
+use crate::handle::Handle;
 
 /// The people of a data folder.
 #[pyclass(frozen, module = "agnes")]
@@ -29,12 +29,17 @@ impl Users {
 
     /// Everybody.
     fn list(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, ListUsers {})
+        self.0.ask_shown(py, ListUsers {}, "Records")
     }
 
     /// One user by id, address or unique prefix.
     fn get(&self, py: Python<'_>, user: String) -> PyResult<Py<PyAny>> {
         self.0.ask(py, GetUser { user })
+    }
+
+    /// A link with which a user sets their first password, good for 7 days.
+    fn invite(&self, py: Python<'_>, user: String) -> PyResult<Py<PyAny>> {
+        self.0.ask(py, InviteUser { user })
     }
 
     /// Lets a user in.
@@ -72,7 +77,7 @@ impl Groups {
 
     /// Every group.
     fn list(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, ListGroups {})
+        self.0.ask_shown(py, ListGroups {}, "Records")
     }
 
     /// Deletes a group.
@@ -82,7 +87,7 @@ impl Groups {
 
     /// Who is in it.
     fn members(&self, py: Python<'_>, group: String) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, Members { group })
+        self.0.ask_shown(py, Members { group }, "Records")
     }
 
     /// Adds a user.
@@ -112,7 +117,7 @@ impl Grants {
     /// Every grant, or those of one group.
     #[pyo3(signature = (group=None))]
     fn list(&self, py: Python<'_>, group: Option<String>) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, ListGrants { group })
+        self.0.ask_shown(py, ListGrants { group }, "Records")
     }
 
     /// Takes a grant back.
@@ -136,7 +141,7 @@ impl Policies {
     /// Every policy, or those of one table or group.
     #[pyo3(signature = (*, table=None, group=None))]
     fn list(&self, py: Python<'_>, table: Option<String>, group: Option<String>) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, ListPolicies { table, group })
+        self.0.ask_shown(py, ListPolicies { table, group }, "Records")
     }
 
     /// One policy.

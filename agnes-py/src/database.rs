@@ -1,88 +1,35 @@
-//! An opened data folder: the handle everything hangs on.
+//! A data folder or a server: what everything hangs on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use agnes_connectors::server::{Account, Place, ServerClient, ServerError, ServerOptions};
 
 use agnes_core::config::{Config, LoadOptions};
 use agnes_core::connector::{Progress, ProgressEvent};
 use agnes_core::error::ErrorKind;
 use agnes_core::local::{
-    Backup, Caller, CatalogManifest, CatalogTables, CollectGarbage, Doctor, Door, ListAudit, Rebuild, ReplayReceipt,
-    RunSync, Runs, Verb,
+    Backup, Caller, CancelRun, CatalogManifest, CatalogTables, CollectGarbage, Doctor, Door, ListAudit, Rebuild,
+    ReplayReceipt, RunSync, Runs,
 };
-use agnes_core::query::Query;
+use agnes_core::query::{Frame, Query};
 use agnes_core::rbac::ClientKind;
+use agnes_core::secret::Secret;
 use agnes_core::sync::SyncRequest;
-use agnes_core::{Engine, EngineBuilder, Result};
+use agnes_core::{Engine, EngineBuilder};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use tokio::sync::RwLock;
 
 use crate::access::{Grants, Groups, Policies, Users};
 use crate::convert::{from_python, to_python};
 use crate::errors::{OrRaise, misuse};
+use crate::frames;
+use crate::handle::{At, Handle};
 use crate::result::QueryResult;
 use crate::runtime::wait;
 use crate::sources::Sources;
 use crate::tables::Tables;
-
-/// The way into a data folder and on whose behalf it is used; shared by all handles on it.
-#[derive(Clone)]
-pub(crate) struct Handle {
-    door: Arc<RwLock<Option<Door>>>,
-    caller: Caller,
-    opened_by: u32,
-}
-
-impl Handle {
-    /// Asks for one verb and gives its answer as Python data.
-    pub(crate) fn ask<V: Verb + Sync>(&self, py: Python<'_>, verb: V) -> PyResult<Py<PyAny>>
-    where
-        V::Reply: Sync,
-    {
-        self.ask_with(py, verb, Progress::default())
-    }
-
-    /// [`Handle::ask`], reporting progress.
-    pub(crate) fn ask_with<V: Verb + Sync>(&self, py: Python<'_>, verb: V, progress: Progress) -> PyResult<Py<PyAny>>
-    where
-        V::Reply: Sync,
-    {
-        let reply = wait(py, async {
-            self.check_process()?;
-            match &*self.door.read().await {
-                Some(door) => door.call(verb, &self.caller, progress).await,
-                None => Err(closed()),
-            }
-        })?;
-        to_python(py, &reply)
-    }
-
-    /// The same folder, on behalf of `user`.
-    fn acting_as(&self, user: Option<&str>) -> Self {
-        match user {
-            Some(user) => Self { caller: self.caller.acting_as(Some(user)), ..self.clone() },
-            None => self.clone(),
-        }
-    }
-
-    fn check_process(&self) -> Result<()> {
-        if self.opened_by == std::process::id() {
-            return Ok(());
-        }
-        Err(misuse(
-            ErrorKind::Unsupported,
-            "opened_before_fork",
-            "this database was opened by the process that forked this one",
-            "call `agnes.open` in the new process; it is served by the one that holds the folder",
-        ))
-    }
-}
-
-fn closed() -> agnes_core::Error {
-    misuse(ErrorKind::InvalidInput, "database_closed", "this database is closed", "open it again: `agnes.open(path)`")
-}
 
 /// How a folder is opened: as the command `agnes` opens it, so that both mean the same folder.
 fn builder(root: &Path) -> EngineBuilder {
@@ -100,11 +47,34 @@ fn folder_variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// A data folder, held by this process or served by the process that holds it.
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+/// A data folder, held by this process or served by the process that holds it; or a server.
 #[pyclass(frozen, weakref, module = "agnes")]
 pub(crate) struct Database {
     handle: Handle,
-    path: PathBuf,
+    /// Frames for whatever query names them.
+    registered: Mutex<Vec<Frame>>,
+}
+
+impl Database {
+    fn new(handle: Handle) -> Self {
+        Self { handle, registered: Mutex::default() }
+    }
+
+    fn registered(&self) -> MutexGuard<'_, Vec<Frame>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn seconds(py: Python<'_>, timeout: f64) -> PyResult<Duration> {
+    let timeout = Duration::try_from_secs_f64(timeout).map_err(|_| {
+        misuse(ErrorKind::InvalidInput, "invalid_value", "`timeout` is not a number of seconds", "give it as 30 or 0.5")
+    });
+    timeout.or_raise(py)
 }
 
 #[pymethods]
@@ -126,28 +96,104 @@ impl Database {
             py.import("warnings")?.call_method1("warn", (warning,))?;
         }
         let folder = root.clone();
-        let door = wait(py, Door::open(move || Ok(builder(&folder).config(loaded.config.clone()))))?;
-        let caller = Caller::owner(ClientKind::Api);
-        let handle = Handle { door: Arc::new(RwLock::new(Some(door))), caller, opened_by: std::process::id() };
-        Ok(Self { handle, path: root })
+        let configured = move || {
+            let connectors = agnes_connectors::builtin_for(&loaded.config);
+            Ok(builder(&folder).connectors(connectors).config(loaded.config.clone()))
+        };
+        let door = wait(py, Door::open(configured))?;
+        let place = Place::Folder(Arc::new(door));
+        Ok(Self::new(Handle::new(place, At::Folder(root), Caller::owner(ClientKind::Api))))
     }
 
-    /// The data folder.
+    /// A server, with a token or what is kept of a sign-in. It is asked first by the first call.
+    #[staticmethod]
+    #[pyo3(signature = (url, token, ca_file, timeout))]
+    fn _connect(
+        py: Python<'_>,
+        url: Option<String>,
+        token: Option<String>,
+        ca_file: Option<PathBuf>,
+        timeout: Option<f64>,
+    ) -> PyResult<Self> {
+        let account = Account::of_user(&variable);
+        let mut options = ServerOptions {
+            ca_file: ca_file.or_else(|| variable("AGNES_CA_FILE").map(PathBuf::from)),
+            ..ServerOptions::default()
+        };
+        if let Some(timeout) = timeout {
+            options.query_timeout = seconds(py, timeout)?;
+        }
+        let client = || {
+            let named = url.or_else(|| variable("AGNES_SERVER"));
+            let named = named.map_or_else(|| account.server(), |named| Ok(Some(named)))?;
+            let address = named.ok_or(ServerError::NotNamed)?;
+            let token = token.map(|token| Secret::new(token.trim()));
+            let client = ServerClient::signed_in(&address, token, options, &account, &variable)?;
+            match client.has_token() {
+                true => Ok(client),
+                false => Err(client.without_token().into()),
+            }
+        };
+        let client = client().or_raise(py)?;
+        let at = At::Server(client.server().to_owned());
+        Ok(Self::new(Handle::new(Place::server(client), at, Caller::owner(ClientKind::Api))))
+    }
+
+    /// The data folder; `None` of a server.
     #[getter]
-    fn path(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(py.import("pathlib")?.call_method1("Path", (&self.path,))?.unbind())
+    fn path(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match &*self.handle.at {
+            At::Folder(path) => Ok(Some(py.import("pathlib")?.call_method1("Path", (path,))?.unbind())),
+            At::Server(_) => Ok(None),
+        }
+    }
+
+    /// Address of the server; `None` of a data folder.
+    #[getter]
+    fn url(&self) -> Option<String> {
+        match &*self.handle.at {
+            At::Folder(_) => None,
+            At::Server(url) => Some(url.clone()),
+        }
     }
 
     /// Process id of the holder that serves this database; `None` when this process holds the folder.
     #[getter]
     fn served_by(&self, py: Python<'_>) -> PyResult<Option<u32>> {
         wait(py, async {
-            self.handle.check_process()?;
-            match &*self.handle.door.read().await {
-                Some(door) => Ok(door.served_by().await.map(|holder| holder.pid)),
-                None => Err(closed()),
+            match &*self.handle.place().await? {
+                Place::Folder(door) => Ok(door.served_by().await.map(|holder| holder.pid)),
+                Place::Server(_) => Ok(None),
             }
         })
+    }
+
+    /// One table, by name.
+    fn table(slf: &Bound<'_, Self>, name: String) -> PyResult<Py<PyAny>> {
+        Ok(slf.py().import("agnes._table")?.call_method1("Table", (slf, name))?.unbind())
+    }
+
+    /// What admins and operators do.
+    #[getter]
+    fn admin(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Ok(slf.py().import("agnes._admin")?.call_method1("Admin", (slf,))?.unbind())
+    }
+
+    /// Keeps a frame for the queries of this handle that name it.
+    fn register(&self, name: &str, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+        let frame = frames::frame(name, frame)?;
+        let mut registered = self.registered();
+        registered.retain(|known| !known.name().eq_ignore_ascii_case(name));
+        registered.push(frame);
+        Ok(())
+    }
+
+    /// Forgets a frame; whether there was one.
+    fn unregister(&self, name: &str) -> bool {
+        let mut registered = self.registered();
+        let before = registered.len();
+        registered.retain(|known| !known.name().eq_ignore_ascii_case(name));
+        registered.len() < before
     }
 
     #[getter]
@@ -180,15 +226,15 @@ impl Database {
         Policies(self.handle.clone())
     }
 
-    /// The same folder as one of its users sees it.
+    /// The same place as one of its users sees it.
     fn acting_as(&self, user: &str) -> Self {
-        Self { handle: self.handle.acting_as(Some(user)), path: self.path.clone() }
+        Self::new(self.handle.acting_as(Some(user)))
     }
 
     /// The tables the caller may read.
     #[pyo3(signature = (*, as_user=None))]
     fn catalog(&self, py: Python<'_>, as_user: Option<&str>) -> PyResult<Py<PyAny>> {
-        self.handle.acting_as(as_user).ask(py, CatalogTables {})
+        self.handle.acting_as(as_user).ask_shown(py, CatalogTables {}, "Catalog")
     }
 
     /// Brings tables up to date and waits for the end of the run.
@@ -202,13 +248,24 @@ impl Database {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let request = SyncRequest { sources: sources.unwrap_or_default(), tables: tables.unwrap_or_default(), full };
-        self.handle.ask_with(py, RunSync { request }, progress.map_or_else(Progress::default, report_to))
+        let shown = py.import("agnes._progress")?.call_method1("of", (progress,))?;
+        let report = if shown.is_none() { Progress::default() } else { report_to(shown.clone().unbind()) };
+        let run = self.handle.ask_with(py, RunSync { request }, report);
+        if let Some(end) = shown.getattr_opt("end")? {
+            end.call1((run.as_ref().ok(),))?;
+        }
+        Ok(py.import("agnes._shown")?.call_method1("Run", (run?,))?.unbind())
     }
 
     /// Sync runs, newest first.
     #[pyo3(signature = (limit=20))]
     fn runs(&self, py: Python<'_>, limit: usize) -> PyResult<Py<PyAny>> {
         self.handle.ask(py, Runs { limit })
+    }
+
+    /// Stops a sync run; whether there was something to stop.
+    fn cancel(&self, py: Python<'_>, run_id: String) -> PyResult<Py<PyAny>> {
+        self.handle.ask(py, CancelRun { id: run_id })
     }
 
     /// The audit log, newest first.
@@ -237,7 +294,8 @@ impl Database {
     fn backup(&self, py: Python<'_>, target: PathBuf) -> PyResult<Py<PyAny>> {
         let target =
             std::path::absolute(&target).map_err(|e| agnes_core::Error::io("find the folder", e)).or_raise(py)?;
-        self.handle.ask(py, Backup { target })
+        let what = "a backup holds the keys and secrets of the server, which never leave its machine";
+        self.handle.ask_folder(py, Backup { target }, what)
     }
 
     /// Deletes what nothing refers to.
@@ -259,13 +317,14 @@ impl Database {
     }
 
     /// Asks one read-only query over the tables the caller may read.
-    #[pyo3(signature = (sql, params=None, *, as_user=None, limit=None, timeout=None, receipt=false))]
+    #[pyo3(signature = (sql, params=None, *, frames=None, as_user=None, limit=None, timeout=None, receipt=false))]
     #[expect(clippy::too_many_arguments, reason = "named ones in Python")]
     fn query(
         &self,
         py: Python<'_>,
         sql: &str,
         params: Option<&Bound<'_, PyAny>>,
+        frames: Option<&Bound<'_, PyAny>>,
         as_user: Option<&str>,
         limit: Option<usize>,
         timeout: Option<f64>,
@@ -279,26 +338,25 @@ impl Database {
         if let Some(limit) = limit {
             query = query.limit(limit);
         }
-        let mut handle = self.handle.acting_as(as_user);
-        if let Some(seconds) = timeout {
-            let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| {
-                misuse(
-                    ErrorKind::InvalidInput,
-                    "invalid_value",
-                    "`timeout` is not a number of seconds",
-                    "give it as 30 or 0.5",
-                )
-            });
-            handle.caller.timeout = Some(timeout.or_raise(py)?);
+        if let Some(given) = frames {
+            query.frames = frames::frames(given)?;
         }
-        let rows = wait(py, async {
-            handle.check_process()?;
-            match &*handle.door.read().await {
-                Some(door) => door.query(query, &handle.caller).await,
-                None => Err(closed()),
-            }
-        })?;
-        Ok(QueryResult::new(rows))
+        // Those that the text may name: none of them is sent for nothing.
+        let text = sql.to_ascii_lowercase();
+        let registered = self
+            .registered()
+            .iter()
+            .filter(|f| text.contains(&f.name().to_ascii_lowercase()))
+            .cloned()
+            .collect::<Vec<_>>();
+        let is_given = |one: &Frame| query.frames.iter().any(|given| given.name().eq_ignore_ascii_case(one.name()));
+        let registered: Vec<Frame> = registered.into_iter().filter(|one| !is_given(one)).collect();
+        query.frames.extend(registered);
+        let mut handle = self.handle.acting_as(as_user);
+        if let Some(timeout) = timeout {
+            handle.caller.timeout = Some(seconds(py, timeout)?);
+        }
+        Ok(QueryResult::new(wait(py, handle.query(query))?))
     }
 
     /// `query` for asyncio: the event loop goes on while the engine works.
@@ -309,6 +367,14 @@ impl Database {
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         in_thread(slf, "query", args, kwargs)
+    }
+
+    /// `catalog` for asyncio.
+    #[pyo3(signature = (*, as_user=None))]
+    fn acatalog(slf: &Bound<'_, Self>, as_user: Option<String>) -> PyResult<Py<PyAny>> {
+        let kwargs = PyDict::new(slf.py());
+        kwargs.set_item("as_user", as_user)?;
+        in_thread(slf, "catalog", &PyTuple::empty(slf.py()), Some(&kwargs))
     }
 
     /// `sync` for asyncio.
@@ -323,15 +389,7 @@ impl Database {
 
     /// Lets go of the folder, once the calls of other threads are answered. Twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if self.handle.check_process().is_err() {
-            return Ok(());
-        }
-        wait(py, async {
-            match self.handle.door.write().await.take() {
-                Some(door) => door.close().await,
-                None => Ok(()),
-            }
-        })
+        wait(py, self.handle.close())
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -344,9 +402,13 @@ impl Database {
     }
 
     fn __repr__(&self) -> String {
+        let at = match &*self.handle.at {
+            At::Folder(path) => path.display().to_string(),
+            At::Server(url) => url.clone(),
+        };
         match &self.handle.caller.as_user {
-            Some(user) => format!("<agnes.Database {} as {user}>", self.path.display()),
-            None => format!("<agnes.Database {}>", self.path.display()),
+            Some(user) => format!("<agnes.Database {at} as {user}>"),
+            None => format!("<agnes.Database {at}>"),
         }
     }
 }

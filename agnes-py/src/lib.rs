@@ -6,6 +6,8 @@ mod cell;
 mod convert;
 mod database;
 mod errors;
+mod frames;
+mod handle;
 mod params;
 mod result;
 mod runtime;
@@ -35,5 +37,6 @@ fn _agnes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<access::Policies>()?;
     module.add_class::<result::QueryResult>()?;
     module.add_class::<result::RowIterator>()?;
+    module.add_class::<result::BatchIterator>()?;
     Ok(())
 }

@@ -316,6 +316,24 @@ impl QueryResult {
         Ok(rows)
     }
 
+    /// Results of one batch each, as they come.
+    fn batches(&self, py: Python<'_>) -> PyResult<BatchIterator> {
+        let source = Mutex::new(self.stream(py)?);
+        let (truncated, receipt) = (self.truncated.clone(), self.receipt.clone());
+        Ok(BatchIterator { schema: self.schema.clone(), truncated, receipt, source })
+    }
+
+    /// Reads all rows into memory, where they stay; the result itself.
+    fn load(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().hold(slf.py())?;
+        Ok(slf)
+    }
+
+    /// `load` for asyncio.
+    fn aload<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("asyncio")?.call_method1("to_thread", (slf.getattr("load")?,))
+    }
+
     /// Tuples, one at a time, as they come.
     fn __iter__(&self, py: Python<'_>) -> PyResult<RowIterator> {
         let source = self.stream(py)?;
@@ -335,6 +353,43 @@ impl QueryResult {
         };
         let note = if more { format!("<p>first {SHOWN} rows</p>") } else { String::new() };
         Ok(format!("{}{note}", cell::html_table(&self.schema, &batches)))
+    }
+}
+
+/// Results of one batch each.
+#[pyclass(frozen, module = "agnes")]
+pub(crate) struct BatchIterator {
+    schema: SchemaRef,
+    truncated: Arc<OnceLock<bool>>,
+    receipt: Arc<OnceLock<Receipt>>,
+    source: Mutex<Box<dyn RecordBatchReader + Send>>,
+}
+
+#[pymethods]
+impl BatchIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<QueryResult>> {
+        let mut source = self.source.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        let source = &mut *source;
+        let batch = match py.detach(|| source.next()) {
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => return Err(to_py_err(py, &own(error))),
+            None => return Ok(None),
+        };
+        let (truncated, receipt) = (self.truncated.clone(), self.receipt.clone());
+        let state = Mutex::new(State::Held(vec![batch]));
+        Ok(Some(QueryResult { schema: self.schema.clone(), truncated, receipt, state }))
+    }
+
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("agnes._aio")?.call_method1("next_of", (slf,))
     }
 }
 

@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::from_python;
-use crate::database::Handle;
+use crate::handle::Handle;
 
-/// The sources of a data folder.
+/// The sources.
 #[pyclass(frozen, module = "agnes")]
 pub(crate) struct Sources(pub(crate) Handle);
 

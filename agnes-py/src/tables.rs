@@ -5,7 +5,7 @@ use agnes_core::local::{
 };
 use pyo3::prelude::*;
 
-use crate::database::Handle;
+use crate::handle::Handle;
 
 /// The registered tables of a data folder.
 #[pyclass(frozen, module = "agnes")]
@@ -15,7 +15,7 @@ pub(crate) struct Tables(pub(crate) Handle);
 impl Tables {
     /// Every registered table.
     fn list(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, ListTables {})
+        self.0.ask_shown(py, ListTables {}, "Records")
     }
 
     /// One table by id or name.
@@ -25,25 +25,29 @@ impl Tables {
 
     /// Columns of a table.
     fn schema(&self, py: Python<'_>, table: String) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, GetSchema { table })
+        self.0.ask_shown(py, GetSchema { table }, "Schema")
     }
 
     /// Some rows of a table.
     #[pyo3(signature = (table, rows=10))]
     fn sample(&self, py: Python<'_>, table: String, rows: usize) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, GetSample { table, rows })
+        self.0.ask_shown(py, GetSample { table, rows }, "Sample")
     }
 
     /// Statistics of a table's columns; made again with `refresh`.
     #[pyo3(signature = (table, *, refresh=false))]
     fn profile(&self, py: Python<'_>, table: String, refresh: bool) -> PyResult<Py<PyAny>> {
-        if refresh { self.0.ask(py, RefreshProfile { table }) } else { self.0.ask(py, GetProfile { table }) }
+        if refresh {
+            self.0.ask_shown(py, RefreshProfile { table }, "Profile")
+        } else {
+            self.0.ask_shown(py, GetProfile { table }, "Profile")
+        }
     }
 
     /// Past syncs of a table, newest first.
     #[pyo3(signature = (table, limit=20))]
     fn history(&self, py: Python<'_>, table: String, limit: usize) -> PyResult<Py<PyAny>> {
-        self.0.ask(py, SyncHistoryOf { table, limit })
+        self.0.ask_shown(py, SyncHistoryOf { table, limit }, "Records")
     }
 
     /// Takes a table out of the registry.

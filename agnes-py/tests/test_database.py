@@ -9,7 +9,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -18,16 +17,7 @@ import pytest
 
 import agnes
 
-
-def run_python(code: str, *args: object, timeout: float = 60) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from .conftest import run_python
 
 
 def test_verbs(db: agnes.Database, exports: Path) -> None:

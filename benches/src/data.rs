@@ -1,12 +1,16 @@
 //! The tables that benchmarks work on, and engines that hold them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use agnes_core::config::{Config, IsolationMode};
 use agnes_core::connector::Progress;
 use agnes_core::rbac::{ClientKind, Principal};
+use agnes_core::registry::NewSource;
+use agnes_core::sync::SyncRequest;
 use agnes_core::{CallContext, Engine};
 use duckdb::Connection;
+use serde_json::Value;
 
 /// The 11 columns: bigint, decimal, date, two short strings, a 39-character string,
 /// double, boolean, timestamp, integer, and an integer with nulls.
@@ -53,6 +57,29 @@ pub(crate) async fn settled(root: &Path) -> agnes_core::Result<Engine> {
     engine.orchestrator().rebuild(&owner()).await?;
     engine.catalog().finish_profiles(&owner(), &Progress::default()).await?;
     Ok(engine)
+}
+
+/// Adds a source to an engine on `root` and brings its tables here: when that began, and when
+/// they were published. It has to be `rows` rows; the engine and its folder are gone then.
+pub(crate) async fn first_sync(
+    engine: Engine,
+    root: &Path,
+    kind: &str,
+    config: Value,
+    rows: u64,
+) -> Result<(Instant, Instant), Box<dyn std::error::Error>> {
+    let source = NewSource { name: "shop".to_owned(), kind: kind.to_owned(), config, schedule: None };
+    engine.sources().add(&owner(), source).await?;
+    let started = Instant::now();
+    let outcome = engine.sync().run(&owner(), SyncRequest::default(), Progress::default()).await?;
+    let ended = Instant::now();
+    let found: u64 = outcome.outcome.map(|o| o.tables.iter().map(|t| t.rows).sum()).unwrap_or_default();
+    if found != rows {
+        return Err(format!("{found} rows were published instead of {rows}").into());
+    }
+    engine.close().await?;
+    std::fs::remove_dir_all(root)?;
+    Ok((started, ended))
 }
 
 /// Writes the extract of a foreign producer: `tables` tables `<source>_t<n>` made by `select`.

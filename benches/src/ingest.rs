@@ -1,10 +1,6 @@
 //! A CSV becomes a published generation, against one `COPY` of the same CSV.
 
-use agnes_core::connector::Progress;
-use agnes_core::registry::NewSource;
-use agnes_core::sync::SyncRequest;
-
-use crate::data::{eleven, engine, owner, raw};
+use crate::data::{eleven, engine, first_sync, raw};
 use crate::measure::{median, ratio, time};
 use crate::{Outcome, Scale};
 
@@ -18,22 +14,8 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
     for run in 0..scale.runs.min(3) {
         let root = folder.path().join(format!("agnes{run}"));
         let engine = engine(&root).await?;
-        let source = NewSource {
-            name: "shop".to_owned(),
-            kind: "files".to_owned(),
-            config: serde_json::json!({"path": csv}),
-            schedule: None,
-        };
-        engine.sources().add(&owner(), source).await?;
-        let started = std::time::Instant::now();
-        let outcome = engine.sync().run(&owner(), SyncRequest::default(), Progress::default()).await?;
-        ours.push(started.elapsed());
-        let rows: u64 = outcome.outcome.map(|o| o.tables.iter().map(|t| t.rows).sum()).unwrap_or_default();
-        if rows != scale.rows {
-            return Err(format!("{rows} rows were published instead of {}", scale.rows).into());
-        }
-        engine.close().await?;
-        std::fs::remove_dir_all(&root)?;
+        let (began, ended) = first_sync(engine, &root, "files", serde_json::json!({"path": csv}), scale.rows).await?;
+        ours.push(ended - began);
 
         let target = folder.path().join("raw.parquet").to_string_lossy().replace('\'', "''");
         let conn = raw()?;

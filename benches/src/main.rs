@@ -4,15 +4,27 @@
 //! ratios and differences of medians, A and B in turn, so that they hold on a noisy
 //! machine. `--quick` takes a tenth of the rows, to see that everything runs.
 
+mod bigquery;
 mod cell;
 mod data;
 mod ingest;
+mod jira;
+#[path = "../../agnes-connectors/tests/jira/fake.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod jira_site;
+mod keboola;
 mod manifest;
 mod measure;
+mod postgres;
 mod profile;
+mod python;
 mod query;
 mod rebuild;
+#[cfg(target_os = "linux")]
+mod server;
 mod stream;
+
+use std::process::ExitCode;
 
 use measure::Row;
 
@@ -28,15 +40,17 @@ struct Scale {
     runs: usize,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// Fails where a target was missed.
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     agnes_core::cell::serve_if_asked();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(measure())
 }
 
-async fn measure() -> Result<(), Box<dyn std::error::Error>> {
+async fn measure() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == stream::CHILD) {
-        return stream::child(&args[1..]).await;
+        stream::child(&args[1..]).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     let quick = args.iter().any(|arg| arg == "--quick");
     args.retain(|arg| arg != "--quick");
@@ -55,6 +69,18 @@ async fn measure() -> Result<(), Box<dyn std::error::Error>> {
     if wanted("ingest") {
         show(ingest::run(scale).await?);
     }
+    if wanted("postgres") {
+        show(postgres::run(scale).await?);
+    }
+    if wanted("keboola") {
+        show(keboola::run(scale).await?);
+    }
+    if wanted("bigquery") {
+        show(bigquery::run(scale).await?);
+    }
+    if wanted("jira") {
+        show(jira::run(scale).await?);
+    }
     if wanted("rebuild") {
         show(rebuild::run(scale).await?);
     }
@@ -64,8 +90,19 @@ async fn measure() -> Result<(), Box<dyn std::error::Error>> {
     if wanted("stream") {
         show(stream::run(scale).await?);
     }
+    if wanted("python") {
+        show(python::run(scale).await?);
+    }
     if cfg!(target_os = "linux") && wanted("cell") {
         show(cell::run(scale).await?);
+    }
+    #[cfg(target_os = "linux")]
+    if wanted("server") {
+        show(server::run(scale).await?);
+    }
+    #[cfg(target_os = "linux")]
+    if wanted("laptop") {
+        show(server::laptop::run(scale).await?);
     }
     if wanted("profile") {
         show(profile::run(scale).await?);
@@ -74,5 +111,5 @@ async fn measure() -> Result<(), Box<dyn std::error::Error>> {
         show(manifest::run(scale).await?);
     }
     eprintln!("{missed} targets missed");
-    Ok(())
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

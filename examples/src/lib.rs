@@ -14,3 +14,8 @@ pub async fn table(mut result: QueryResult) -> Result<String, Box<dyn std::error
     }
     Ok(pretty_format_batches(&batches)?.to_string())
 }
+
+/// The guide for those who embed the engine: its program runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/embedding.md")]
+pub struct Guide;

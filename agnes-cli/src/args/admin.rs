@@ -3,13 +3,25 @@
 use clap::{Args, Subcommand};
 
 use super::Yes;
+use super::initial::InitialCommand;
 use super::policy::PolicyCommand;
+use super::table::{DiscoverArgs, MetadataApply, TableCommand, TableRegister, TableRemove, TableUpdate, TakeArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
     /// People
     #[command(subcommand, after_help = "Example:\n  agnes admin user add ann@example.com --name Ann")]
     User(UserCommand),
+    /// Personal access tokens
+    #[command(subcommand, after_help = "Example:\n  agnes admin token list")]
+    Token(TokenCommand),
+    /// What people ask to be given
+    #[command(
+        subcommand,
+        alias = "access-requests",
+        after_help = "Example:\n  agnes admin access-request approve 3f2a --group analysts"
+    )]
+    AccessRequest(RequestCommand),
     /// Groups of people
     #[command(subcommand, after_help = "Example:\n  agnes admin group create analysts")]
     Group(GroupCommand),
@@ -25,6 +37,26 @@ pub(crate) enum AdminCommand {
     /// Registered tables
     #[command(subcommand, after_help = "Example:\n  agnes admin table list")]
     Table(TableCommand),
+    /// List the tables that sources offer, registered or not
+    #[command(after_help = "Examples:\n  agnes admin discover\n  agnes admin discover shop --json")]
+    Discover(DiscoverArgs),
+    /// Register the tables that sources offer; what is registered stays as it is
+    #[command(after_help = "Examples:
+  agnes admin discover-and-register --dry-run
+  agnes admin discover-and-register shop")]
+    DiscoverAndRegister(TakeArgs),
+    /// What is written about the columns of a table
+    #[command(after_help = "Example:\n  agnes admin metadata-show orders")]
+    MetadataShow {
+        /// Id or name of the table
+        table: String,
+    },
+    /// Write what is known of columns, from a file
+    #[command(after_help = "Example:
+  agnes admin metadata-apply orders.json --dry-run
+
+The file is JSON: {\"table_id\": \"orders\", \"columns\": [{\"column_name\": \"amount\", \"description\": \"net, in euro\"}]}")]
+    MetadataApply(MetadataApply),
     /// Sync runs
     #[command(subcommand, alias = "runs", after_help = "Example:\n  agnes admin run list")]
     Run(RunCommand),
@@ -35,6 +67,13 @@ pub(crate) enum AdminCommand {
     #[command(subcommand, after_help = "Example:\n  agnes admin audit list --since 24h")]
     Audit(AuditCommand),
 
+    /// The repository that workspaces begin with
+    #[command(
+        subcommand,
+        after_help = "Example:\n  agnes admin initial-workspace set https://git.example.com/team/workspace.git"
+    )]
+    InitialWorkspace(InitialCommand),
+
     /// Make somebody an active Admin when nobody else can: the owner of the data folder may
     #[command(after_help = "Example:\n  agnes admin break-glass ann@example.com")]
     BreakGlass(BreakGlassArgs),
@@ -44,7 +83,7 @@ pub(crate) enum AdminCommand {
     AddUser(UserAdd),
     /// Same as `admin user list`
     #[command(hide = true, after_help = "Example:\n  agnes admin list-users")]
-    ListUsers,
+    ListUsers(UserList),
     /// Same as `admin user remove`
     #[command(hide = true, after_help = "Example:\n  agnes admin remove-user ann@example.com --yes")]
     RemoveUser(UserRemove),
@@ -54,6 +93,18 @@ pub(crate) enum AdminCommand {
     /// Same as `admin user deactivate`
     #[command(hide = true, after_help = "Example:\n  agnes admin deactivate ann@example.com --yes")]
     Deactivate(UserRemove),
+    /// Same as `admin table register`
+    #[command(
+        hide = true,
+        after_help = "Example:\n  agnes admin register-table orders --source-type files --source-table orders.csv"
+    )]
+    RegisterTable(TableRegister),
+    /// Same as `admin user reset-password`
+    #[command(hide = true, after_help = "Example:\n  agnes admin reset-password ann@example.com")]
+    ResetPassword(UserRef),
+    /// Same as `admin user set-password`
+    #[command(hide = true, after_help = "Example:\n  agnes admin set-password ann@example.com")]
+    SetPassword(PasswordArgs),
     /// Same as `admin table list`
     #[command(hide = true, after_help = "Example:\n  agnes admin list-tables")]
     ListTables,
@@ -63,9 +114,12 @@ pub(crate) enum AdminCommand {
     /// Same as `admin table remove`
     #[command(hide = true, after_help = "Example:\n  agnes admin unregister-table orders --yes")]
     UnregisterTable(TableRemove),
-    /// Same as `admin audit list`
-    #[command(hide = true, after_help = "Example:\n  agnes admin activity --since 24h")]
-    Activity(AuditArgs),
+    /// Same as `admin audit list`; below it, how the installation is doing and how syncs went
+    #[command(after_help = "Examples:
+  agnes admin activity --since 24h
+  agnes admin activity health
+  agnes admin activity sync --since 7d")]
+    Activity(ActivityArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,13 +128,18 @@ pub(crate) enum UserCommand {
     #[command(after_help = "Example:\n  agnes admin user add ann@example.com --name Ann")]
     Add(UserAdd),
     /// List everybody
-    #[command(after_help = "Example:\n  agnes admin user list --json")]
-    List,
+    #[command(
+        after_help = "Examples:\n  agnes admin user list --json\n  agnes admin user list --search ann --active true"
+    )]
+    List(UserList),
+    /// Show one person with their groups
+    #[command(after_help = "Example:\n  agnes admin user show ann@example.com")]
+    Show(UserRef),
     /// What somebody may use, and through which group
     #[command(after_help = "Example:\n  agnes admin user access ann@example.com")]
     Access(UserRef),
     /// Delete somebody; audit rows stay
-    #[command(after_help = "Example:\n  agnes admin user remove ann@example.com --yes")]
+    #[command(alias = "delete", after_help = "Example:\n  agnes admin user remove ann@example.com --yes")]
     Remove(UserRemove),
     /// Let somebody in again
     #[command(after_help = "Example:\n  agnes admin user activate ann@example.com")]
@@ -88,6 +147,95 @@ pub(crate) enum UserCommand {
     /// Lock somebody out
     #[command(after_help = "Example:\n  agnes admin user deactivate ann@example.com --yes")]
     Deactivate(UserRemove),
+    /// Make a link with which somebody sets their first password, good for 7 days
+    #[command(after_help = "Example:\n  agnes admin user invite ann@example.com")]
+    Invite(UserRef),
+    /// Make a link with which somebody sets a new password, good for 24 hours
+    #[command(after_help = "Example:\n  agnes admin user reset-password ann@example.com")]
+    ResetPassword(UserRef),
+    /// Set somebody's password; their sessions end
+    #[command(after_help = "Examples:
+  agnes admin user set-password ann@example.com
+  agnes admin user set-password ann@example.com --password - < password.txt")]
+    SetPassword(PasswordArgs),
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct UserList {
+    /// Whose address or name holds this text
+    #[arg(long)]
+    pub(crate) search: Option<String>,
+    /// Who are active, or who are not
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) active: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    /// Address, id or a unique prefix of one
+    pub(crate) user: String,
+    /// `-` reads it from standard input; without it you are asked
+    #[arg(long, value_name = "-")]
+    pub(crate) password: Option<String>,
+    /// Do not ask for another one at the next sign-in
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// List everybody's tokens, newest first
+    #[command(after_help = "Example:\n  agnes admin token list --user ann@example.com")]
+    List {
+        /// Only of this address
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// Revoke a token: it is refused from the next call on
+    #[command(after_help = "Example:\n  agnes admin token revoke 3f2a --yes")]
+    Revoke {
+        /// The token's id or a unique prefix of it
+        token: String,
+        #[command(flatten)]
+        yes: Yes,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RequestCommand {
+    /// List what waits for an answer, newest first
+    #[command(after_help = "Example:\n  agnes admin access-request list")]
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Give what was asked for through a group
+    #[command(after_help = "Examples:
+  agnes admin access-request approve 3f2a --group analysts --dry-run
+  agnes admin access-request approve 3f2a --group analysts --note 'for the quarterly report'")]
+    Approve {
+        /// The request's id or a unique prefix of it
+        request: String,
+        /// The group that gets the grant, and who asks with it: name, id or a unique prefix
+        #[arg(long)]
+        group: String,
+        /// Words for who asks
+        #[arg(long)]
+        note: Option<String>,
+        /// Only show what it would do
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Refuse what was asked for
+    #[command(after_help = "Example:\n  agnes admin access-request deny 3f2a --note 'ask for the summary instead'")]
+    Deny {
+        /// The request's id or a unique prefix of it
+        request: String,
+        /// Words for who asks
+        #[arg(long)]
+        note: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +254,12 @@ pub(crate) struct UserAdd {
     /// For people
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// A group to begin with, beside Everyone; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// Make a link with which they set their password
+    #[arg(long)]
+    pub(crate) invite: bool,
 }
 
 #[derive(Debug, Args)]
@@ -208,56 +362,6 @@ pub(crate) enum GrantCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum TableCommand {
-    /// List the registered tables
-    #[command(after_help = "Example:\n  agnes admin table list")]
-    List,
-    /// Show one
-    #[command(after_help = "Example:\n  agnes admin table show orders")]
-    Show {
-        /// Id or name
-        table: String,
-    },
-    /// Change what is known of a table and when it is synced
-    #[command(after_help = "Examples:
-  agnes admin table update orders --description 'One row an order' --schedule 'every 15m'
-  agnes admin table update orders --primary-key id --server-only true")]
-    Update(TableUpdate),
-    /// Take a table out of the registry, with its grants and state
-    #[command(after_help = "Example:\n  agnes admin table remove orders --yes")]
-    Remove(TableRemove),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TableUpdate {
-    /// Id or name
-    pub(crate) table: String,
-    /// For people and their assistants
-    #[arg(long)]
-    pub(crate) description: Option<String>,
-    /// Such as `every 15m` or `daily 05:00`; empty for the source's
-    #[arg(long)]
-    pub(crate) schedule: Option<String>,
-    /// Display folder
-    #[arg(long)]
-    pub(crate) folder: Option<String>,
-    /// Columns that identify a row
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    pub(crate) primary_key: Option<Vec<String>>,
-    /// Never offered for download
-    #[arg(long, value_name = "BOOL")]
-    pub(crate) server_only: Option<bool>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TableRemove {
-    /// Id or name
-    pub(crate) table: String,
-    #[command(flatten)]
-    pub(crate) yes: Yes,
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
     /// List the runs, newest first
     #[command(after_help = "Example:\n  agnes admin run list --limit 5")]
@@ -297,6 +401,32 @@ pub(crate) enum AuditCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ActivityArgs {
+    #[command(subcommand)]
+    pub(crate) what: Option<ActivityCommand>,
+    #[command(flatten)]
+    pub(crate) list: AuditArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ActivityCommand {
+    /// How the installation is doing, in a few words
+    #[command(after_help = "Example:\n  agnes admin activity health --json")]
+    Health,
+    /// Past syncs of every table, newest first
+    #[command(after_help = "Example:\n  agnes admin activity sync --since 7d --limit 20")]
+    Sync {
+        /// Not older than: `30m`, `24h`, `7d`, or minutes
+        #[arg(long, default_value = "24h", value_parser = since)]
+        since: chrono::TimeDelta,
+        /// At most this many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
     /// Not older than: `30m`, `24h`, `7d`, or minutes
     #[arg(long, default_value = "24h", value_parser = since)]
@@ -316,10 +446,13 @@ pub(crate) struct AuditArgs {
     /// Whose result starts with this: `success`, `denied`, `error`
     #[arg(long)]
     pub(crate) result: Option<String>,
+    /// Whose details hold this text; of the last 7 days
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
 }
 
 /// `30m`, `24h`, `7d`, or minutes.
-fn since(text: &str) -> Result<chrono::TimeDelta, String> {
+pub(super) fn since(text: &str) -> Result<chrono::TimeDelta, String> {
     let (digits, unit) = match text.char_indices().find(|(_, c)| !c.is_ascii_digit()) {
         Some((at, _)) => text.split_at(at),
         None => (text, "m"),

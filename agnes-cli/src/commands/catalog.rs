@@ -2,19 +2,20 @@
 
 use std::io::Write;
 
+use agnes_connectors::server::Served as _;
 use agnes_core::catalog::{Sample, TableSchema};
 use agnes_core::local::{CatalogManifest, CatalogTables, GetProfile, GetSample, GetSchema, RefreshProfile};
 use agnes_core::profile::Profile;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::args::{CatalogArgs, ProfileArgs, SampleArgs, TableArgs};
+use crate::args::{CatalogArgs, ExploreArgs, ProfileArgs, SampleArgs, TableArgs};
 use crate::failure::Outcome;
 use crate::output::Output;
 use crate::output::text::{bytes, count, or_dash, plural, safe, time};
 
 pub(super) async fn tables(app: &App, args: &CatalogArgs) -> Outcome {
-    let tables = app.call_as(CatalogTables {}, &args.who).await?;
+    let tables = app.ask_as(CatalogTables {}, &args.who).await?;
     app.out.show(&tables, |out| {
         let rows = tables.iter().map(|table| {
             vec![
@@ -37,7 +38,7 @@ pub(super) async fn tables(app: &App, args: &CatalogArgs) -> Outcome {
 }
 
 pub(super) async fn schema(app: &App, args: &TableArgs) -> Outcome {
-    let schema = app.call_as(GetSchema { table: args.table.clone() }, &args.who).await?;
+    let schema = app.ask_as(GetSchema { table: args.table.clone() }, &args.who).await?;
     app.out.show(&schema, |out| show_schema(app.out, out, &schema))
 }
 
@@ -53,16 +54,20 @@ fn show_schema(output: Output, out: &mut dyn Write, schema: &TableSchema) -> Out
 }
 
 pub(super) async fn sample(app: &App, args: &SampleArgs) -> Outcome {
-    let sample = app.call_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await?;
+    let sample = app.ask_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await?;
     app.out.show(&sample, |out| show_sample(app.out, out, &sample))
 }
 
 fn show_sample(output: Output, out: &mut dyn Write, sample: &Sample) -> Outcome {
-    let Some(first) = sample.rows.first() else { return Ok(writeln!(out, "no rows")?) };
+    show_rows(output, out, &sample.rows)
+}
+
+fn show_rows(output: Output, out: &mut dyn Write, rows: &[Map<String, Value>]) -> Outcome {
+    let Some(first) = rows.first() else { return Ok(writeln!(out, "no rows")?) };
     let names: Vec<&str> = first.keys().map(String::as_str).collect();
     let header: Vec<String> = names.iter().map(|name| safe(name)).collect();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let rows = sample.rows.iter().map(|row| names.iter().map(|name| plain(row.get(*name))).collect());
+    let rows = rows.iter().map(|row| names.iter().map(|name| plain(row.get(*name))).collect());
     output.grid(out, &header, &[], rows.collect())
 }
 
@@ -76,8 +81,8 @@ fn plain(value: Option<&Value>) -> String {
 }
 
 pub(super) async fn describe(app: &App, args: &SampleArgs) -> Outcome {
-    let schema = app.call_as(GetSchema { table: args.table.clone() }, &args.who).await?;
-    let sample = app.call_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await?;
+    let schema = app.ask_as(GetSchema { table: args.table.clone() }, &args.who).await?;
+    let sample = app.ask_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await?;
     app.out.show(&json!({"schema": schema, "sample": sample}), |out| {
         show_schema(app.out, out, &schema)?;
         writeln!(out)?;
@@ -88,9 +93,9 @@ pub(super) async fn describe(app: &App, args: &SampleArgs) -> Outcome {
 pub(super) async fn profile(app: &App, args: &ProfileArgs) -> Outcome {
     let table = args.table.clone();
     let profile = if args.refresh {
-        app.call_as(RefreshProfile { table }, &args.who).await?
+        app.ask_as(RefreshProfile { table }, &args.who).await?
     } else {
-        app.call_as(GetProfile { table }, &args.who).await?
+        app.ask_as(GetProfile { table }, &args.who).await?
     };
     app.out.show(&profile, |out| show_profile(app.out, out, &profile))
 }
@@ -131,8 +136,25 @@ fn show_profile(output: Output, out: &mut dyn Write, profile: &Value) -> Outcome
     Ok(())
 }
 
+/// A table at a glance: from the files here, or the statistics of the server.
+pub(super) async fn explore(app: &App, args: ExploreArgs) -> Outcome {
+    if args.remote {
+        let profile = GetProfile { table: args.table }.ask(&app.server()?).await?;
+        return app.out.show(&profile, |out| show_profile(app.out, out, &profile));
+    }
+    let workspace = crate::place::here()?;
+    let glance = workspace.glance(&args.table).await?;
+    app.out.show(&glance, |out| {
+        writeln!(out, "{}, {}", app.out.bold(&safe(&glance.table)), plural(glance.row_count, "row"))?;
+        let columns = glance.columns.iter().map(|column| vec![safe(&column.name), safe(&column.data_type)]);
+        app.out.grid(out, &["COLUMN", "TYPE"], &[], columns.collect())?;
+        writeln!(out)?;
+        show_rows(app.out, out, &glance.sample_rows)
+    })
+}
+
 pub(super) async fn manifest(app: &App, args: &CatalogArgs) -> Outcome {
-    let manifest = app.call_as(CatalogManifest {}, &args.who).await?;
+    let manifest = app.ask_as(CatalogManifest {}, &args.who).await?;
     app.out.show(&manifest, |out| {
         let rows = manifest.tables.iter().map(|(name, table)| {
             let hash = table.sha256.as_deref().unwrap_or(&table.hash);

@@ -17,7 +17,7 @@ pub(super) async fn run(app: &App, command: PolicyCommand) -> Outcome {
             if dry_run {
                 return preview(app, AccessChange::CreatePolicy { group, table, rules }).await;
             }
-            let row = app.call(CreatePolicy { group, table, rules }).await?;
+            let row = app.ask(CreatePolicy { group, table, rules }).await?;
             let message = format!(
                 "policy {} narrows {} for {}",
                 short_id(&row.policy.id),
@@ -32,7 +32,7 @@ pub(super) async fn run(app: &App, command: PolicyCommand) -> Outcome {
             Ok(())
         }
         PolicyCommand::List { table, group } => {
-            let rows = app.call(ListPolicies { table, group }).await?;
+            let rows = app.ask(ListPolicies { table, group }).await?;
             app.out.show(&rows, |out| {
                 let lines = rows.iter().map(|row| {
                     let table = if row.published { safe(&row.table) } else { format!("{} (gone)", safe(&row.table)) };
@@ -54,7 +54,7 @@ pub(super) async fn run(app: &App, command: PolicyCommand) -> Outcome {
         }
         PolicyCommand::Show { policy, history } => show(app, policy, history).await,
         PolicyCommand::Update { policy, rules, all_rows, show, dry_run } => {
-            let row = app.call(GetPolicy { policy }).await?;
+            let row = app.ask(GetPolicy { policy }).await?.into_reply();
             let mut base = row.policy.rules;
             if all_rows {
                 base.filter = None;
@@ -71,21 +71,21 @@ pub(super) async fn run(app: &App, command: PolicyCommand) -> Outcome {
             if dry_run {
                 return preview(app, AccessChange::UpdatePolicy { policy, rules }).await;
             }
-            let row = app.call(UpdatePolicy { policy, rules, expected: Some(row.policy.version) }).await?;
+            let row = app.ask(UpdatePolicy { policy, rules, expected: Some(row.policy.version) }).await?;
             app.out.done(&row, &format!("policy {} is at version {}", short_id(&row.policy.id), row.policy.version))
         }
         PolicyCommand::Remove { policy, dry_run, yes } => {
             if dry_run {
                 return preview(app, AccessChange::RemovePolicy { policy }).await;
             }
-            let row = app.call(GetPolicy { policy }).await?;
+            let row = app.ask(GetPolicy { policy }).await?;
             let what = format!("remove the policy of {} on {}", safe(&row.group_name), safe(&row.table));
             app.confirm(&yes, &what)?;
-            let policy = app.call(RemovePolicy { policy: row.policy.id }).await?;
+            let policy = app.ask(RemovePolicy { policy: row.policy.id.clone() }).await?;
             app.out.done(&policy, &format!("removed the policy of {} on {}", safe(&row.group_name), safe(&row.table)))
         }
         PolicyCommand::Check { policy } => {
-            let checks = app.call(CheckPolicies { policy }).await?;
+            let checks = app.ask(CheckPolicies { policy }).await?;
             app.out.show(&checks, |out| {
                 let lines = checks.iter().map(|check| {
                     let state = check.problem.as_deref().map_or_else(|| "ok".to_owned(), safe);
@@ -109,7 +109,7 @@ pub(super) async fn run(app: &App, command: PolicyCommand) -> Outcome {
 
 async fn show(app: &App, policy: String, history: bool) -> Outcome {
     if history {
-        let versions = app.call(PolicyHistory { policy }).await?;
+        let versions = app.ask(PolicyHistory { policy }).await?;
         return app.out.show(&versions, |out| {
             let lines = versions.iter().map(|version| {
                 let says = version.rules.as_ref().map_or_else(|| "removed".to_owned(), |rules| safe(&words(rules)));
@@ -119,7 +119,7 @@ async fn show(app: &App, policy: String, history: bool) -> Outcome {
             app.out.grid(out, &["VERSION", "SINCE", "BY", "SAYS"], &["VERSION"], lines.collect())
         });
     }
-    let row = app.call(GetPolicy { policy }).await?;
+    let row = app.ask(GetPolicy { policy }).await?;
     app.out.show(&row, |out| {
         let (policy, rules) = (&row.policy, &row.policy.rules);
         writeln!(
@@ -203,7 +203,7 @@ fn words(rules: &PolicyRules) -> String {
 
 /// Shows what a change would do.
 pub(super) async fn preview(app: &App, change: AccessChange) -> Outcome {
-    let preview = app.call(PreviewAccess { change }).await?;
+    let preview = app.ask(PreviewAccess { change }).await?;
     app.out.show(&preview, |out| {
         if preview.changes.is_empty() {
             writeln!(out, "nobody would see anything else of {}", safe(&preview.table))?;

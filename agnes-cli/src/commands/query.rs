@@ -2,34 +2,39 @@
 
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use agnes_core::local::ReplayReceipt;
+use agnes_connectors::server::ServerClient;
+use agnes_core::local::{ReplayReceipt, Rows};
 use agnes_core::policy::RowScope;
 use agnes_core::query::{Params, Query, ReplayedOn};
+use agnes_core::workspace::Answerable;
+use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
 
 use crate::app::App;
-use crate::args::{Format, QueryArgs, ReplayArgs};
+use crate::args::{Format, QueryArgs, ReplayArgs, Scope};
 use crate::failure::{Failure, Outcome};
 use crate::output::batches::{self, Written};
 use crate::output::text::{count, plural, safe};
+use crate::place::{self, Meant};
 
 /// Rows on a screen, unless `--limit` says otherwise.
 const DEFAULT_LIMIT: u64 = 1000;
 
-pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
+pub(super) async fn run(app: &Arc<App>, args: QueryArgs) -> Outcome {
+    if args.has_no_text() {
+        return super::shell::run(app, args).await;
+    }
     let (sql, given) = text(&args)?;
     let format = format(app, &args)?;
-    let limit = args.limit.or(args.output.is_none().then_some(DEFAULT_LIMIT)).filter(|limit| *limit > 0);
     let params = if args.param.is_empty() { given } else { params(&args.param)? };
     let params = Params::try_from(params).map_err(agnes_core::Error::from)?;
     let mut query = Query::new(sql).params(params);
-    if let Some(limit) = limit {
-        query = query.limit(usize::try_from(limit).unwrap_or(usize::MAX));
-    }
+    query.limit = most_rows(&args);
     query.receipt = args.receipt.is_some();
-    let mut rows = app.query_as(query, &args.who).await?;
-    let scopes = RowScope::of_schema(&rows.schema());
+    let mut rows = rows_of(app, query, &args).await?;
+    let schema = rows.schema();
     let written = match &args.output {
         Some(file) => to_file(app, format, &mut rows, file).await?,
         None => {
@@ -50,16 +55,114 @@ pub(super) async fn run(app: &App, args: QueryArgs) -> Outcome {
         std::fs::write(file, text + "\n").map_err(|e| Failure::file(&format!("write `{}`", file.display()), &e))?;
         app.out.note(&format!("the receipt is in {}", file.display()));
     }
-    for scope in &scopes {
-        app.out.note(&narrowed(scope));
+    remark(app, &schema, written, format, "`--limit N` gives more, `--limit 0` all");
+    Ok(())
+}
+
+/// Most rows that a query gives; none for all.
+pub(super) fn most_rows(args: &QueryArgs) -> Option<usize> {
+    let limit = args.limit.or(args.output.is_none().then_some(DEFAULT_LIMIT)).filter(|limit| *limit > 0);
+    limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Says what is to be known of rows that were shown: what policies took, and whether there are more.
+pub(super) fn remark(app: &App, schema: &SchemaRef, written: Written, format: Format, more: &str) {
+    for scope in RowScope::of_schema(schema) {
+        app.out.note(&narrowed(&scope));
     }
     if written.truncated {
         app.out.note(&format!("there is more: these are the first {}", plural(written.rows, "row")));
-        app.out.hint("`--limit N` gives more, `--limit 0` all");
-    } else if format == Format::Table && app.out.terminal {
+        app.out.hint(more);
+    } else if matches!(format, Format::Table | Format::Expanded) && app.out.terminal {
         app.out.note(&plural(written.rows, "row"));
     }
-    Ok(())
+}
+
+/// Where queries of a command line are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// In the data folder.
+    Folder,
+    /// By the server.
+    Server,
+    /// From the files of the workspace.
+    Workspace,
+    /// From these files where they are enough, else by the server.
+    Either,
+}
+
+/// Where the queries of this command line are answered.
+pub(super) fn place_of(app: &App, args: &QueryArgs) -> Outcome<At> {
+    let Meant::Server { is_named, .. } = place::meant(&app.global, &app.account)? else {
+        return Ok(if args.remote || args.scope == Some(Scope::Remote) { At::Server } else { At::Folder });
+    };
+    Ok(match args.scope {
+        _ if args.remote || args.who.as_user.is_some() => At::Server,
+        Some(Scope::Remote) => At::Server,
+        Some(Scope::Local) => At::Workspace,
+        Some(Scope::Auto) => At::Either,
+        // Where there are no files, whoever names a server means that.
+        None if is_named && place::here().is_err() => At::Server,
+        None => At::Workspace,
+    })
+}
+
+/// Rows from wherever they are: a data folder, the files of the workspace, a server.
+pub(super) async fn rows_of(app: &App, query: Query, args: &QueryArgs) -> Outcome<Rows> {
+    match place_of(app, args)? {
+        At::Folder => app.query_as(query, &args.who).await,
+        At::Server => remote(app, &query, args, None).await,
+        At::Workspace => {
+            let workspace = place::here()?;
+            if query.receipt {
+                let hint = "`--remote` has the server write one";
+                return Err(Failure::usage_hint("files here give no receipt", hint));
+            }
+            match workspace.query(query.clone()).await {
+                Err(error) if error.code() == "table_not_here" && app.out.can_ask() => {
+                    super::pull::offer(app, &workspace, error).await?;
+                    Ok(workspace.query(query.clone()).await?)
+                }
+                rows => Ok(rows?),
+            }
+        }
+        At::Either => {
+            let Ok(workspace) = place::here() else {
+                return remote(app, &query, args, Some("this is no workspace".to_owned())).await;
+            };
+            if query.receipt {
+                return remote(app, &query, args, Some("a receipt is the server's to write".to_owned())).await;
+            }
+            match workspace.can_answer(&query.sql).await? {
+                Answerable::Here => {
+                    let state = workspace.state()?;
+                    let rows = workspace.query(query.clone()).await?;
+                    app.out.note(&format!("answered here, from generation {}", state.generation));
+                    Ok(rows)
+                }
+                Answerable::Elsewhere(why) => remote(app, &query, args, Some(why.to_string())).await,
+                Answerable::Unknown => remote(app, &query, args, Some("not all of it is here".to_owned())).await,
+            }
+        }
+    }
+}
+
+/// The server, asked as whom `--as` names.
+pub(super) fn server(app: &App, args: &QueryArgs) -> Outcome<ServerClient> {
+    let server = app.server()?;
+    Ok(match &args.who.as_user {
+        Some(user) => server.seeing_as(user),
+        None => server,
+    })
+}
+
+/// Rows of the server; `why` not those of here, where that is worth a word.
+async fn remote(app: &App, query: &Query, args: &QueryArgs, why: Option<String>) -> Outcome<Rows> {
+    let server = server(app, args)?;
+    if let Some(why) = why {
+        app.out.note(&format!("{why}: asking {}", server.server()));
+    }
+    Ok(server.query(query).await?)
 }
 
 /// What a policy took from a table of the query.
@@ -78,7 +181,7 @@ pub(super) async fn replay(app: &App, args: ReplayArgs) -> Outcome {
     let file = args.receipt.display();
     let text = std::fs::read(&args.receipt).map_err(|e| Failure::file(&format!("read `{file}`"), &e))?;
     let receipt = serde_json::from_slice(&text).map_err(|_| Failure::usage(format!("`{file}` is not a receipt")))?;
-    let replay = app.call_as(ReplayReceipt { receipt }, &args.who).await?;
+    let replay = app.ask_as(ReplayReceipt { receipt }, &args.who).await?;
     app.out.show(&replay, |out| {
         let on = match replay.data {
             ReplayedOn::Receipt => "the data it was made of",
@@ -99,7 +202,7 @@ pub(super) async fn replay(app: &App, args: ReplayArgs) -> Outcome {
 }
 
 /// The file appears under its name only when it is complete.
-async fn to_file(app: &App, format: Format, rows: &mut agnes_core::local::Rows, file: &Path) -> Outcome<Written> {
+async fn to_file(app: &App, format: Format, rows: &mut Rows, file: &Path) -> Outcome<Written> {
     let told = |e: &io::Error| Failure::file(&format!("write `{}`", file.display()), e);
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::Builder::new().prefix(".agnes-").tempfile_in(folder).map_err(|e| told(&e))?;
@@ -127,7 +230,7 @@ fn readable(file: &std::fs::File) {
 }
 
 /// The format: `-f`, else `--json`, else what the file is named like, else a table.
-fn format(app: &App, args: &QueryArgs) -> Outcome<Format> {
+pub(super) fn format(app: &App, args: &QueryArgs) -> Outcome<Format> {
     let named = args.output.as_deref().and_then(Path::extension).and_then(|e| e.to_str()).and_then(by_ending);
     let format = match (args.format, app.out.json) {
         (Some(format), false) => format,

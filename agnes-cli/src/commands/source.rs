@@ -13,7 +13,7 @@ pub(super) async fn run(app: &App, command: SourceCommand) -> Outcome {
     match command {
         SourceCommand::Add(args) => add(app, args).await,
         SourceCommand::List => {
-            let sources = app.call(Sources {}).await?;
+            let sources = app.ask(Sources {}).await?;
             app.out.show(&sources, |out| {
                 let rows = sources.iter().map(|row| {
                     vec![
@@ -33,13 +33,13 @@ pub(super) async fn run(app: &App, command: SourceCommand) -> Outcome {
         SourceCommand::Remove { name, drop_data, yes } => {
             let what = if drop_data { "remove the source and its data" } else { "remove the source" };
             app.confirm(&yes, &format!("{what}: {}", safe(&name)))?;
-            app.call(RemoveSource { name: name.clone(), drop_data }).await?;
+            app.ask(RemoveSource { name: name.clone(), drop_data }).await?;
             app.out.done(&json!({"removed": name}), &format!("removed the source {}", safe(&name)))
         }
         SourceCommand::Check { name } => {
-            let items = app.call(CheckSource { name }).await?;
+            let items = app.ask(CheckSource { name }).await?;
             app.out.show(&items, |out| {
-                for item in &items {
+                for item in items.iter() {
                     let mark = if item.ok { "ok  " } else { "FAIL" };
                     writeln!(out, "{mark}  {}: {}", safe(&item.name), safe(&item.detail))?;
                 }
@@ -48,7 +48,7 @@ pub(super) async fn run(app: &App, command: SourceCommand) -> Outcome {
             if items.iter().all(|item| item.ok) { Ok(()) } else { Err(Failure::Partial) }
         }
         SourceCommand::Discover { name } => {
-            let tables = app.call(DiscoverSource { name }).await?;
+            let tables = app.ask(DiscoverSource { name }).await?;
             app.out.show(&tables, |out| {
                 let rows = tables.iter().map(|table| {
                     let size = table.size_bytes.map_or_else(|| "-".to_owned(), bytes);
@@ -68,7 +68,7 @@ pub(super) async fn run(app: &App, command: SourceCommand) -> Outcome {
 async fn add(app: &App, args: SourceAdd) -> Outcome {
     let config = settings(&args)?;
     let new = NewSource { name: args.name, kind: args.kind, config, schedule: args.schedule };
-    let added = app.call(AddSource { new }).await?;
+    let added = app.ask(AddSource { new }).await?;
     let name = safe(added.source.name.as_str());
     app.out.done(&added, &format!("added the source {name} with {}", plural(added.tables.len(), "table")))?;
     if !app.out.json {

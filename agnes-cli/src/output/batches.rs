@@ -87,7 +87,10 @@ enum Sink<'a> {
 impl<'a> Sink<'a> {
     fn new(out: Output, format: Format, schema: SchemaRef, to: &'a mut (dyn Write + Send)) -> Outcome<Self> {
         let format = match format {
-            Format::Table => return Ok(Self::Table(Box::new(TableSink::new(out, schema, to)))),
+            Format::Table | Format::Expanded => {
+                let is_expanded = format == Format::Expanded;
+                return Ok(Self::Table(Box::new(TableSink::new(out, schema, to, is_expanded))));
+            }
             Format::Csv => RowFormat::Csv,
             Format::Json => RowFormat::Json,
             Format::Ndjson => RowFormat::Ndjson,
@@ -120,11 +123,12 @@ struct TableSink<'a> {
     waiting: Vec<Vec<String>>,
     widths: Option<Vec<u16>>,
     record: u64,
+    is_expanded: bool,
 }
 
 impl<'a> TableSink<'a> {
-    fn new(out: Output, schema: SchemaRef, to: &'a mut (dyn Write + Send)) -> Self {
-        Self { out, schema, to, waiting: Vec::new(), widths: None, record: 0 }
+    fn new(out: Output, schema: SchemaRef, to: &'a mut (dyn Write + Send), is_expanded: bool) -> Self {
+        Self { out, schema, to, waiting: Vec::new(), widths: None, record: 0, is_expanded }
     }
 
     fn add(&mut self, batch: &RecordBatch) -> Outcome {
@@ -148,7 +152,7 @@ impl<'a> TableSink<'a> {
         let columns = self.schema.fields().len();
         let rows = std::mem::take(&mut self.waiting);
         // More columns than fit side by side: one line a field.
-        if self.out.width().is_some_and(|width| columns * 6 > usize::from(width)) {
+        if self.is_expanded || self.out.width().is_some_and(|width| columns * 6 > usize::from(width)) {
             return self.records(rows);
         }
         let mut table = self.out.table();

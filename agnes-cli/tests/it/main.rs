@@ -6,7 +6,10 @@ mod commands;
 mod demo;
 mod formats;
 mod manners;
+mod people;
 mod policy;
+mod programs;
+mod registry;
 mod sharing;
 
 use std::path::{Path, PathBuf};

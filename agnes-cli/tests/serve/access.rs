@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use super::world::World;
 
 /// The id of a group, by its name.
-fn group(world: &World, name: &str) -> String {
+pub(super) fn group(world: &World, name: &str) -> String {
     let groups = world.get("admin", "/api/admin/groups").json();
     let found = groups.as_array().unwrap().iter().find(|group| group["name"] == name);
     found.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-fn told(answer: &super::process::Answer) -> (u16, String) {
+pub(super) fn told(answer: &super::process::Answer) -> (u16, String) {
     (answer.status, answer.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -162,4 +162,20 @@ fn who_did_what_is_told_page_by_page() {
         assert_eq!(world.get("admin", &format!("/api/admin/activity?{wrong}")).status, 422, "{wrong}");
     }
     assert_eq!(world.get("member", "/api/admin/activity").status, 403);
+}
+
+/// Also one that may do next to nothing; it ends no other.
+#[test]
+fn a_token_of_any_scope_may_end_itself() {
+    let world = World::start();
+    let id = |who: &str| world.get(who, "/auth/me").json()["auth"]["token_id"].as_str().unwrap().to_owned();
+    let end = |who: &str, id: &str| world.send(who, "DELETE", &format!("/auth/tokens/{id}"), &Value::Null);
+    let (narrow, general) = (id("narrow"), id("member"));
+    let refused = end("narrow", &general);
+    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("scope_denied")));
+    for (who, id) in [("narrow", narrow), ("member", general)] {
+        assert_eq!(end(who, &id).status, 204, "{who}");
+        let gone = world.get(who, "/auth/me");
+        assert_eq!((gone.status, &gone.json()["code"]), (401, &json!("token_revoked")), "{who}");
+    }
 }

@@ -17,7 +17,7 @@ fn a_first_start_needs_no_configuration() {
     let figures = server.get("/metrics").text();
     assert!(figures.contains("agnes_http_requests_total") && figures.ends_with("# EOF\n"), "{figures}");
     let proxied = server.get_with("/metrics", "X-Forwarded-For: 1.2.3.4\r\n");
-    assert_eq!((proxied.status, proxied.json()["code"].as_str()), (403, Some("admin_required")));
+    assert_eq!((proxied.status, proxied.json()["code"].as_str()), (401, Some("auth_required")));
 }
 
 #[test]

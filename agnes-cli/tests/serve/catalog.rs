@@ -103,6 +103,47 @@ fn a_sync_is_triggered_followed_and_seen() {
     }
 }
 
+/// Of those who ask at the same moment one gets the run; the rest are told in the words that clients
+/// of the contract compare.
+#[test]
+fn one_of_two_triggers_at_once_is_taken() {
+    let world = World::start();
+    let orders = world.server.folder.path().join("files/orders.csv");
+    let rows: String = (0..300_000).map(|n| format!("{n},paid,{n}.5\n")).collect();
+    std::fs::write(&orders, format!("id,status,amount\n{rows}")).unwrap();
+    let start = std::sync::Barrier::new(2);
+    let mut answers = std::thread::scope(|scope| {
+        let ask = || {
+            start.wait();
+            world.send("admin", "POST", "/api/sync/trigger", &json!(["orders"]))
+        };
+        let asked = [scope.spawn(ask), scope.spawn(ask)];
+        asked.map(|one| one.join().unwrap())
+    });
+    answers.sort_by_key(|answer| answer.status);
+    let [taken, refused] = answers;
+    assert_eq!((taken.status, &taken.json()["status"]), (200, &json!("triggered")), "{}", taken.text());
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let told = refused.json();
+    let wanted = json!("sync_already_in_progress");
+    assert_eq!((&told["detail"], &told["code"], &told["status"]), (&wanted, &wanted, &json!(409)), "{told}");
+    let log = world.get("admin", "/api/admin/activity?action_prefix=sync.trigger&client_kind=api").json();
+    let mut results: Vec<&str> =
+        log["rows"].as_array().unwrap().iter().map(|row| row["result"].as_str().unwrap()).collect();
+    results.sort_unstable();
+    assert_eq!(results, ["error.sync_already_in_progress", "success"], "{log}");
+    let run = format!("/api/sync/runs/{}", taken.json()["run_id"].as_str().unwrap());
+    let patience = Instant::now() + Duration::from_secs(60);
+    while world.get("admin", &run).json()["finished_at"].is_null() {
+        assert!(Instant::now() < patience);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(world.get("admin", &run).json()["outcome"]["tables"][0]["rows"], 300_000);
+    let figures = world.get("nobody", "/metrics").text();
+    assert!(figures.contains("agnes_sync_tables{status=\"ok\"} 1\n"), "{figures}");
+    assert!(figures.contains("agnes_sync_tables{status=\"error\"} 0\n"), "{figures}");
+}
+
 #[test]
 fn what_a_person_wants_is_theirs() {
     let world = World::start();

@@ -100,6 +100,52 @@ fn files_are_what_the_manifest_says_whole_and_in_ranges() {
 }
 
 #[test]
+fn each_part_of_a_table_in_parts_is_a_file_of_its_own() {
+    let world = World::start();
+    let folder = world.server.folder.path().join("files/visits");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, ids) in [("a", "1\n2\n"), ("b", "3\n"), ("c", "4\n5\n6\n")] {
+        std::fs::write(folder.join(format!("{name}.csv")), format!("id\n{ids}")).unwrap();
+    }
+    world.command(&["sync"]);
+    world.command(&["admin", "grant", "create", "analysts", "table", "visits"]);
+    let told = world.get("member", "/api/sync/manifest").json()["tables"]["visits"].clone();
+    let parts = told["parts"].as_array().unwrap_or_else(|| panic!("{told}")).clone();
+    assert_eq!(parts.len(), 3);
+    assert_ne!(told["hash"], "");
+    let whole = world.get("member", "/api/data/visits/download");
+    assert_eq!((whole.status, &whole.json()["code"]), (404, &json!("no_such_part")), "there is no one file");
+    let mut found = Vec::new();
+    let mut tags = Vec::new();
+    for part in &parts {
+        let path = part["path"].as_str().unwrap();
+        let address = format!("/api/data/visits/download?part={}", path.replace('/', "%2F"));
+        let file = world.get("member", &address);
+        assert_eq!((file.status, json!(sha256(&file.body))), (200, part["sha256"].clone()), "{path}");
+        assert_eq!(part["size_bytes"], file.body.len());
+        let tag = format!("\"{}\"", part["hash"].as_str().unwrap());
+        assert_eq!(file.header("etag"), Some(tag.as_str()));
+        let with =
+            |fields: &str| world.server.get_with(&address, &format!("{}{fields}", world.authorization("member")));
+        let first = with(&format!("Range: bytes=0-3\r\nIf-Range: {tag}\r\n"));
+        assert_eq!((first.status, first.body.as_slice()), (206, &b"PAR1"[..]));
+        if let Some(other) = tags.last() {
+            assert_eq!(with(&format!("Range: bytes=0-3\r\nIf-Range: {other}\r\n")).status, 200, "of another part");
+        }
+        assert_eq!(with(&format!("If-None-Match: {tag}\r\n")).status, 304);
+        found.extend(ids(file.body, world.server.folder.path()));
+        tags.push(tag);
+    }
+    found.sort_unstable();
+    assert_eq!(found, [1, 2, 3, 4, 5, 6]);
+    for part in ["", "..%2F..%2Fx", "visits", "*"] {
+        let answer = world.get("member", &format!("/api/data/visits/download?part={part}"));
+        assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("no_such_part")), "{part}");
+    }
+    assert_eq!(world.get("stranger", "/api/data/visits/download?part=x").status, 403);
+}
+
+#[test]
 fn who_may_take_what() {
     let world = World::start();
     let told = |who: &str, path: &str| {

@@ -1,14 +1,16 @@
 //! Queries over HTTP.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::running::{ENDLESS, leave_running, wait_for};
 use super::world::World;
 
-const ENDLESS: &str = "select count(*) from range(10000000000000) a(i) where i % 7 = 3";
+const JSON: &str = "application/json";
 
 #[test]
 fn rows_as_json_with_limits_and_parameters() {
@@ -38,6 +40,8 @@ fn rows_as_json_with_limits_and_parameters() {
     assert_eq!(by_place.json()["rows"], json!([[3]]));
     let by_name = ask(json!({"sql": "select id from orders where status = $s order by id", "params": {"s": "paid"}}));
     assert_eq!(by_name.json()["rows"], json!([[1], [3]]));
+    let kinds = ask(json!({"sql": "select 'b'::enum('a', 'b') as e, ['a'::enum('a', 'b')] as l"})).json();
+    assert_eq!(kinds["rows"], json!([["b", "[a]"]]));
     let exact = ask(json!({"sql": "select 9007199254740993 as i, 1.10::decimal(9,2) as d, 'nan'::double as n"})).json();
     assert_eq!(exact["rows"], json!([["9007199254740993", "1.10", null]]));
 }
@@ -124,11 +128,12 @@ fn refusals_have_their_status_and_code() {
         json!({"sql": "select 1", "limit": "x"}),
         json!({"sql": "select 1", "x": 1}),
         json!([]),
+        json!(["select 1"]),
     ] {
         assert_eq!(bad(body.clone()), (422, true), "{body}");
     }
     assert_eq!(told("member", &"x".repeat(70_000)).1, "sql_too_long");
-    assert_eq!(world.send("member", "POST", "/api/query", &json!({"sql": "x".repeat(2 << 20)})).status, 413);
+    assert_eq!(told("member", &"x".repeat(2 << 20)).1, "sql_too_long");
     let plain = world.authorization("member");
     let text =
         format!("POST /api/query HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{plain}Content-Length: 2\r\n\r\n{{}}");
@@ -167,32 +172,12 @@ fn policies_narrow_and_are_told_of() {
     assert_eq!(receipt["receipt"]["rows"], 2);
 }
 
-/// Sends a query and does not read the answer.
-fn leave_running(world: &World, sql: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(world.server.address).unwrap();
-    let body = json!({ "sql": sql }).to_string();
-    let head = format!(
-        "POST /api/query HTTP/1.1\r\nHost: t\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        world.authorization("member"),
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream
-}
-
-/// How many queries of the member run: as many as there may be once another is refused.
-fn wait_until_full(world: &World) {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while world.send("member", "POST", "/api/query", &json!({"sql": "select 1"})).status != 429 {
-        assert!(Instant::now() < patience, "more queries run than one person may have");
-    }
-}
-
 #[test]
 fn a_client_that_goes_away_ends_its_query() {
     let world = World::start();
-    let running: Vec<TcpStream> = (0..4).map(|_| leave_running(&world, ENDLESS)).collect();
-    wait_until_full(&world);
+    let running: Vec<TcpStream> = (0..4).map(|_| leave_running(&world, "member", JSON, ENDLESS)).collect();
+    wait_for(&world, 4, 4);
+    assert_eq!(world.send("member", "POST", "/api/query", &json!({"sql": "select 1"})).status, 429);
     drop(running);
     let patience = Instant::now() + Duration::from_secs(30);
     while world.send("member", "POST", "/api/query", &json!({"sql": "select 1"})).status != 200 {
@@ -203,8 +188,8 @@ fn a_client_that_goes_away_ends_its_query() {
 #[test]
 fn a_stop_cuts_off_what_does_not_end() {
     let world = World::start_with(&["--farewell", "1"], &[]);
-    let mut running: Vec<TcpStream> = (0..4).map(|_| leave_running(&world, ENDLESS)).collect();
-    wait_until_full(&world);
+    let mut running: Vec<TcpStream> = (0..4).map(|_| leave_running(&world, "member", JSON, ENDLESS)).collect();
+    wait_for(&world, 4, 4);
     world.server.signal("TERM");
     let (status, _folder) = world.server.ended();
     assert!(status.success(), "{status}");
@@ -217,11 +202,45 @@ fn a_stop_cuts_off_what_does_not_end() {
 fn a_stop_lets_short_ones_end() {
     let world = World::start();
     // Some seconds of work that does not spill.
-    let mut running = leave_running(&world, "select count(*) as n from range(300000000) r(i) where i % 7 = 3");
-    std::thread::sleep(Duration::from_millis(300));
+    let mut running =
+        leave_running(&world, "member", JSON, "select count(*) as n from range(300000000) r(i) where i % 7 = 3");
+    wait_for(&world, 1, 1);
     world.server.signal("TERM");
     let mut told = String::new();
     running.read_to_string(&mut told).unwrap();
     assert!(told.starts_with("HTTP/1.1 200") && told.contains("42857143"), "{told}");
     assert!(world.server.ended().0.success());
+}
+
+#[test]
+fn frames_come_along_to_one_query() {
+    let world = World::start();
+    let batch = arrow::array::RecordBatch::try_from_iter([
+        ("status", Arc::new(arrow::array::StringArray::from(vec!["paid", "open"])) as arrow::array::ArrayRef),
+        ("word", Arc::new(arrow::array::StringArray::from(vec!["good", "soon"])) as _),
+    ])
+    .unwrap();
+    let frame = agnes_core::query::Frame::new("words", &batch.schema(), vec![batch]).unwrap();
+    let frame = |name: &str| json!({"name": name, "arrow": frame.encoded().unwrap()});
+    let ask =
+        |sql: &str, frames: Value| world.send("member", "POST", "/api/query", &json!({"sql": sql, "frames": frames}));
+    let joined = "select id, word from orders join words using (status) order by id";
+    let answer = ask(joined, json!([frame("words")])).json();
+    assert_eq!(answer["rows"], json!([[1, "good"], [2, "soon"], [3, "good"]]));
+    let gone = ask(joined, json!([]));
+    assert_eq!((gone.status, gone.json()["code"].as_str()), (403, Some("relation_denied")));
+    for (frames, status, code) in [
+        (json!([frame("orders")]), 400, "frame_name_taken"),
+        (json!([frame("two words")]), 400, "bad_frame"),
+        (json!([{"name": "words", "arrow": "AAAA"}]), 400, "bad_frame"),
+        (json!([{"name": "words"}]), 422, "validation_failed"),
+    ] {
+        let answer = ask("select 1", frames.clone());
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{frames}");
+    }
+    // Beyond what other bodies may be, and within it.
+    let large = json!([{"name": "words", "arrow": "A".repeat(2 << 20)}]);
+    assert_eq!(ask("select 1", large).status, 400);
+    let larger = json!([{"name": "words", "arrow": "A".repeat(33 << 20)}]);
+    assert_eq!(ask("select 1", larger).status, 413);
 }

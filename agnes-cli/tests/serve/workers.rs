@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::process::{BINARY, Server};
 
 /// What runs below a process.
-fn children(of: u32) -> Vec<u32> {
+pub(crate) fn children(of: u32) -> Vec<u32> {
     let parent = |entry: &std::fs::DirEntry| {
         let text = std::fs::read_to_string(entry.path().join("stat")).ok()?;
         text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
@@ -16,6 +16,16 @@ fn children(of: u32) -> Vec<u32> {
         .filter(|entry| parent(entry) == Some(of))
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect()
+}
+
+/// Waits until none of these processes is there.
+pub(crate) fn wait_until_gone(workers: &[u32]) {
+    let still = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|text| !text.is_empty());
+    let patience = Instant::now() + Duration::from_secs(20);
+    while workers.iter().any(still) {
+        assert!(Instant::now() < patience, "a worker outlives the server");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
@@ -53,10 +63,5 @@ fn a_query_without_end_does_not_keep_it_from_ending() {
     let (status, _folder) = server.ended();
     assert!(status.success(), "{status}");
     assert!(!query.wait().unwrap().success(), "a query that was cut off is told so");
-    let still = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|text| !text.is_empty());
-    let patience = Instant::now() + Duration::from_secs(20);
-    while workers.iter().any(still) {
-        assert!(Instant::now() < patience, "a worker outlives the server");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until_gone(&workers);
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
-use agnes_core::Engine;
 use agnes_core::context::Client;
-use agnes_core::identity::TokenLife;
+use agnes_core::identity::{NewUser, TokenLife};
+use agnes_core::rbac::{ClientKind, Principal, ResourceType};
 use agnes_core::secret::Secret;
+use agnes_core::{CallContext, Engine};
 use serde_json::Value;
 
-use super::process::{Answer, BINARY, Server};
+use super::process::{Answer, BINARY, Server, is_secret};
 
 /// The token of the service.
 const SERVICE: &str = "a token of the service, long enough to count";
@@ -22,6 +24,8 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) struct World {
     pub(crate) server: Server,
     tokens: BTreeMap<String, String>,
+    /// The member's, as a browser has it, once it was asked for.
+    session: Mutex<Option<String>>,
 }
 
 impl World {
@@ -31,7 +35,21 @@ impl World {
 
     /// Starts with further arguments and variables.
     pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_for(0, arguments, variables)
+    }
+
+    /// Starts with some people more: `admin0`, `member0` and so on, each with [`PASSWORD`].
+    pub(crate) fn start_for(spare: usize, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), spare, arguments, variables)
+    }
+
+    /// Starts in an empty folder.
+    pub(crate) fn start_in(
+        folder: tempfile::TempDir,
+        spare: usize,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let files = folder.path().join("files");
         std::fs::create_dir(&files).unwrap();
         let orders = "id,status,amount\n1,paid,10.5\n2,open,20\n3,paid,30.25\n4,lost,\n";
@@ -39,17 +57,21 @@ impl World {
         std::fs::write(files.join("people.csv"), "id,name\n1,Ann\n2,Bob\n").unwrap();
         run(&folder, &["source", "add", "shop", "--path", files.to_str().unwrap()]);
         run(&folder, &["sync"]);
-        for who in ["admin", "member", "stranger"] {
-            run(&folder, &["admin", "user", "add", &address(who)]);
-        }
-        run(&folder, &["admin", "group", "add-member", "Admin", &address("admin")]);
-        run(&folder, &["admin", "group", "create", "analysts"]);
-        run(&folder, &["admin", "group", "add-member", "analysts", &address("member")]);
-        run(&folder, &["admin", "grant", "create", "analysts", "table", "orders"]);
-        let mut tokens = tokens(folder.path());
+        let mut tokens = people(folder.path(), spare);
         tokens.insert("service".to_owned(), SERVICE.to_owned());
+        tokens.values().for_each(|token| is_secret(token));
+        is_secret(PASSWORD);
         let variables = [variables, &[("SCHEDULER_API_TOKEN", SERVICE)]].concat();
-        Self { server: Server::start_with(folder, arguments, &variables), tokens }
+        Self { server: Server::start_with(folder, arguments, &variables), tokens, session: Mutex::default() }
+    }
+
+    /// Stopped politely and started again with other variables; with how it ended.
+    pub(crate) fn restarted(self, variables: &[(&str, &str)]) -> (Self, std::process::ExitStatus) {
+        let Self { server, tokens, .. } = self;
+        server.signal("TERM");
+        let (status, folder) = server.ended();
+        let variables = [variables, &[("SCHEDULER_API_TOKEN", SERVICE)]].concat();
+        (Self { server: Server::start_with(folder, &[], &variables), tokens, session: Mutex::default() }, status)
     }
 
     /// The token of `admin`, `member`, `stranger`, `narrow` (the member's for setting up a
@@ -58,13 +80,47 @@ impl World {
         &self.tokens[who]
     }
 
-    /// The `Authorization` of somebody, as a line of a request; of `nobody` nothing.
+    /// Who somebody is, as a line of a request: their token, of `session` the member's cookie, of
+    /// `nobody` nothing.
     pub(crate) fn authorization(&self, who: &str) -> String {
-        if who == "nobody" { String::new() } else { format!("Authorization: Bearer {}\r\n", self.token(who)) }
+        match who {
+            "nobody" => String::new(),
+            "session" => format!("Cookie: access_token={}\r\n", self.session()),
+            who => format!("Authorization: Bearer {}\r\n", self.token(who)),
+        }
+    }
+
+    fn session(&self) -> String {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.get_or_insert_with(|| Self::sign_in(&self.server, &address("member"), PASSWORD)).clone()
+    }
+
+    /// Signs the member in again where their session has ended.
+    pub(crate) fn renew_session(&self) {
+        if self.get("session", "/auth/me").status == 401 {
+            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     pub(crate) fn get(&self, who: &str, path: &str) -> Answer {
         self.server.get_with(path, &self.authorization(who))
+    }
+
+    /// Waits for the end of the server, and starts another one on its folder.
+    pub(crate) fn start_again(self, variables: &[(&str, &str)]) -> Self {
+        let (_, folder) = self.server.ended();
+        let variables = [variables, &[("SCHEDULER_API_TOKEN", SERVICE)]].concat();
+        Self { server: Server::start_with(folder, &[], &variables), tokens: self.tokens, session: Mutex::default() }
+    }
+
+    /// Sends JSON to a server that may be gone.
+    pub(crate) fn try_send(&self, who: &str, method: &str, path: &str, body: &Value) -> Option<Answer> {
+        self.server.try_send(request(&self.authorization(who), method, path, body, "").as_bytes())
+    }
+
+    /// [`try_send`](Self::try_send) as who holds a token.
+    pub(crate) fn try_send_as(&self, token: &str, method: &str, path: &str, body: &Value) -> Option<Answer> {
+        self.server.try_send(request(&format!("Authorization: Bearer {token}\r\n"), method, path, body, "").as_bytes())
     }
 
     /// Sends JSON.
@@ -74,12 +130,69 @@ impl World {
 
     /// Sends JSON with further lines of a head.
     pub(crate) fn send_with(&self, who: &str, method: &str, path: &str, body: &Value, headers: &str) -> Answer {
-        let (authorization, body) = (self.authorization(who), body.to_string());
-        self.server.send(&format!(
-            "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{authorization}{headers}\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        self.server.send(&request(&self.authorization(who), method, path, body, headers))
+    }
+
+    /// A session of somebody, who must get one.
+    pub(crate) fn sign_in(server: &Server, email: &str, password: &str) -> String {
+        let body = serde_json::json!({"email": email, "password": password}).to_string();
+        let answer = server.send(&format!(
+            "POST /auth/token HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
-        ))
+        ));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends a form, as a page of the server would.
+    pub(crate) fn form(&self, who: &str, path: &str, fields: &str) -> Answer {
+        self.server.form(path, fields, &self.authorization(who))
+    }
+
+    /// Sends a form: fields, then one file.
+    pub(crate) fn upload(&self, who: &str, path: &str, fields: &[(&str, &str)], name: &str, content: &[u8]) -> Answer {
+        self.try_upload(who, path, fields, name, content).unwrap()
+    }
+
+    /// [`upload`](Self::upload) to a server that may be gone.
+    pub(crate) fn try_upload(
+        &self,
+        who: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        name: &str,
+        content: &[u8],
+    ) -> Option<Answer> {
+        let mut body = Vec::new();
+        for (field, value) in fields {
+            body.extend(
+                format!("--cut\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n").bytes(),
+            );
+        }
+        let head = format!("--cut\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n");
+        body.extend(head.bytes().chain(content.iter().copied()).chain(b"\r\n--cut--\r\n".iter().copied()));
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{}\
+             Content-Type: multipart/form-data; boundary=cut\r\nContent-Length: {}\r\n\r\n",
+            self.authorization(who),
+            body.len()
+        )
+        .into_bytes();
+        request.extend(body);
+        self.server.try_send(&request)
+    }
+
+    /// Ends the server as a power cut would, and starts another one on its folder.
+    pub(crate) fn killed_and_started(self) -> Self {
+        let Self { server, tokens, .. } = self;
+        server.signal("KILL");
+        let (_, folder) = server.ended();
+        Self {
+            server: Server::start_with(folder, &[], &[("SCHEDULER_API_TOKEN", SERVICE)]),
+            tokens,
+            session: Mutex::default(),
+        }
     }
 
     /// Asks a query, in the format of `accept`.
@@ -92,6 +205,16 @@ impl World {
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         run(&self.server.folder, arguments)
     }
+}
+
+/// The text of a request with JSON.
+fn request(authorization: &str, method: &str, path: &str, body: &Value, headers: &str) -> String {
+    let body = body.to_string();
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{authorization}{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn address(who: &str) -> String {
@@ -112,14 +235,26 @@ pub(crate) fn run(folder: &tempfile::TempDir, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Signs everybody in as they would, and makes a token for each.
-fn tokens(folder: &std::path::Path) -> BTreeMap<String, String> {
+/// Makes everybody, in this process as every command is one more to wait for; signs them in as they
+/// would, and makes a token for each.
+fn people(folder: &std::path::Path, spare: usize) -> BTreeMap<String, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let engine = Engine::builder(folder).for_one_command().open().await.unwrap();
         let client = Client::at(None);
         let mut tokens = BTreeMap::new();
-        for who in ["admin", "member", "stranger"] {
+        let owner = CallContext::new(Principal::trusted_owner_of_the_data_folder("tests", ClientKind::Cli));
+        let identity = engine.identity();
+        identity.create_group(&owner, "analysts", None).await.unwrap();
+        identity.grant(&owner, "analysts", ResourceType::Table, "orders").await.unwrap();
+        let mut people = vec![("admin".to_owned(), "Admin"), ("member".to_owned(), "analysts")];
+        people.extend((0..spare).map(|number| (format!("admin{number}"), "Admin")));
+        people.extend((0..spare).map(|number| (format!("member{number}"), "analysts")));
+        people.push(("stranger".to_owned(), ""));
+        for (who, group) in &people {
+            let groups = if group.is_empty() { Vec::new() } else { vec![(*group).to_owned()] };
+            let new = NewUser { email: address(who), groups, ..NewUser::default() };
+            identity.create_user(&owner, &new).await.unwrap();
             let letter = engine.sign_in().ask_for_setup(&address(who)).await.unwrap().unwrap();
             let password = Secret::new(PASSWORD);
             let token = letter.token.expose();
@@ -130,7 +265,7 @@ fn tokens(folder: &std::path::Path) -> BTreeMap<String, String> {
                 let made = engine.tokens().create(&ctx, "tests", TokenLife::Days(1), scope).await.unwrap();
                 made.token.expose().to_owned()
             };
-            tokens.insert(who.to_owned(), make("general").await);
+            tokens.insert(who.clone(), make("general").await);
             if who == "member" {
                 tokens.insert("narrow".to_owned(), make("bootstrap-analyst").await);
             }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::error::FilesError;
 use super::infer::types;
+use super::objects::{Place, Storage};
 
 /// Keys of one table; at the top level they are the defaults of all tables.
 const TABLE_KEYS: [&str; 20] = [
@@ -36,7 +37,7 @@ const TABLE_KEYS: [&str; 20] = [
     "max_rejected",
 ];
 /// Keys of the source alone.
-const SOURCE_KEYS: [&str; 4] = ["path", "tables", "combine", "follow_symlinks"];
+const SOURCE_KEYS: [&str; 5] = ["path", "storage", "tables", "combine", "follow_symlinks"];
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -145,6 +146,8 @@ pub(crate) struct TableOptions {
 pub(crate) struct FilesConfig {
     /// A file, a folder or a glob; absolute.
     pub(crate) path: PathBuf,
+    /// Where it is, when `path` is an address.
+    pub(crate) place: Option<Place>,
     /// All files one table (`true`), each its own (`false`), or as they lie.
     pub(crate) combine: Option<bool>,
     /// Whether links may lead out of the folder.
@@ -165,7 +168,20 @@ impl FilesConfig {
         if path.contains('\0') {
             return Err(FilesError::invalid("path", "it holds a NUL").into());
         }
-        let path = std::path::absolute(path).map_err(|_| FilesError::invalid("path", "it cannot be made absolute"))?;
+        let storage: Storage = match present(object, "storage") {
+            None => Storage::default(),
+            Some(storage) => {
+                serde_json::from_value(storage.clone()).map_err(|e| FilesError::invalid("storage", e.to_string()))?
+            }
+        };
+        let place = Place::parse(path, storage)?;
+        let path = match &place {
+            Some(_) => PathBuf::from(path),
+            None if present(object, "storage").is_some() => {
+                return Err(FilesError::invalid("storage", "`path` is on this machine").into());
+            }
+            None => std::path::absolute(path).map_err(|_| FilesError::invalid("path", "it cannot be made absolute"))?,
+        };
         let mut tables = BTreeMap::new();
         if let Some(named) = present(object, "tables") {
             for (name, options) in as_object("tables", named)? {
@@ -189,6 +205,7 @@ impl FilesConfig {
         }
         let parsed = Self {
             path,
+            place,
             combine: flag(object, "combine")?,
             follow_symlinks: flag(object, "follow_symlinks")?.unwrap_or(false),
             tables,
@@ -205,6 +222,9 @@ impl FilesConfig {
     pub(crate) fn to_value(&self) -> Value {
         let mut out = self.defaults.clone();
         out.insert("path".to_owned(), self.path.to_string_lossy().into());
+        if let Some(place) = self.place.as_ref().filter(|place| place.storage != Storage::default()) {
+            out.insert("storage".to_owned(), serde_json::to_value(&place.storage).unwrap_or_default());
+        }
         if let Some(combine) = self.combine {
             out.insert("combine".to_owned(), combine.into());
         }

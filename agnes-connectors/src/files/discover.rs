@@ -11,6 +11,7 @@ use agnes_core::duck::{ScratchDb, ScratchLimits};
 use agnes_core::error::Result;
 use agnes_core::ident::{TableName, printable};
 use agnes_core::registry::SyncStrategy;
+use agnes_core::uploads::file_stem;
 use serde_json::json;
 
 use super::config::{FilesConfig, Format, TableOptions};
@@ -24,7 +25,7 @@ const COMPARED: usize = 20;
 /// Lists the tables of a source.
 pub(crate) fn discover(source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
     let config = FilesConfig::parse(&source.config)?;
-    let listing = listing::list(&config)?;
+    let listing = listing::list(&config, source)?;
     let mut found = Found { taken: config.table_names().map(str::to_owned).collect(), tables: Vec::new() };
     let mut used: HashSet<String> = HashSet::new();
     for name in config.table_names() {
@@ -115,6 +116,7 @@ fn alike(source: &SourceContext, files: &[FileEntry], format: Option<Format>, op
     let step = files.len().div_ceil(COMPARED);
     for (index, file) in files.iter().enumerate().step_by(step) {
         source.cancel.check()?;
+        file.fetch()?;
         if format == Format::Xlsx && options.sheet.is_none() && xlsx::sheets(file).is_ok_and(|sheets| sheets.len() > 1)
         {
             return Ok(false);
@@ -143,11 +145,14 @@ struct Found {
 impl Found {
     /// One table of one file, or of each visible sheet of a workbook.
     fn single(&mut self, file: &FileEntry, options: &TableOptions) {
-        let wish = stem(&file.rel);
+        let wish = file_stem(&file.rel);
         let is_workbook = options.format.or_else(|| Format::of(&file.rel)) == Some(Format::Xlsx);
         // A workbook that cannot be opened becomes a table whose sync says why.
-        let sheets =
-            if is_workbook && options.sheet.is_none() { xlsx::sheets(file).unwrap_or_default() } else { Vec::new() };
+        let sheets = if is_workbook && options.sheet.is_none() && file.fetch().is_ok() {
+            xlsx::sheets(file).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         if sheets.len() < 2 {
             self.add(&wish, file.rel.clone(), options, std::slice::from_ref(file), false, json!({ "files": file.rel }));
             return;
@@ -194,28 +199,11 @@ fn table(
     };
     let made = format!("From {}{}", printable(&shown, 200), note.unwrap_or_default());
     DiscoveredTable {
-        name,
-        source_table: shown,
         description: Some(options.description.clone().unwrap_or(made)),
         sync_strategy: strategy,
         partition_by: options.partition_by.clone(),
         primary_key: options.primary_key.clone(),
-        options: None,
         size_bytes: Some(files.iter().map(|file| file.signature.size).sum()),
+        ..DiscoveredTable::new(name, shown)
     }
-}
-
-/// The path without the endings of format and compression.
-fn stem(rel: &str) -> String {
-    let (folder, name) = rel.rsplit_once('/').map_or(("", rel), |(folder, name)| (folder, name));
-    let lower = name.to_ascii_lowercase();
-    let plain = if lower.ends_with(".gz") {
-        &name[..name.len() - 3]
-    } else if lower.ends_with(".zst") {
-        &name[..name.len() - 4]
-    } else {
-        name
-    };
-    let plain = plain.rsplit_once('.').map_or(plain, |(stem, _)| stem);
-    if folder.is_empty() { plain.to_owned() } else { format!("{folder}_{plain}") }
 }

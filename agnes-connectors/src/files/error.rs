@@ -14,6 +14,10 @@ pub enum FilesError {
     InvalidSetting { key: String, reason: String },
     #[error("the folder or file of the source cannot be read: {reason}")]
     PathUnreadable { reason: &'static str },
+    #[error("the object storage does not accept the credentials")]
+    StorageRefused,
+    #[error("the object storage does not answer as it should")]
+    StorageLost,
     #[error("no file matches `{pattern}`")]
     NoFiles { pattern: String },
     #[error("file `{file}` cannot be opened: {reason}")]
@@ -72,9 +76,9 @@ impl Coded for FilesError {
             Self::UnknownSetting { .. } | Self::InvalidSetting { .. } | Self::NoPartitionColumn { .. } => {
                 ErrorKind::InvalidInput
             }
-            Self::PathUnreadable { .. } | Self::Unreadable { .. } => ErrorKind::ConfigInvalid,
+            Self::PathUnreadable { .. } | Self::Unreadable { .. } | Self::StorageRefused => ErrorKind::ConfigInvalid,
             Self::NoFiles { .. } | Self::NoSheet { .. } => ErrorKind::NotFound,
-            Self::Changed { .. } => ErrorKind::Unavailable,
+            Self::Changed { .. } | Self::StorageLost => ErrorKind::Unavailable,
             Self::UnknownFormat { .. } => ErrorKind::Unsupported,
             Self::Empty { .. } | Self::NoColumns { .. } | Self::Damaged { .. } | Self::TooManyRejected { .. } => {
                 ErrorKind::DataInvalid
@@ -86,6 +90,8 @@ impl Coded for FilesError {
         match self {
             Self::UnknownSetting { .. } | Self::InvalidSetting { .. } => "invalid_config",
             Self::PathUnreadable { .. } => "source_unreadable",
+            Self::StorageRefused => "storage_refused",
+            Self::StorageLost => "storage_lost",
             Self::NoFiles { .. } => "no_files",
             Self::Unreadable { .. } => "file_unreadable",
             Self::Empty { .. } => "file_empty",
@@ -106,6 +112,8 @@ impl Coded for FilesError {
             Self::PathUnreadable { .. } | Self::Unreadable { .. } => {
                 "check that the path exists and that the user Agnes runs as may read it".to_owned()
             }
+            Self::StorageRefused => "correct the variables that `storage` names, or the rights of the key".to_owned(),
+            Self::StorageLost => "it is tried again; check `storage.endpoint` if it stays".to_owned(),
             Self::NoFiles { .. } => {
                 "check `path` and `files`; known endings are csv, tsv, json, ndjson, jsonl, parquet, xlsx, with .gz or .zst where usual"
                     .to_owned()

@@ -55,7 +55,8 @@ pub(crate) fn extract(
         if source.cancel.is_cancelled() {
             return Err(Cancelled.into());
         }
-        let changed = run.read.iter().find(|file| {
+        // An object is downloaded as the one that was listed, or not at all.
+        let changed = run.read.iter().filter(|file| file.entry.object.is_none()).find(|file| {
             let now = std::fs::metadata(&file.entry.path).map(|meta| listing::signature(&meta));
             !now.is_ok_and(|now| same_file(&now, &file.entry.signature))
         });
@@ -105,7 +106,7 @@ impl<'a> Run<'a> {
             (None, Some(name)) => vec![name.clone()],
             (None, None) => vec!["*".to_owned()],
         };
-        let listing = listing::list(config)?;
+        let listing = listing::list(config, source)?;
         let one = matches!(&patterns[..], [only] if listing.files.contains_key(only.as_str()));
         let mut entries = listing.matching(&patterns)?;
         if !one {
@@ -226,6 +227,7 @@ impl<'a> Run<'a> {
         let only = self.read.len() + self.kept.len() == 1;
         for (index, file) in self.read.iter_mut().enumerate().filter(|(_, file)| file.found.is_none()) {
             self.source.cancel.check()?;
+            file.entry.fetch()?;
             match inspect(db, &file.entry, file.format, self.options, index, &self.source.cancel) {
                 Ok(found) => {
                     schema.add(&found);
@@ -321,6 +323,12 @@ impl<'a> Run<'a> {
             notes.truncate(MAX_NOTES);
             notes.push(format!("and {more} more notes"));
         }
-        ExtractReport { unchanged: false, cursor: serde_json::to_value(cursor).ok(), rejected_rows, notes }
+        ExtractReport {
+            unchanged: false,
+            cursor: serde_json::to_value(cursor).ok(),
+            rejected_rows,
+            notes,
+            remote: None,
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use agnes_core::connector::SourceContext;
 use agnes_core::error::Result;
 use agnes_core::ident::printable;
 use agnes_core::orchestrator::FileSignature;
@@ -11,6 +12,7 @@ use walkdir::WalkDir;
 
 use super::config::FilesConfig;
 use super::error::{FilesError, io_reason};
+use super::objects::Object;
 
 /// Deepest folder that is searched.
 const MAX_DEPTH: usize = 32;
@@ -24,6 +26,8 @@ pub(crate) struct FileEntry {
     pub(crate) path: PathBuf,
     /// What it looked like when it was listed.
     pub(crate) signature: FileSignature,
+    /// Where it comes from, when it is not on this machine: see [`FileEntry::fetch`].
+    pub(crate) object: Option<Object>,
 }
 
 /// The files of a source, by relative path.
@@ -72,7 +76,10 @@ pub(crate) fn is_glob(text: &str) -> bool {
 }
 
 /// Lists the files of a source: those below a folder (all levels), of a glob, or the one.
-pub(crate) fn list(config: &FilesConfig) -> Result<Listing> {
+pub(crate) fn list(config: &FilesConfig, source: &SourceContext) -> Result<Listing> {
+    if let Some(place) = &config.place {
+        return place.list(source);
+    }
     let (base, pattern) = split(&config.path)?;
     let single = pattern.is_some() && config.path.is_file();
     let matcher = match (&pattern, single) {
@@ -110,7 +117,7 @@ pub(crate) fn list(config: &FilesConfig) -> Result<Listing> {
             notes.push(format!("`{}` was left out: it links to outside the folder", printable(&rel, 120)));
             continue;
         }
-        files.insert(rel.clone(), FileEntry { rel, path, signature: signature(&meta) });
+        files.insert(rel.clone(), FileEntry { rel, path, signature: signature(&meta), object: None });
     }
     Ok(Listing { files, single, notes })
 }
@@ -136,7 +143,7 @@ impl Listing {
 }
 
 /// Hidden files, and the lock files Excel leaves beside open workbooks.
-fn is_hidden(name: &str) -> bool {
+pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || name.starts_with("~$")
 }
 

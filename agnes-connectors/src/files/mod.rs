@@ -9,6 +9,7 @@ mod extract;
 mod formats;
 mod infer;
 mod listing;
+mod objects;
 mod rejects;
 mod schema;
 mod text;
@@ -23,6 +24,9 @@ use agnes_core::extract::TableWriter;
 use async_trait::async_trait;
 
 pub use error::FilesError;
+
+pub(crate) use engine_words::words;
+pub(crate) use infer::names;
 
 use config::{FilesConfig, Format, TableOptions};
 use formats::Inspected;
@@ -52,6 +56,14 @@ impl Connector for FilesConnector {
 
     fn normalise_config(&self, config: &serde_json::Value) -> Result<serde_json::Value> {
         FilesConfig::parse(config).map(|config| config.to_value())
+    }
+
+    fn for_operators(&self, source: &SourceContext) -> Option<String> {
+        let config = FilesConfig::parse(&source.config).ok()?;
+        match config.place {
+            None => Some("it reads files of the server's machine; files of yours can be uploaded as tables".to_owned()),
+            Some(place) => place.unlisted(source),
+        }
     }
 
     async fn check(&self, source: &SourceContext) -> Result<Vec<CheckItem>> {
@@ -95,7 +107,7 @@ fn inspect(
 fn check(source: &SourceContext) -> Result<Vec<CheckItem>> {
     let config = FilesConfig::parse(&source.config)?;
     let item = |name: &str, ok: bool, detail: String| CheckItem { name: name.to_owned(), ok, detail };
-    let listing = match listing::list(&config) {
+    let listing = match listing::list(&config, source) {
         Ok(listing) => listing,
         Err(error) => return Ok(vec![item("path", false, error.to_string())]),
     };
@@ -104,7 +116,8 @@ fn check(source: &SourceContext) -> Result<Vec<CheckItem>> {
     let others = listing.files.len() - known.len();
     let left = if others > 0 { format!(", {others} of a kind that is not read") } else { String::new() };
     items.push(item("files", !known.is_empty(), format!("{} files{left}", known.len())));
-    for file in &known {
+    // Objects are looked at when they are read.
+    for file in known.iter().filter(|file| file.object.is_none()) {
         source.cancel.check()?;
         if let Err(error) = text::open(file) {
             items.push(item("file", false, error.to_string()));

@@ -1,10 +1,10 @@
 //! How far the engine has read the files of one statement.
 
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::watch::Watch;
 
 /// Smaller files are read in one or two gulps: there is nothing to tell in between.
 const SMALLEST: u64 = 64 << 20;
@@ -44,46 +44,22 @@ impl Watched {
     }
 }
 
-/// Tells how far files are read until dropped.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Watch {
-    /// Calls `tell` with the bytes of input read so far, whenever there are more.
-    pub(crate) fn start(mut files: Vec<Watched>, tell: impl Fn(u64) + Send + 'static) -> Option<Self> {
-        if files.is_empty() {
-            return None;
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let look = move || {
-            let mut told = 0;
-            while !stopped.load(Ordering::SeqCst) {
-                look(&mut files);
-                let now = files.iter().map(Watched::done).sum();
-                if now > told {
-                    told = now;
-                    tell(now);
-                }
-                std::thread::park_timeout(EVERY);
-            }
-        };
-        let thread = std::thread::Builder::new().name("agnes-watch".to_owned()).spawn(look).ok()?;
-        Some(Self { stop, thread: Some(thread) })
+/// Calls `tell` with the bytes of input read so far, whenever there are more, until what is
+/// returned is dropped; none where no file is worth it.
+pub(crate) fn watch(mut files: Vec<Watched>, tell: impl Fn(u64) + Send + 'static) -> Option<Watch> {
+    if files.is_empty() {
+        return None;
     }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            drop(thread.join());
+    let mut told = 0;
+    Watch::start(EVERY, move || {
+        look(&mut files);
+        let now = files.iter().map(Watched::done).sum();
+        if now > told {
+            told = now;
+            tell(now);
         }
-    }
+        ControlFlow::Continue(())
+    })
 }
 
 /// Asks the system where this process's open files stand.

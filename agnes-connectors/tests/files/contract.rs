@@ -30,9 +30,13 @@ impl Folder {
     }
 }
 
+fn files() -> Arc<dyn Connector> {
+    agnes_connectors::builtin().get("files").unwrap()
+}
+
 impl ConnectorFixture for Folder {
     fn connector(&self) -> Arc<dyn Connector> {
-        agnes_connectors::builtin().get("files").unwrap()
+        files()
     }
     fn config(&self) -> Value {
         json!({ "path": self.root.path() })
@@ -54,7 +58,17 @@ impl ConnectorFixture for Folder {
     fn columns(&self) -> Vec<(String, String)> {
         [("id", "BIGINT"), ("name", "VARCHAR")].map(|(name, kind)| (name.to_owned(), kind.to_owned())).to_vec()
     }
+    fn widen(&self) -> Option<String> {
+        self.put("01", "id,name,colour\n1,a,red\n2,b,blue\n");
+        Some("colour".to_owned())
+    }
+    fn take_down(&self) -> bool {
+        std::fs::rename(self.root.path(), self.root.path().with_extension("away")).is_ok()
+    }
+    fn bring_up(&self) {
+        std::fs::rename(self.root.path().with_extension("away"), self.root.path()).unwrap();
+    }
 }
 
-agnes_core::connector_suite!(one_file, super::Folder::new(false));
-agnes_core::connector_suite!(many_files, super::Folder::new(true));
+agnes_core::connector_suite!(one_file, Some(super::Folder::new(false)), super::files());
+agnes_core::connector_suite!(many_files, Some(super::Folder::new(true)), super::files());

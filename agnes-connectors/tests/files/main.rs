@@ -4,7 +4,9 @@
 mod contract;
 mod csv;
 mod discovery;
+mod gate;
 mod incremental;
 mod json;
+mod objects;
 mod support;
 mod workbooks;

@@ -10,7 +10,7 @@ use agnes_core::duck::{ScratchDb, ScratchLimits};
 use agnes_core::error::Result;
 use agnes_core::extract::{TableChange, TableWriter, publish, table_files};
 use agnes_core::ident::{SourceName, TableName, quote_literal};
-use agnes_core::registry::{QueryMode, RegisteredTable, SyncStrategy};
+use agnes_core::registry::{RegisteredTable, SyncStrategy};
 use agnes_core::secret::EnvSecrets;
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -59,6 +59,8 @@ impl Bench {
             name: SourceName::parse("shop").unwrap(),
             config: connector.normalise_config(&config).unwrap(),
             secrets: Arc::new(EnvSecrets),
+            attach: Arc::default(),
+            timeout: std::time::Duration::from_secs(600),
             scratch: self.root.path().join("tmp"),
             cancel: self.cancel.clone(),
             progress: Progress::default(),
@@ -88,7 +90,7 @@ impl Bench {
         let writer = TableWriter::new(&self.extract_folder(), request.name.clone());
         let (writer, report) = connector.extract(&source, request, writer).await?;
         if !report.unchanged {
-            let change = TableChange { name: request.name.clone(), description: None, mode: QueryMode::Local, writer };
+            let change = TableChange { name: request.name.clone(), description: None, data: writer.into() };
             let published = publish(&self.extract_folder(), vec![change], &|_| true, Utc::now())?;
             if let Some(error) = published.into_iter().find_map(|table| table.error) {
                 return Err(error);

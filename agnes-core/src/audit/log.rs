@@ -16,6 +16,10 @@ use crate::rbac::ClientKind;
 
 /// Events that may wait for the writer; more are written by the caller itself.
 const QUEUE: usize = 4096;
+/// How long events of reads wait for others: a hundred rows cost little more than one.
+const GATHER: Duration = Duration::from_millis(100);
+/// So many are written at once without waiting for more.
+const ENOUGH: usize = 512;
 /// Longest `resource` kept, in characters.
 const MAX_RESOURCE: usize = 256;
 /// Longest text value kept in `params`, in bytes.
@@ -53,6 +57,16 @@ impl AuditLog {
         tokio::spawn(async move {
             let mut waiting = Vec::new();
             while inbox.recv_many(&mut waiting, QUEUE).await > 0 {
+                let gather = async {
+                    let is_flush = |message: &Message| matches!(message, Message::Flush(_));
+                    while waiting.len() < ENOUGH && !waiting.iter().any(is_flush) {
+                        if inbox.recv_many(&mut waiting, QUEUE).await == 0 {
+                            break;
+                        }
+                    }
+                };
+                // Nobody waits for them: who reads the log flushes first.
+                let _ = tokio::time::timeout(GATHER, gather).await;
                 let mut events = Vec::new();
                 let mut flushed = Vec::new();
                 for message in waiting.drain(..) {
@@ -97,7 +111,7 @@ async fn write(repository: &dyn AuditRepository, events: &[AuditEvent], failures
 /// The audit log of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Audit<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
 }
 
 impl Engine {
@@ -126,6 +140,22 @@ impl<'a> Audit<'a> {
             self.event(ctx, "activity.read").params(wanted).later();
         }
         Ok(rows)
+    }
+
+    /// Deletes rows older than `audit.retention_days`, where that is set; how many. What was
+    /// deleted is in the log itself.
+    pub(crate) async fn forget_old(&self) -> Result<u64> {
+        let days = self.engine.config().audit_retention_days;
+        if days == 0 {
+            return Ok(0);
+        }
+        let before = self.engine.clock().now() - chrono::TimeDelta::days(days.into());
+        let deleted = self.engine.store().audit().prune(before).await?;
+        if deleted > 0 {
+            let told = serde_json::json!({"deleted": deleted, "before": before, "retention_days": days});
+            self.event_of(&Client::at(None), None, "audit.pruned").params(told).record().await;
+        }
+        Ok(deleted)
     }
 
     /// How many events could not be written since the engine was opened.

@@ -2,6 +2,10 @@
 
 mod log;
 mod model;
+mod read;
+mod views;
 
 pub use log::*;
 pub use model::*;
+pub use read::*;
+pub use views::*;

@@ -13,9 +13,10 @@ use crate::error::{Error, Result};
 use crate::ident::{RelaxedName, printable};
 use crate::orchestrator::{Generation, Part};
 use crate::policy::Distribution;
+use crate::rbac::Ability;
 use crate::registry::QueryMode;
 
-/// An open file of Parquet. It stays readable and the same, whatever is published meanwhile.
+/// An open file. One of Parquet stays readable and the same, whatever is published meanwhile.
 pub struct Download {
     /// What to call it: `<table>.parquet`, or the last piece of a part's path.
     pub file_name: String,
@@ -37,20 +38,29 @@ impl fmt::Debug for Download {
 }
 
 impl Download {
+    /// A file that is kept by being open.
+    pub(super) fn of_asset(file_name: String, file: File, size_bytes: u64, md5: String, sha256: String) -> Self {
+        Self { file_name, size_bytes, md5, sha256, file: Arc::new(file), _held: Box::new(()) }
+    }
+
     /// At most `length` bytes from `offset` on; fewer only where the file ends.
     ///
     /// # Errors
     /// I/O errors.
     pub async fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
-        let (file, left) = (self.file.clone(), self.size_bytes.saturating_sub(offset));
-        let length = usize::try_from(left).unwrap_or(usize::MAX).min(length);
-        crate::duck::blocking(move || {
-            let mut bytes = vec![0; length];
-            read_exact_at(&file, &mut bytes, offset).map_err(|e| Error::io("read a table's file", e))?;
-            Ok(bytes)
-        })
-        .await
+        read_piece(self.file.clone(), self.size_bytes, offset, length).await
     }
+}
+
+/// At most `length` bytes from `offset` on of a file that has `size`.
+pub(crate) async fn read_piece(file: Arc<File>, size: u64, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let length = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(length);
+    crate::duck::blocking(move || {
+        let mut bytes = vec![0; length];
+        read_exact_at(&file, &mut bytes, offset).map_err(|e| Error::io("read a file that is sent", e))?;
+        Ok(bytes)
+    })
+    .await
 }
 
 #[cfg(unix)]
@@ -84,10 +94,11 @@ impl Catalog<'_> {
     ///
     /// # Errors
     /// `table_not_found` (404) where the text is no identifier, `access_denied`,
-    /// `not_distributable`.
+    /// `not_distributable`, `scope_denied`.
     pub async fn check_download(&self, ctx: &CallContext, table: &str) -> Result<()> {
         let started = std::time::Instant::now();
         let done = async {
+            ctx.principal().require(Ability::Download)?;
             let view = self.view(ctx).await?;
             distributable(&view, table).map(drop)
         }
@@ -123,6 +134,7 @@ impl Catalog<'_> {
     }
 
     async fn open_file(&self, ctx: &CallContext, table: &str, part: Option<&str>) -> Result<Download> {
+        ctx.principal().require(Ability::Download)?;
         let view = self.view(ctx).await?;
         let found = distributable(&view, table)?;
         let Chosen { file_name, part, held } = self.choose(ctx, &view, &found, part).await?;

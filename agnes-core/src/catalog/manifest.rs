@@ -1,16 +1,15 @@
 //! The manifest: which files a caller may pull, and their hashes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Catalog;
+use super::{Catalog, CatalogError, ManifestAsset};
 use crate::context::CallContext;
 use crate::error::Result;
-use crate::layout::DataFolder;
 use crate::orchestrator::Part;
 use crate::policy::Distribution;
 use crate::registry::QueryMode;
@@ -18,23 +17,39 @@ use crate::sync::SyncStatus;
 
 /// What a caller may pull.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Manifest {
     /// By published name.
     pub tables: BTreeMap<String, ManifestTable>,
-    /// Other things to pull, by kind: `docs` and `profiles`, each `{"hash"}`, where there are
-    /// any.
-    pub assets: BTreeMap<String, serde_json::Value>,
+    /// Files to pull that are no tables, by kind, where there are any: `docs` and `profiles`.
+    #[serde(default)]
+    pub assets: BTreeMap<String, ManifestAsset>,
     /// When this was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub server_time: DateTime<Utc>,
     /// Number of the published generation.
+    #[serde(default)]
     pub generation: u64,
     /// SHA-256 over the tables and assets, but the times: equal when there is nothing to pull and
     /// nothing to tell.
     pub etag: String,
+    /// Until when a copy of it may be worked from: a day. It is no part of the tag: whoever is
+    /// told that the copy they hold is still the one has another day from then.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub expires_at: DateTime<Utc>,
+    /// Ed25519 by a key of the installation, over the caller, the tag, the generation and the end
+    /// of the copy, hexadecimal; [`Manifest::read`] and [`Catalog::verify_manifest`] check it.
+    #[serde(default)]
+    pub signature: String,
+    /// The public half of that key, hexadecimal. Whoever pulls keeps the first one they see and
+    /// takes no other.
+    #[serde(default)]
+    pub public_key: String,
 }
 
 /// One table of a manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManifestTable {
     /// What grants name.
     pub id: String,
@@ -45,6 +60,7 @@ pub struct ManifestTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// When the table was last brought up to date.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub updated: Option<DateTime<Utc>>,
     /// Bytes of Parquet.
     pub size_bytes: u64,
@@ -67,6 +83,7 @@ pub struct ManifestTable {
 
 /// One file of a partitioned table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ManifestPart {
     /// Path below the tables' folder, `/`-separated.
     pub path: String,
@@ -89,18 +106,107 @@ impl From<&Part> for ManifestPart {
     }
 }
 
+/// A manifest as a server sent it, checked. Of servers that sign nothing, it says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadManifest {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Whether the signature was there and right.
+    pub is_signed: bool,
+}
+
+/// How long a copy of a manifest may be worked from.
+const LIFE: TimeDelta = TimeDelta::days(1);
+
+impl Manifest {
+    /// What the signature is over.
+    fn signed_text(&self, user: &str) -> Vec<u8> {
+        let end = self.expires_at.timestamp_micros();
+        json!(["manifest", 2, user, self.etag, self.generation, end]).to_string().into_bytes()
+    }
+
+    /// Reads what a server sent to `user`, and checks that it says what was signed, and by which
+    /// key: the `pinned` one, or any where none is pinned yet. The tag is taken of the JSON as it
+    /// came, so that what newer servers add is under the signature too. Whether it has expired or
+    /// is older than another one is for the caller to ask.
+    ///
+    /// # Errors
+    /// `manifest_unreadable`; `manifest_not_ours` for one that was changed, is somebody else's, or
+    /// is signed by another key, or by none although one is pinned.
+    pub fn read(body: &[u8], user: &str, pinned: Option<&str>) -> Result<ReadManifest> {
+        let mut value: Value = serde_json::from_slice(body).map_err(|_| CatalogError::ManifestUnreadable)?;
+        for (name, missing) in [("etag", json!("")), ("expires_at", value["server_time"].clone())] {
+            if value.is_object() && value[name].is_null() {
+                value[name] = missing;
+            }
+        }
+        let tag = tag_of(&value["tables"], &value["assets"]);
+        let manifest: Self = serde_json::from_value(value).map_err(|_| CatalogError::ManifestUnreadable)?;
+        let is_signed = !manifest.signature.is_empty() && !manifest.public_key.is_empty();
+        if !is_signed {
+            return match pinned {
+                Some(_) => Err(CatalogError::ManifestNotOurs.into()),
+                None => Ok(ReadManifest { manifest, is_signed }),
+            };
+        }
+        let is_pinned = pinned.is_none_or(|key| key == manifest.public_key);
+        let text = manifest.signed_text(user);
+        if tag != manifest.etag || !is_pinned || !verifies(&manifest.public_key, &text, &manifest.signature) {
+            return Err(CatalogError::ManifestNotOurs.into());
+        }
+        Ok(ReadManifest { manifest, is_signed })
+    }
+}
+
+/// Whether `signature` is of this text, by the key whose public half is given; both hexadecimal.
+fn verifies(public_key: &str, text: &[u8], signature: &str) -> bool {
+    let (Some(key), Some(signature)) = (unhex(public_key), unhex(signature)) else { return false };
+    let key = aws_lc_rs::signature::UnparsedPublicKey::new(&aws_lc_rs::signature::ED25519, key);
+    key.verify(text, &signature).is_ok()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()
+        }
+        _ => None,
+    });
+    pairs.collect()
+}
+
 impl Catalog<'_> {
+    /// Checks that a manifest was made here for the caller, that nothing in it but times of syncs
+    /// was changed since, and that it has not expired.
+    ///
+    /// # Errors
+    /// `manifest_not_ours`, `manifest_expired`, `inactive_user`.
+    pub async fn verify_manifest(&self, ctx: &CallContext, manifest: &Manifest) -> Result<()> {
+        self.view(ctx).await?;
+        let text = manifest.signed_text(ctx.principal().user_id());
+        let whole = etag(&manifest.tables, &manifest.assets) == manifest.etag;
+        let (key, _) = self.engine.instance_key().await?.sign_manifest(&text)?;
+        if !whole || !verifies(&key, &text, &manifest.signature) {
+            return Err(CatalogError::ManifestNotOurs.into());
+        }
+        if manifest.expires_at < self.engine.clock().now() {
+            return Err(CatalogError::ManifestExpired.into());
+        }
+        Ok(())
+    }
+
     /// The tables that the caller may pull: those they may read and did not switch off
     /// ([`Catalog::set_preferences`]), but internal tables and tables that stay on the
     /// server.
     ///
     /// # Errors
-    /// `inactive_user`.
+    /// `inactive_user`, `scope_denied`.
     pub async fn manifest(&self, ctx: &CallContext) -> Result<Manifest> {
+        ctx.principal().require(crate::rbac::Ability::Manifest)?;
         let view = self.view(ctx).await?;
-        let states: HashMap<String, _> =
-            self.engine.store().sync().all().await?.into_iter().map(|s| (s.table_id.to_lowercase(), s)).collect();
-        let wanted = self.engine.store().preferences().of(ctx.principal().user_id()).await?;
+        let states = self.engine.sync_states().await?;
+        let wanted = self.engine.preferences_of(ctx.principal().user_id()).await?;
         let mut tables = BTreeMap::new();
         for found in view.all() {
             let Some(published) = found.published.filter(|_| wanted.wants(&found.id, found.name())) else { continue };
@@ -144,63 +250,105 @@ impl Catalog<'_> {
                 },
             );
         }
-        let folder = self.engine.folder().clone();
-        let everything = view.sees_everything(ctx);
-        let assets = crate::duck::blocking(move || assets(&folder, everything)).await?;
-        let etag = etag(&tables, &assets)?;
+        let assets = self.assets(ctx, &view).await?;
+        let etag = etag(&tables, &assets);
         let now = self.engine.clock().now();
-        if !ctx.principal().is_trusted_owner() {
-            // Never in the way of the answer.
-            if let Err(error) = self.engine.store().users().touch_last_pull(ctx.principal().user_id(), now).await {
-                tracing::warn!(code = error.code(), "the time of a pull was not recorded: {error}");
-            }
-        }
+        self.engine.sign_in().pulled(ctx);
         let admin = view.is_admin(ctx);
         self.engine
             .audit()
             .event(ctx, "manifest.fetch")
             .params(json!({"tables": tables.len(), "admin": admin}))
             .later();
-        Ok(Manifest { assets, server_time: now, generation: view.generation.number, etag, tables })
-    }
-}
-
-/// The folder of documents, when there is one: its hash is the newest time of a file in it
-/// as whole seconds, 0 when it is empty. And older profiles kept as a file, by their MD5: they
-/// are of whole tables, all of them, so they are for those who see `everything`.
-fn assets(folder: &DataFolder, everything: bool) -> Result<BTreeMap<String, serde_json::Value>> {
-    let mut assets = BTreeMap::new();
-    if folder.docs().is_dir() {
-        let seconds = |entry: &walkdir::DirEntry| {
-            let modified = entry.metadata().ok()?.modified().ok()?;
-            modified.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+        let mut manifest = Manifest {
+            tables,
+            assets,
+            server_time: now,
+            generation: view.generation.number,
+            etag,
+            expires_at: now + LIFE,
+            signature: String::new(),
+            public_key: String::new(),
         };
-        let files = walkdir::WalkDir::new(folder.docs()).into_iter().flatten();
-        let newest = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| seconds(&entry)).max();
-        assets.insert("docs".to_owned(), json!({"hash": newest.unwrap_or(0).to_string()}));
+        let text = manifest.signed_text(ctx.principal().user_id());
+        (manifest.public_key, manifest.signature) = self.engine.instance_key().await?.sign_manifest(&text)?;
+        Ok(manifest)
     }
-    if !everything {
-        return Ok(assets);
-    }
-    match std::fs::read(folder.legacy_profiles()) {
-        Ok(bytes) => {
-            use md5::Digest as _;
-            let hash = crate::orchestrator::hex(&md5::Md5::digest(&bytes));
-            assets.insert("profiles".to_owned(), json!({"hash": hash}));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(crate::Error::io("read the profiles of an older version", error)),
-    }
-    Ok(assets)
 }
 
-fn etag(tables: &BTreeMap<String, ManifestTable>, assets: &BTreeMap<String, serde_json::Value>) -> Result<String> {
-    let mut hash = Sha256::new();
-    hash.update(json!(assets).to_string());
-    for (name, table) in tables {
-        let timeless = ManifestTable { updated: None, ..table.clone() };
-        let text = serde_json::to_vec(&(name, timeless)).map_err(|e| crate::Error::internal("hash a manifest", e))?;
-        hash.update(text);
+fn etag(tables: &BTreeMap<String, ManifestTable>, assets: &BTreeMap<String, ManifestAsset>) -> String {
+    tag_of(&json!(tables), &json!(assets))
+}
+
+/// SHA-256 of tables and assets as JSON without spaces, members in the order of their names,
+/// and without the time of each table's last sync: whatever else a server says of a table, now or
+/// in a later version, is in it.
+fn tag_of(tables: &Value, assets: &Value) -> String {
+    let mut text = String::new();
+    write_sorted(assets, None, &mut text);
+    write_sorted(tables, Some(1), &mut text);
+    crate::orchestrator::hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// Writes JSON with sorted members; objects `timeless` levels below have no `updated`.
+fn write_sorted(value: &Value, timeless: Option<u8>, out: &mut String) {
+    let below = timeless.and_then(|levels| levels.checked_sub(1));
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            members.retain(|(name, _)| timeless != Some(0) || *name != "updated");
+            out.push('{');
+            for (n, (name, value)) in members.into_iter().enumerate() {
+                if n > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write_sorted(value, below, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (n, item) in items.iter().enumerate() {
+                if n > 0 {
+                    out.push(',');
+                }
+                write_sorted(item, below, out);
+            }
+            out.push(']');
+        }
+        other => out.push_str(&other.to_string()),
     }
-    Ok(crate::orchestrator::hex(&hash.finalize()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_is_of_what_matters() {
+        let tag = |text: &str| tag_of(&serde_json::from_str(text).unwrap(), &json!({}));
+        let one = tag(r#"{"a": {"hash": "x", "updated": "1", "rows": 2}, "b": {}}"#);
+        assert_eq!(one, tag(r#"{"b": {}, "a": {"rows": 2, "hash": "x", "updated": "2"}}"#));
+        assert_eq!(one, tag(r#"{"b": {}, "a": {"rows": 2, "hash": "x"}}"#));
+        for other in [
+            r#"{"a": {"hash": "x", "rows": 3}, "b": {}}"#,
+            r#"{"a": {"hash": "x", "rows": 2, "new": null}, "b": {}}"#,
+            r#"{"a": {"hash": "x", "rows": 2}, "b": {}, "updated": {}}"#,
+            r#"{"a": {"hash": "x", "rows": 2, "parts": [{"updated": 1}]}, "b": {}}"#,
+        ] {
+            assert_ne!(one, tag(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_is_read() {
+        assert_eq!(unhex("00fF"), Some(vec![0, 255]));
+        for wrong in ["0", "0g", "+1", "é"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -42,6 +42,19 @@ pub struct CatalogTable {
     pub columns: Option<usize>,
     /// Column that names the part a row belongs to.
     pub partition_by: Option<String>,
+    /// Columns its warehouse clusters by.
+    #[serde(default)]
+    pub clustered_by: Vec<String>,
+    /// What its warehouse calls it, e.g. `VIEW`; none when unknown.
+    #[serde(default)]
+    pub entity_type: Option<String>,
+    /// Predicates to begin with, in the dialect of its warehouse.
+    #[serde(default)]
+    pub where_examples: Vec<String>,
+    /// How old what its warehouse told is: `never_fetched`, `fresh`, `stale`, `error`; none for
+    /// tables that do not stay in one.
+    #[serde(default)]
+    pub metadata_freshness: Option<String>,
     /// When it was last brought up to date.
     pub last_sync: Option<DateTime<Utc>>,
     /// What policies take from it for the caller; then rows and size are not known.
@@ -49,6 +62,17 @@ pub struct CatalogTable {
     pub row_scope: Option<RowScope>,
     /// Whether it can be queried now; a registered table may wait for its first sync.
     pub published: bool,
+}
+
+/// A table that the caller may not read, but may ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedTable {
+    /// What to ask for.
+    pub id: String,
+    /// What SQL would name.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
 }
 
 /// Columns of one table.
@@ -120,8 +144,16 @@ pub enum CatalogError {
     NoPart { table: String, part: Option<String> },
     #[error("table `{table}` has no data yet")]
     NoData { table: String, last_error: Option<String> },
+    #[error("there is no file `{path}` that you may pull")]
+    NoAsset { path: String },
     #[error("table `{table}` has no profile yet")]
     NoProfile { table: String },
+    #[error("this is no manifest")]
+    ManifestUnreadable,
+    #[error("this manifest was not made here for you, or was changed since")]
+    ManifestNotOurs,
+    #[error("this manifest has expired")]
+    ManifestExpired,
     #[error("at most {limit} tables can be switched at once")]
     TooManyEntries { limit: usize },
     #[error("a sample has 1 to 100 rows, not {n}")]
@@ -132,6 +164,7 @@ impl Coded for CatalogError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::BadSampleSize { .. } | Self::TooManyEntries { .. } => ErrorKind::InvalidInput,
+            Self::ManifestUnreadable | Self::ManifestNotOurs | Self::ManifestExpired => ErrorKind::DataInvalid,
             Self::Denied { .. } | Self::NotDistributable { .. } => ErrorKind::Forbidden,
             _ => ErrorKind::NotFound,
         }
@@ -143,8 +176,12 @@ impl Coded for CatalogError {
             Self::NotDistributable { .. } => "not_distributable",
             Self::NoPart { .. } => "no_such_part",
             Self::NoData { .. } => "no_data",
+            Self::NoAsset { .. } => "asset_not_found",
             Self::NoProfile { .. } => "no_profile",
             Self::BadSampleSize { .. } => "bad_sample_size",
+            Self::ManifestUnreadable => "manifest_unreadable",
+            Self::ManifestNotOurs => "manifest_not_ours",
+            Self::ManifestExpired => "manifest_expired",
             Self::TooManyEntries { .. } => "too_many_entries",
         }
     }
@@ -159,9 +196,13 @@ impl Coded for CatalogError {
             }
             Self::NotDistributable { .. } => Some("ask it with a query".to_owned()),
             Self::NoPart { .. } => Some("the manifest names the parts of a table".to_owned()),
+            Self::NoAsset { .. } => Some("the manifest names the files there are".to_owned()),
             Self::NoData { last_error: Some(error), .. } => Some(format!("its last sync failed: {error}")),
             Self::NoData { .. } => Some("`agnes sync` brings it".to_owned()),
             Self::NoProfile { .. } => Some("profiles are made after a sync; a remote table has none".to_owned()),
+            Self::ManifestUnreadable | Self::ManifestNotOurs | Self::ManifestExpired => {
+                Some("ask for a new one".to_owned())
+            }
             Self::BadSampleSize { .. } | Self::TooManyEntries { .. } => None,
         }
     }

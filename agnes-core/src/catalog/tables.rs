@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{CatalogError, CatalogTable, ColumnSchema, TableSchema};
+use super::{CatalogError, CatalogTable, ColumnSchema, LockedTable, TableSchema};
 use crate::connector::{Progress, ProgressEvent};
 use crate::context::CallContext;
 use crate::engine::{Engine, TableIndex};
@@ -17,6 +17,7 @@ use crate::policy::{Narrowed, NarrowedTables};
 use crate::rbac::{AccessSnapshot, Accessible, INTERNAL_TABLES, ResourceType};
 use crate::registry::{QueryMode, RegisteredTable};
 use crate::sync::StoredProfile;
+use crate::warehouse::TableMetadata;
 
 /// How long a reader waits for a profile that is being made.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -169,6 +170,25 @@ impl View {
         found
     }
 
+    /// Every table that the caller may not read, by name: for those who may ask for it.
+    fn locked(&self) -> Vec<LockedTable> {
+        let is_locked = |id: &str, name: &str| !self.may_read(id, name);
+        let rows = self.index.iter().filter(|row| is_locked(&row.id, &row.name)).map(|row| LockedTable {
+            id: row.id.clone(),
+            name: row.name.clone(),
+            description: row.description.clone(),
+        });
+        let unregistered = self.generation.tables().filter_map(|table| {
+            let name = table.name.as_str();
+            let id = name.to_lowercase();
+            let is_wanted = self.index.by_name(name).is_none() && is_locked(&id, name);
+            is_wanted.then(|| LockedTable { id, name: name.to_owned(), description: table.description.clone() })
+        });
+        let mut locked: Vec<LockedTable> = rows.chain(unregistered).collect();
+        locked.sort_by(|a, b| a.name.cmp(&b.name));
+        locked
+    }
+
     /// Whether nothing changed since it was decided.
     pub(super) async fn is_current(&self, engine: &Engine) -> Result<bool> {
         let same = Arc::ptr_eq(&self.access, &engine.access().await?);
@@ -207,15 +227,11 @@ impl Catalog<'_> {
     /// `inactive_user`.
     pub async fn tables(&self, ctx: &CallContext) -> Result<Vec<CatalogTable>> {
         let view = self.view(ctx).await?;
-        let synced: HashMap<String, _> = self
-            .engine
-            .store()
-            .sync()
-            .all()
-            .await?
-            .into_iter()
-            .map(|s| (s.table_id.to_lowercase(), s.last_sync))
-            .collect();
+        let states = self.engine.sync_states().await?;
+        let told = match view.index.iter().any(|row| row.query_mode == QueryMode::Remote) {
+            true => self.engine.known_metadata().await?,
+            false => HashMap::new(),
+        };
         let tables: Vec<CatalogTable> = view
             .all()
             .into_iter()
@@ -224,7 +240,9 @@ impl Catalog<'_> {
                 let part = found.narrowed.filter(|narrowed| !narrowed.is_whole());
                 // How much there is of a part is not known before it is made.
                 let local = published.filter(|p| p.remote.is_none() && part.is_none());
-                let size = local.map(|p| p.size_bytes);
+                let stays = found.mode() == QueryMode::Remote && found.source_type().as_deref() == Some("bigquery");
+                let told = if stays { told.get(&found.id) } else { None };
+                let size = local.map(|p| p.size_bytes).or(told.and_then(|told| told.size_bytes));
                 CatalogTable {
                     name: found.name().to_owned(),
                     description: row
@@ -239,12 +257,16 @@ impl Catalog<'_> {
                     query_mode: found.mode(),
                     sql_flavor: flavor(found.source_type().as_deref()),
                     rough_size_hint: size.map(|bytes| size_hint(bytes).to_owned()),
-                    rows: local.map(|p| p.rows),
+                    rows: local.map(|p| p.rows).or(told.and_then(|told| told.rows)),
                     size_bytes: size,
                     columns: published.map(|p| p.columns.len()),
-                    partition_by: found.partition_by(),
+                    partition_by: found.partition_by().or(told.and_then(|told| told.partition_by.clone())),
+                    clustered_by: told.map(|told| told.clustered_by.clone()).unwrap_or_default(),
+                    entity_type: told.and_then(|told| told.entity_type.clone()),
+                    where_examples: told.map(TableMetadata::where_examples).unwrap_or_default(),
+                    metadata_freshness: stays.then(|| self.engine.freshness(told).to_owned()),
                     row_scope: part.and_then(|part| part.scope()),
-                    last_sync: synced.get(&found.name().to_lowercase()).copied().flatten(),
+                    last_sync: states.get(&found.name().to_lowercase()).and_then(|state| state.last_sync),
                     published: published.is_some() || found.is_internal(),
                     id: found.id,
                 }
@@ -252,6 +274,20 @@ impl Catalog<'_> {
             .collect();
         self.engine.audit().event(ctx, "catalog.list").params(json!({"tables": tables.len()})).later();
         Ok(tables)
+    }
+
+    /// Names and descriptions of tables that the caller may not read but may ask for; none
+    /// unless `access_requests.show_locked` is on.
+    ///
+    /// # Errors
+    /// `inactive_user`, `scope_denied`.
+    pub async fn locked(&self, ctx: &CallContext) -> Result<Vec<LockedTable>> {
+        let config = self.engine.live_config();
+        let requests = &config.access_requests;
+        if !requests.enabled || !requests.show_locked {
+            return Ok(Vec::new());
+        }
+        Ok(self.view(ctx).await?.locked())
     }
 
     /// Columns of a table, by id or name.
@@ -273,20 +309,15 @@ impl Catalog<'_> {
 
     async fn schema_of(&self, ctx: &CallContext, view: &View, table: &str) -> Result<TableSchema> {
         let found = view.find(table)?;
-        let described: HashMap<String, String> = self
-            .engine
-            .store()
-            .tables()
-            .column_metadata(&found.id)
-            .await?
-            .into_iter()
-            .filter_map(|c| Some((c.column_name.to_lowercase(), c.description?)))
-            .collect();
+        let described = self.descriptions(&found).await?;
         let columns = match found.published {
             Some(published) => published.columns.clone(),
             None if found.is_internal() => self.internal_columns(&found.name().to_lowercase()).await?,
             None => return Err(self.no_data(ctx, view, &found).await),
         };
+        let stays = found.mode() == QueryMode::Remote && found.source_type().as_deref() == Some("bigquery");
+        let told = if stays { crate::query::warehouse_facts(self.engine, found.name()).await } else { None };
+        let hints = if stays { &WHERE_HINTS[..] } else { &[] };
         Ok(TableSchema {
             name: found.name().to_owned(),
             source_type: found.source_type(),
@@ -301,16 +332,16 @@ impl Catalog<'_> {
                     nullable: c.nullable,
                 })
                 .collect(),
-            partition_by: found.partition_by(),
+            partition_by: told.as_ref().and_then(|told| told.partition_by.clone()).or(found.partition_by()),
             row_scope: found.narrowed.and_then(|part| part.scope()),
-            clustered_by: Vec::new(),
-            where_dialect_hints: std::collections::BTreeMap::new(),
+            clustered_by: told.map(|told| told.clustered_by.clone()).unwrap_or_default(),
+            where_dialect_hints: hints.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             table_id: found.id,
         })
     }
 
     /// Columns of an internal table, from an answer without rows.
-    async fn internal_columns(&self, name: &str) -> Result<Vec<crate::orchestrator::Column>> {
+    pub(super) async fn internal_columns(&self, name: &str) -> Result<Vec<crate::orchestrator::Column>> {
         let nobody = crate::store::InternalScope { user_id: String::new(), email: None };
         let batches = self.engine.store().internal_rows(name, Some(nobody)).await?;
         let Some(batch) = batches.first() else { return Ok(Vec::new()) };
@@ -355,6 +386,7 @@ impl Catalog<'_> {
         if let Value::Object(map) = &mut profile {
             map.insert("related_tables".to_owned(), json!(super::related::related(&view, &found)));
         }
+        self.describe_profile(&found, &mut profile).await?;
         Ok(profile)
     }
 
@@ -403,14 +435,20 @@ impl Catalog<'_> {
         Ok(())
     }
 
-    /// Makes the profile of a table anew. For admins.
+    /// Makes the profile of a table anew. For admins, and for whoever registered the table and
+    /// may read it.
     ///
     /// # Errors
-    /// `admin_required`, `table_not_found`, `no_data`.
+    /// `admin_required`, `access_denied`, `table_not_found`, `no_data`.
     pub async fn refresh_profile(&self, ctx: &CallContext, table: &str) -> Result<Value> {
         let view = self.view(ctx).await?;
-        view.access.require_admin(ctx.principal())?;
+        ctx.principal().require(crate::rbac::Ability::Everything)?;
+        ctx.principal().require_own()?;
         let found = view.find(table)?;
+        let owner = found.row.and_then(|row| row.registered_by.as_deref());
+        if owner != Some(ctx.principal().user_id()) {
+            view.access.require_admin(ctx.principal())?;
+        }
         if let Some(part) = found.narrowed.filter(|part| !part.is_whole()) {
             return crate::policy::profile(self.engine, part, found.row.map(Arc::as_ref)).await;
         }
@@ -426,6 +464,15 @@ impl Catalog<'_> {
         self.profile(ctx, table).await
     }
 }
+
+/// How predicates of scans are written on tables that stay in BigQuery.
+const WHERE_HINTS: [(&str, &str); 5] = [
+    ("cast", "SAFE_CAST(x AS INT64)"),
+    ("date_literal", "DATE '2026-01-31'"),
+    ("interval_subtract", "DATE_SUB(CURRENT_DATE(), INTERVAL 7 DAY)"),
+    ("regex", "REGEXP_CONTAINS(x, '^a')"),
+    ("timestamp_literal", "TIMESTAMP '2026-01-31 00:00:00'"),
+];
 
 fn flavor(source_type: Option<&str>) -> String {
     if source_type == Some("bigquery") { "bigquery" } else { "duckdb" }.to_owned()

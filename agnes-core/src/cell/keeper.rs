@@ -31,7 +31,7 @@ const SPARE_MEMORY: u64 = 1 << 30;
 /// none of its own, so that it ends when nobody needs it any more.
 pub(super) enum Order {
     /// Start a worker; where it asks sources, with what that takes.
-    Spawn(Sender<Order>, Option<Reach>, oneshot::Sender<io::Result<Arc<Worker>>>),
+    Spawn(Sender<Order>, Option<Box<Reach>>, oneshot::Sender<io::Result<Arc<Worker>>>),
     /// Start as many idle workers as there should be.
     Fill(Sender<Order>),
     /// Wait for a process that was ended, and remove its folder.
@@ -53,7 +53,7 @@ pub(super) fn keep(options: &CellOptions, canary: &TempDir, shelf: &Weak<Shelf>,
     loop {
         match inbox.recv_timeout(TICK) {
             Ok(Order::Spawn(keeper, reach, reply)) => {
-                let worker = Worker::spawn(options, reach, canary, keeper);
+                let worker = Worker::spawn(options, reach.map(|reach| *reach), canary, keeper);
                 workers.extend(worker.as_ref().ok().map(Arc::downgrade));
                 let _ = reply.send(worker);
             }

@@ -23,6 +23,8 @@ mod keeper;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
+mod program;
+#[cfg(target_os = "linux")]
 mod rows;
 #[cfg(target_os = "linux")]
 mod runtime;
@@ -46,6 +48,8 @@ use crate::error::Result;
 use crate::query::{InProcess, QueryError, QueryLimits, Runtime};
 
 #[cfg(target_os = "linux")]
+pub(crate) use program::Confined;
+#[cfg(target_os = "linux")]
 pub use runtime::{CellOptions, Cells};
 #[cfg(target_os = "linux")]
 pub use wire::Hooks;
@@ -56,15 +60,18 @@ const ARGUMENT: &str = "--agnes-query-cell";
 /// Whether this executable said that it serves.
 static OFFERED: AtomicBool = AtomicBool::new(false);
 
-/// Serves as a worker and never returns, if this process was started as one. Call it first
+/// Serves as a worker, or becomes a connector program without rights, and never returns, if this
+/// process was started for that. Call it first
 /// in `main`, before any thread is started; an executable that does can run its queries in
 /// workers of itself.
 pub fn serve_if_asked() {
     #[cfg(target_os = "linux")]
     {
         let mut arguments = std::env::args_os().skip(1);
-        if arguments.next().is_some_and(|first| first == ARGUMENT) && arguments.next().is_none() {
-            worker::serve();
+        match (arguments.next(), arguments.next(), arguments.next()) {
+            (Some(first), None, _) if first == ARGUMENT => worker::serve(),
+            (Some(first), Some(spec), None) if first == program::ARGUMENT => program::run(&spec.to_string_lossy()),
+            _ => {}
         }
     }
     OFFERED.store(true, Ordering::SeqCst);

@@ -273,7 +273,7 @@ impl Worker {
                 worker.send(credit);
             }
         });
-        Ok(RunningQuery { schema, batches: Batches::elsewhere(batches, taken), stop })
+        Ok(RunningQuery { schema, batches: Batches::elsewhere(batches, taken), stop, scanned: None })
     }
 
     fn queries(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
@@ -285,7 +285,11 @@ impl Worker {
         let Frame { kind, id, .. } = message;
         match kind {
             Kind::Ready => {
-                let Ready { missing } = message.json()?;
+                let Ready { missing, checked } = message.json()?;
+                // Said before it has read a query; later nothing it says is believed.
+                if self.is_starting() {
+                    crate::orchestrator::take_over_checked(checked);
+                }
                 *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
                 self.reach(Phase::Idle);
             }
@@ -340,6 +344,10 @@ impl Worker {
             _ => return Err(io::Error::other("a message that is not for the parent")),
         }
         Ok(())
+    }
+
+    fn is_starting(&self) -> bool {
+        *self.phase.borrow() == Phase::Starting
     }
 
     fn reach(&self, next: Phase) {

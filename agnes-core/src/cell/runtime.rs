@@ -114,7 +114,7 @@ impl Cells {
     async fn spawn(&self, reach: Option<Reach>) -> Result<Arc<Worker>, QueryError> {
         let orders = self.orders()?;
         let (reply, answer) = oneshot::channel();
-        let _ = orders.send(Order::Spawn(orders.clone(), reach, reply));
+        let _ = orders.send(Order::Spawn(orders.clone(), reach.map(Box::new), reply));
         let worker = answer.await.map_err(|_| QueryError::WorkerStart)?;
         worker.map_err(|error| {
             tracing::error!(%error, "a worker for queries could not be started");

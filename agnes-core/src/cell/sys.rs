@@ -28,6 +28,17 @@ pub(super) fn no_new_privs() -> bool {
     unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 }
 }
 
+/// Gives up every capability for what this process executes next, also as root: some would see
+/// into other processes whatever confines this one.
+pub(super) fn drop_capabilities() {
+    for capability in 0..64 {
+        // SAFETY: takes numbers only. Who may not drop any has none to lose.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } == -1 {
+            break;
+        }
+    }
+}
+
 /// Makes a system call with arguments that are all zero, to see whether it is refused.
 ///
 /// Only for calls that do no harm so: null pointers, no flags, no descriptor but 0.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::WireError;
-use crate::orchestrator::AttachPolicy;
+use crate::orchestrator::{AttachPolicy, CheckedFile, checked_files};
 use crate::query::{Asked, Attached, GrantSet, Params, QueryLimits};
 use crate::sandbox::CheckedWire;
 use crate::secret::FixedSecrets;
@@ -72,6 +72,8 @@ pub(super) struct Setup {
 pub(super) struct Reach {
     pub(super) policy: AttachPolicy,
     pub(super) extensions: Vec<String>,
+    /// Their files, where the signatures of all of them were checked before.
+    pub(super) checked: Option<Vec<CheckedFile>>,
     /// TCP ports of the sources; without any it makes no socket.
     pub(super) ports: Vec<u16>,
     /// Files of the sources, to read.
@@ -87,7 +89,8 @@ impl Reach {
             files.extend(file);
             extensions.push(row.extension.clone());
         }
-        Self { policy: remote.policy.clone(), extensions, ports, files }
+        let checked = checked_files(&extensions, &remote.policy);
+        Self { policy: remote.policy.clone(), extensions, checked, ports, files }
     }
 
     /// Whether it makes sockets at all.
@@ -124,6 +127,9 @@ impl Hooks {
 pub(super) struct Ready {
     /// What this kernel cannot enforce.
     pub(super) missing: Vec<Guarantee>,
+    /// Files of extensions whose signatures it has checked.
+    #[serde(default)]
+    pub(super) checked: Vec<CheckedFile>,
 }
 
 /// A worker that will not serve.

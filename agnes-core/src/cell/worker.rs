@@ -20,6 +20,7 @@ use super::sys;
 use super::wire::{Assign, Guarantee, Reach, Ready, Refused, Setup, Start};
 use crate::duck::MemoryDb;
 use crate::error::{Error, Result, WireError};
+use crate::orchestrator::{CheckedFile, checked_files, take_over_checked};
 use crate::query::{Alone, GrantSet, Instance, Loaded, QueryError, QueryJob, RunningQuery, Wall, no_thread, run};
 
 /// Longest message to a worker.
@@ -71,11 +72,11 @@ fn start() -> io::Result<()> {
     if rustix::process::getppid().is_none_or(|parent| parent.as_raw_nonzero().get().unsigned_abs() != setup.parent) {
         return Ok(());
     }
-    let (db, mut threads, missing) = match confine(&setup) {
+    let Confined { db, mut threads, missing, checked } = match confine(&setup) {
         Ok(confined) => confined,
         Err((guarantee, cause)) => return refuse(&out, Some(guarantee), cause, None),
     };
-    send(&out, &frame::json(Kind::Ready, 0, &Ready { missing: missing.clone() })?)?;
+    send(&out, &frame::json(Kind::Ready, 0, &Ready { missing: missing.clone(), checked })?)?;
     let Some(next) = frame::read(&mut input, MAX_MESSAGE)? else { return Ok(()) };
     let assign: Assign = next.json()?;
     if let Err((guarantee, cause)) = narrow(&setup, &mut threads, &missing, &assign.set) {
@@ -104,14 +105,26 @@ fn send(out: &Out, bytes: &[u8]) -> io::Result<()> {
     frame::write(&mut *out.lock().unwrap_or_else(PoisonError::into_inner), bytes)
 }
 
+/// A process that gave up what no query needs.
+struct Confined {
+    db: Arc<MemoryDb>,
+    threads: Threads,
+    missing: Vec<Guarantee>,
+    /// Files of extensions whose signatures were checked on the way.
+    checked: Vec<CheckedFile>,
+}
+
 /// The base confinement: opens the engine, then gives up everything but the folders of blobs
 /// and the spill folder, then tries what must not work.
-fn confine(setup: &Setup) -> Result<(Arc<MemoryDb>, Threads, Vec<Guarantee>), Missing> {
+fn confine(setup: &Setup) -> Result<Confined, Missing> {
     let engine = |error: &dyn std::fmt::Display| (Guarantee::Files, format!("open the engine: {error}"));
     if let Some(folder) = &setup.extensions {
         crate::duck::look_for_extensions_in(folder);
     }
-    let db = crate::query::open_engine().map_err(|e| engine(&e))?;
+    let known = setup.reach.as_ref().and_then(|reach| reach.checked.clone());
+    let is_known = known.is_some();
+    take_over_checked(known.into_iter().flatten());
+    let db = crate::query::open_engine(is_known).map_err(|e| engine(&e))?;
     let conn = db.connect().map_err(|e| engine(&e))?;
     conn.execute(crate::duck::utc()).map_err(|e| engine(&e))?;
     drop(conn);
@@ -121,6 +134,7 @@ fn confine(setup: &Setup) -> Result<(Arc<MemoryDb>, Threads, Vec<Guarantee>), Mi
         let load = |conn: &_| policy.map(|policy| crate::orchestrator::load_extension(conn, extension, policy));
         let _ = db.with_connection(load).map_err(|e| engine(&e))?;
     }
+    let now = setup.reach.as_ref().filter(|_| !is_known).and_then(|r| checked_files(&r.extensions, &r.policy));
     let mut threads = Threads::open().map_err(|e| engine(&e))?;
     confine::limit(setup)?;
     confine::seal_process()?;
@@ -143,7 +157,7 @@ fn confine(setup: &Setup) -> Result<(Arc<MemoryDb>, Threads, Vec<Guarantee>), Mi
         confine::filter(network)?;
     }
     confine::probe_base(network, &missing, &setup.canary)?;
-    Ok((db, threads, missing))
+    Ok(Confined { db, threads, missing, checked: now.unwrap_or_default() })
 }
 
 /// What a Landlock layer leaves open, besides these blobs.
@@ -351,7 +365,7 @@ impl Query {
                 _ = cancelled => Err(QueryError::Cancelled.into()),
             }
         });
-        let RunningQuery { schema, batches: mut rows, stop } = running?;
+        let RunningQuery { schema, batches: mut rows, stop, .. } = running?;
         match self.queries.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&self.id) {
             Some(asked) => asked.stop = Some(stop),
             None => drop(stop),

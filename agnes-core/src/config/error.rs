@@ -18,6 +18,8 @@ pub enum ConfigError {
     UnknownKey { file: String, key: String, suggestion: Option<String> },
     #[error("`{key}` in `{file}` is not valid: {reason}")]
     InvalidValue { file: String, key: String, reason: String },
+    #[error("line {line} of `.env_overlay` is not `NAME=value`")]
+    SecretsUnreadable { line: usize },
     #[error("required keys are missing: {}", keys.join(", "))]
     Missing { keys: Vec<String> },
 }
@@ -34,6 +36,7 @@ impl Coded for ConfigError {
             Self::OpenVariable { .. } => "config_open_variable",
             Self::UnknownKey { .. } => "config_unknown_key",
             Self::InvalidValue { .. } => "config_invalid_value",
+            Self::SecretsUnreadable { .. } => "config_secrets_unreadable",
             Self::Missing { .. } => "config_missing_keys",
         }
     }
@@ -45,6 +48,9 @@ impl Coded for ConfigError {
             Self::OpenVariable { .. } => Some("write `$${` for a literal `${`".to_owned()),
             Self::UnknownKey { suggestion: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Self::UnknownKey { .. } => Some("remove it, or start with `--lenient-config`".to_owned()),
+            Self::SecretsUnreadable { .. } => {
+                Some("correct the line in the state folder, or remove it and enter the secret again".to_owned())
+            }
             Self::Missing { .. } => Some("add them to `instance.yaml`".to_owned()),
             _ => None,
         }

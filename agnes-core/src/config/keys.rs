@@ -1,7 +1,7 @@
 //! Every key that exists, whether this build uses it or a later frontend does.
 
 /// Sections and their keys, dotted; a trailing `.*` allows any keys below.
-pub(super) const KNOWN: &[&str] = &[
+pub(crate) const KNOWN: &[&str] = &[
     "config_version",
     "instance.name",
     "instance.subtitle",
@@ -34,15 +34,22 @@ pub(super) const KNOWN: &[&str] = &[
     "auth.webapp_secret_key",
     "auth.google_client_id",
     "auth.google_client_secret",
+    "auth.oidc.issuer",
+    "auth.oidc.client_id",
+    "auth.oidc.client_secret",
+    "auth.oidc.label",
     "auth.username_strip_domain",
     "auth.username_prefix",
     "auth.disabled_providers",
     "auth.magic_link_one_click",
     "auth.reveal_provider",
     "auth.sso_lifecycle",
+    "security.allowed_private_hosts",
     "access_requests.enabled",
     "access_requests.show_locked",
     "audit.retention_days",
+    "uploads.max_mb",
+    "uploads.quota_mb",
     "theme.*",
     "data_source.type",
     "data_source.keboola.storage_token",
@@ -66,6 +73,8 @@ pub(super) const KNOWN: &[&str] = &[
     "email.from_name",
     "email.smtp_host",
     "email.smtp_port",
+    "email.smtp_use_tls",
+    "email.sendgrid_api_key",
     "email.smtp_user",
     "email.smtp_password",
     "desktop.jwt_issuer",
@@ -138,6 +147,9 @@ pub(super) const KNOWN: &[&str] = &[
     "remote_attach.sqlite_folders",
     "remote_attach.extension_folder",
     "remote_attach.allow_install",
+    "connectors.folder",
+    "connectors.timeout_seconds",
+    "connectors.env",
     "sync.table_timeout_seconds",
     "sync.attempts",
     "sync.parallel_sources",
@@ -151,8 +163,30 @@ pub(super) const KNOWN: &[&str] = &[
 /// Required when a file is present.
 pub(super) const REQUIRED: &[&str] = &["instance.name", "auth.allowed_domain", "server.host", "server.hostname"];
 
+/// Environment variables that beat a key.
+pub(crate) const OVERRIDES: &[(&str, &str)] = &[
+    ("AGNES_HOME_ROUTE", "instance.home_route"),
+    ("AGNES_INSTANCE_BRAND", "instance.brand"),
+    ("AGNES_WORKSPACE_DIR_NAME", "instance.workspace_dir"),
+    ("AGNES_INSTANCE_LOGO_SVG", "instance.logo_svg"),
+    ("AGNES_INSTANCE_OVERVIEW", "instance.overview"),
+    ("AGNES_INSTANCE_ADMIN_EMAIL", "instance.admin_email"),
+    ("AGNES_HOME_SHOW_AUTOMODE", "instance.home.show_automode"),
+    ("AGNES_HOME_SHOW_STATUS_FRAME", "instance.home.show_status_frame"),
+    ("AGNES_ATLASSIAN_BASE_URL", "instance.atlassian.base_url"),
+    ("AGNES_GWS_CLIENT_ID", "instance.gws.client_id"),
+    ("AGNES_GWS_CLIENT_SECRET", "instance.gws.client_secret"),
+    ("AGNES_GWS_PROJECT_ID", "instance.gws.project_id"),
+    ("AGNES_GWS_OAUTHLIB_INSECURE_TRANSPORT", "instance.gws.oauthlib_insecure_transport"),
+    ("DATA_SOURCE", "data_source.type"),
+    ("BIGQUERY_LOCATION", "data_source.bigquery.location"),
+    ("BIGQUERY_PROJECT", "data_source.bigquery.project"),
+    // Both projects: who sets the variable means the one it names.
+    ("BIGQUERY_PROJECT", "data_source.bigquery.billing_project"),
+];
+
 /// Whether `key` is known, lies below an open section, or is itself a section.
-pub(super) fn is_known(key: &str) -> bool {
+pub(crate) fn is_known(key: &str) -> bool {
     KNOWN.iter().any(|known| match known.strip_suffix(".*") {
         Some(open) => key == open || key.strip_prefix(open).is_some_and(|rest| rest.starts_with('.')),
         None => *known == key || known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')),
@@ -167,7 +201,7 @@ pub(super) fn is_section(key: &str) -> bool {
 }
 
 /// The known key nearest to `key`: of its own section first.
-pub(super) fn nearest(key: &str) -> Option<String> {
+pub(crate) fn nearest(key: &str) -> Option<String> {
     let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
     let siblings: Vec<&str> = KNOWN
         .iter()

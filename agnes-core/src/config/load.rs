@@ -41,44 +41,116 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], naming file and key.
     pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
+        Ok(Layers::read(options.file.as_deref(), options.overlay.as_deref())?.assemble(options)?)
+    }
+}
+
+/// What the files hold, before variables are replaced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layers {
+    file: Option<Layer>,
+    overlay: Option<Layer>,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    name: String,
+    value: Value,
+}
+
+impl Layers {
+    /// Reads the files that are there. Blocks.
+    pub(crate) fn read(file: Option<&Path>, overlay: Option<&Path>) -> Result<Self, ConfigError> {
+        let layer = |path: Option<&Path>| path.map_or(Ok(None), Layer::read);
+        Ok(Self { file: layer(file)?, overlay: layer(overlay)? })
+    }
+
+    /// The overlay, an object.
+    pub(crate) fn overlay(&self) -> Value {
+        self.overlay.as_ref().map_or_else(|| Value::Object(Map::new()), |layer| layer.value.clone())
+    }
+
+    /// Whether the file below the overlay has a value for `key`.
+    pub(crate) fn is_in_file(&self, key: &str) -> bool {
+        self.file.as_ref().and_then(|layer| at(&layer.value, key)).is_some_and(|value| !value.is_null())
+    }
+
+    /// The same with another overlay.
+    pub(crate) fn with_overlay(&self, value: Value) -> Self {
+        let name = self.overlay.as_ref().map_or_else(|| "instance.yaml".to_owned(), |layer| layer.name.clone());
+        Self { file: self.file.clone(), overlay: Some(Layer { name, value }) }
+    }
+
+    /// What is set, variables as they are written.
+    pub(crate) fn merged(&self) -> Value {
+        let mut merged = Value::Object(Map::new());
+        for layer in [&self.file, &self.overlay].into_iter().flatten() {
+            merge(&mut merged, layer.value.clone());
+        }
+        merged
+    }
+
+    /// The configuration that they and the environment make.
+    pub(crate) fn assemble(&self, options: &LoadOptions<'_>) -> Result<Loaded, ConfigError> {
         let mut warnings = Vec::new();
         let mut merged = Value::Object(Map::new());
-        let mut present = None;
-        for path in [&options.file, &options.overlay].into_iter().flatten() {
-            let Some(text) = read(path)? else { continue };
-            let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let mut value: Value = match text.trim() {
-                "" => Value::Null,
-                _ => serde_saphyr::from_str(&text)
-                    .map_err(|e| ConfigError::NotYaml { file: file.clone(), reason: first_line(&e.to_string()) })?,
-            };
-            match &value {
-                Value::Null => continue,
-                Value::Object(_) => {}
-                _ => return Err(ConfigError::NotYaml { file, reason: "it is not a map of sections".to_owned() }.into()),
-            }
-            expand(&mut value, &file, "", options, &mut warnings)?;
-            check_keys(&value, &file, "", options.lenient, &mut warnings)?;
+        for layer in [&self.file, &self.overlay].into_iter().flatten() {
+            let mut value = layer.value.clone();
+            expand(&mut value, &layer.name, "", options, &mut warnings)?;
+            check_keys(&value, &layer.name, "", options.lenient, &mut warnings)?;
             merge(&mut merged, value);
-            if Some(path) == options.file.as_ref() {
-                present = Some(file);
-            }
         }
-        let file = present.clone().unwrap_or_else(|| "instance.yaml".to_owned());
-        if present.is_some() {
+        let file = self.file.as_ref().map_or_else(|| "instance.yaml".to_owned(), |layer| layer.name.clone());
+        if self.file.is_some() {
             let missing: Vec<String> =
                 keys::REQUIRED.iter().filter(|key| is_blank(at(&merged, key))).map(|key| format!("`{key}`")).collect();
             if !missing.is_empty() {
-                return Err(ConfigError::Missing { keys: missing }.into());
+                return Err(ConfigError::Missing { keys: missing });
             }
             if at(&merged, "config_version").and_then(Value::as_i64) != Some(1) {
                 warnings.push(format!("`config_version` in `{file}` is not 1: it is read as version 1"));
+            }
+        }
+        for (variable, key) in keys::OVERRIDES {
+            if let Some(text) = (options.env)(variable).filter(|text| !text.trim().is_empty()) {
+                set(&mut merged, key, Value::String(text));
             }
         }
         let mut values = Values::new(&merged, &file, options.env, &mut warnings);
         let config = values.config()?;
         Ok(Loaded { config, warnings })
     }
+}
+
+impl Layer {
+    /// Nothing where there is no file, or nothing in it.
+    fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
+        let Some(text) = read(path)? else { return Ok(None) };
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let value: Value = match text.trim() {
+            "" => Value::Null,
+            _ => serde_saphyr::from_str(&text)
+                .map_err(|e| ConfigError::NotYaml { file: name.clone(), reason: first_line(&e.to_string()) })?,
+        };
+        match value {
+            Value::Null => Ok(None),
+            Value::Object(_) => Ok(Some(Self { name, value })),
+            _ => Err(ConfigError::NotYaml { file: name, reason: "it is not a map of sections".to_owned() }),
+        }
+    }
+}
+
+/// Puts a value at a dotted key; what is no section on the way becomes one.
+pub(crate) fn set(root: &mut Value, key: &str, value: Value) {
+    let mut place = root;
+    for name in key.split('.') {
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        let Value::Object(map) = place else { return };
+        place = map.entry(name).or_insert(Value::Null);
+    }
+    *place = value;
 }
 
 fn first_line(text: &str) -> String {
@@ -104,7 +176,7 @@ fn is_blank(value: Option<&Value>) -> bool {
     }
 }
 
-pub(super) fn at<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+pub(crate) fn at<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
     key.split('.').try_fold(value, |value, name| value.get(name))
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{DevConfig, DirectoryConfig, EmailConfig, OidcConfig, SiteConfig};
+
 /// The whole configuration of an engine, validated.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -13,22 +15,44 @@ pub struct Config {
     pub query: QueryConfig,
     /// What extracts may ask to attach.
     pub attach: AttachConfig,
+    /// Programs of others that write extracts.
+    pub connectors: ConnectorsConfig,
     /// Sync runs.
     pub sync: SyncConfig,
+    /// The source that the configuration itself names.
+    pub data_source: DataSourceConfig,
     /// How long published catalogs are kept.
     pub generations: GenerationsConfig,
     /// Profiles.
     pub profiler: ProfilerConfig,
     /// Queries that ask remote sources.
     pub remote_query: RemoteQueryConfig,
+    /// BigQuery, as far as its sources do not say otherwise.
+    pub bigquery: BigQueryDefaults,
     /// Cache lifetimes.
     pub cache: CacheConfig,
+    /// Scans.
+    pub scan: ScanConfig,
     /// Slices of narrowed tables, and receipts.
     pub policy: PolicyConfig,
     /// Signing in.
     pub auth: AuthConfig,
+    /// What the installation is called and where it is found.
+    pub site: SiteConfig,
+    /// How mails leave.
+    pub email: EmailConfig,
+    /// A developer's machine, where nobody has to sign in.
+    pub dev: Option<DevConfig>,
+    /// Identity providers people may sign in at.
+    pub oidc: Vec<OidcConfig>,
+    /// The directory that says who is in which group.
+    pub directory: DirectoryConfig,
+    /// Hosts, as they stand in a URL, that may be private and may be called by `http`.
+    pub allowed_private_hosts: Vec<String>,
     /// Access requests.
     pub access_requests: AccessRequestsConfig,
+    /// Files that people upload.
+    pub uploads: UploadsConfig,
     /// Days audit rows are kept; 0 keeps them for ever.
     pub audit_retention_days: u32,
 }
@@ -110,6 +134,24 @@ pub struct AttachConfig {
     pub allow_install: bool,
 }
 
+/// Programs of others that write extracts: each folder below `folder` with an executable
+/// `extractor` is a source, run by every sync of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectorsConfig {
+    /// Where they are; none runs none.
+    pub folder: Option<PathBuf>,
+    /// Longest time for one.
+    pub timeout: Duration,
+    /// Which environment variables which of them gets: `program=VARIABLE`.
+    pub env: Vec<String>,
+}
+
+impl Default for ConnectorsConfig {
+    fn default() -> Self {
+        Self { folder: None, timeout: Duration::from_secs(600), env: Vec::new() }
+    }
+}
+
 /// Sync runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncConfig {
@@ -119,12 +161,30 @@ pub struct SyncConfig {
     pub attempts: u32,
     /// Sources read at a time.
     pub parallel_sources: usize,
+    /// Schedule of materialized tables that have none, of their own or of their source.
+    pub materialized_schedule: String,
+    /// Age from which the lock of a copy that is made counts for nothing where its owner is gone.
+    pub materialize_lock_ttl: Duration,
 }
 
 impl Default for SyncConfig {
     fn default() -> Self {
-        Self { table_timeout: Duration::from_secs(3600), attempts: 3, parallel_sources: 2 }
+        let materialized_schedule = "every 1h".to_owned();
+        let materialize_lock_ttl = Duration::from_secs(86_400);
+        let table_timeout = Duration::from_secs(3600);
+        Self { table_timeout, attempts: 3, parallel_sources: 2, materialized_schedule, materialize_lock_ttl }
     }
+}
+
+/// The source that the configuration itself names: the section `data_source`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DataSourceConfig {
+    /// Kind of the primary source; none where it is `local`.
+    pub primary: Option<String>,
+    /// Settings by kind, without secrets.
+    pub settings: std::collections::BTreeMap<&'static str, serde_json::Map<String, serde_json::Value>>,
+    /// Where the source `jira` keeps what it was told; below its extract unless it is set.
+    pub jira_raw: Option<std::path::PathBuf>,
 }
 
 /// How long published catalogs are kept.
@@ -196,11 +256,62 @@ pub struct RemoteQueryConfig {
     pub max_rows: u64,
     /// Bytes moved from the source for one query.
     pub max_bytes: u64,
+    /// Rows of the answer to a hybrid query.
+    pub max_result_rows: usize,
 }
 
 impl Default for RemoteQueryConfig {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), max_rows: 500_000, max_bytes: 2048 << 20 }
+        Self { timeout: Duration::from_secs(300), max_rows: 500_000, max_bytes: 2048 << 20, max_result_rows: 100_000 }
+    }
+}
+
+/// BigQuery, as far as its sources do not say otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BigQueryDefaults {
+    /// Project of the data.
+    pub project: Option<String>,
+    /// Project that runs and pays for jobs.
+    pub billing_project: Option<String>,
+    /// Region.
+    pub location: Option<String>,
+    /// Most bytes that the query of one materialized table may read; 0 sets no limit.
+    pub max_bytes_per_materialize: Option<u64>,
+    /// Most bytes that one query of a person may read; 0 sets no limit.
+    pub max_scan_bytes: u64,
+    /// How long a job may take; 0 for the connector's own limit.
+    pub query_timeout: Duration,
+    /// What 2^40 bytes cost, for estimates.
+    pub cost_per_tb_usd: f64,
+}
+
+impl Default for BigQueryDefaults {
+    fn default() -> Self {
+        Self {
+            project: None,
+            billing_project: None,
+            location: None,
+            max_bytes_per_materialize: None,
+            max_scan_bytes: 5 << 30,
+            query_timeout: Duration::from_secs(600),
+            cost_per_tb_usd: 5.0,
+        }
+    }
+}
+
+impl BigQueryDefaults {
+    /// As settings of a source.
+    pub(crate) fn settings(&self) -> Vec<(String, serde_json::Value)> {
+        let text = |value: &Option<String>| value.clone().map(serde_json::Value::from);
+        let seconds = Some(self.query_timeout.as_secs()).filter(|seconds| *seconds > 0);
+        let all = [
+            ("project", text(&self.project)),
+            ("billing_project", text(&self.billing_project)),
+            ("location", text(&self.location)),
+            ("max_bytes_per_materialize", self.max_bytes_per_materialize.map(Into::into)),
+            ("query_timeout_seconds", seconds.map(Into::into)),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 }
 
@@ -226,7 +337,7 @@ impl Default for PolicyConfig {
 }
 
 /// Names of the ways to sign in.
-pub const PROVIDERS: [&str; 4] = ["google", "password", "email", "desktop"];
+pub const PROVIDERS: [&str; 5] = ["google", "oidc", "password", "email", "desktop"];
 
 /// Signing in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,6 +351,8 @@ pub struct AuthConfig {
     pub magic_link_one_click: bool,
     /// Whether a sign-in by password says that an account has none.
     pub reveal_provider: bool,
+    /// Whether a directory alone decides who of its people is active.
+    pub directory_lifecycle: bool,
     /// `iss` of desktop tokens.
     pub desktop_issuer: String,
     /// Scheme of the links that open the desktop application.
@@ -253,6 +366,7 @@ impl Default for AuthConfig {
             disabled_providers: Vec::new(),
             magic_link_one_click: false,
             reveal_provider: false,
+            directory_lifecycle: false,
             desktop_issuer: "data-analyst".to_owned(),
             desktop_url_scheme: "data-analyst".to_owned(),
         }
@@ -290,6 +404,21 @@ impl Default for AccessRequestsConfig {
     }
 }
 
+/// Files that people upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadsConfig {
+    /// Largest file, bytes.
+    pub max_bytes: u64,
+    /// Bytes that one person may keep here in all: sessions, artefacts, notes.
+    pub quota_bytes: u64,
+}
+
+impl Default for UploadsConfig {
+    fn default() -> Self {
+        Self { max_bytes: 50 << 20, quota_bytes: 2 << 30 }
+    }
+}
+
 /// Cache lifetimes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
@@ -300,5 +429,32 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self { sample: Duration::from_secs(3600) }
+    }
+}
+
+/// Scans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanConfig {
+    /// Most rows of one.
+    pub max_limit: u64,
+    /// Most bytes of one, as Arrow has them.
+    pub max_result_bytes: u64,
+    /// Scans of one person at a time.
+    pub max_concurrent_per_user: usize,
+    /// Bytes of one person a day, as Arrow has them; the day begins at midnight UTC.
+    pub max_daily_bytes_per_user: u64,
+    /// Wall clock of one.
+    pub timeout: Duration,
+}
+
+impl Default for ScanConfig {
+    fn default() -> Self {
+        Self {
+            max_limit: 10_000_000,
+            max_result_bytes: 2 << 30,
+            max_concurrent_per_user: 5,
+            max_daily_bytes_per_user: 50 << 30,
+            timeout: Duration::from_secs(300),
+        }
     }
 }

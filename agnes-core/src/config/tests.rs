@@ -140,11 +140,27 @@ fn a_value_out_of_bounds_is_said_and_the_default_stays() {
 }
 
 #[test]
+fn the_schedule_of_materialized_tables_is_one_or_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("instance.yaml");
+    std::fs::write(&file, HEAD).unwrap();
+    for (text, schedule, warnings) in
+        [("daily 05:00", "daily 05:00", 0), ("hourly", "every 1h", 1), (" ", "every 1h", 0)]
+    {
+        let env = |name: &str| (name == "AGNES_DEFAULT_SYNC_SCHEDULE").then(|| text.to_owned());
+        let options = LoadOptions { file: Some(file.clone()), overlay: None, env: &env, lenient: false };
+        let loaded = Config::load(&options).unwrap();
+        assert_eq!((loaded.config.sync.materialized_schedule.as_str(), loaded.warnings.len()), (schedule, warnings));
+    }
+}
+
+#[test]
 fn every_value_reaches_its_field() {
     let text = "query: {max_sql_bytes: 2048, timeout_seconds: 5, memory_mb: 512, threads: 3, spill_mb: 7, max_per_user: 2, \
                 max_total: 9, wait_seconds: 0, instances: 4, isolation: process, strict: true}\n\
                 remote_attach: {extensions: [postgres], token_envs: [PG_TOKEN], hosts: [h.example], database_hosts: ['db.example:5432'], \
                 sqlite_folders: [/srv/sqlite], extension_folder: /srv/ext, allow_install: true}\n\
+                connectors: {folder: /srv/connectors, timeout_seconds: 61, env: ['crm=CRM_TOKEN']}\n\
                 sync: {table_timeout_seconds: 60, attempts: 1, parallel_sources: 5}\n\
                 generations: {keep: 8, max_age_days: 2}\n\
                 profiler: {sample_size: 10, max_categorical_distinct: 11, top_values_limit: 12, histogram_bins: 13, sample_rows_limit: 14, \
@@ -187,6 +203,9 @@ fn every_value_reaches_its_field() {
             allow_install: true,
         }
     );
+    let connectors = &config.connectors;
+    assert_eq!((connectors.folder.as_deref(), connectors.timeout), (Some("/srv/connectors".as_ref()), second(61)));
+    assert_eq!(connectors.env, ["crm=CRM_TOKEN"]);
     assert_eq!((config.sync.table_timeout, config.sync.attempts, config.sync.parallel_sources), (second(60), 1, 5));
     assert_eq!((config.generations.keep, config.generations.max_age), (8, second(2 * 86_400)));
     let profiler = &config.profiler;
@@ -271,6 +290,48 @@ fn variables() {
     assert_eq!(subtitle("${}").unwrap_err().code(), "config_unset_variable");
 }
 
+#[test]
+fn where_people_may_sign_in_elsewhere() {
+    let with = |section: &str, pairs: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("instance.yaml");
+        std::fs::write(&file, format!("{HEAD}{section}\n").replace("auth: {", "auth: {oidc: {label: Acme}, ")).unwrap();
+        let env = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::load(&LoadOptions { file: Some(file), overlay: None, env: &env, lenient: false })
+            .map(|loaded| loaded.config)
+    };
+    let none = with("", &[("GOOGLE_CLIENT_ID", "id"), ("GOOGLE_CLIENT_SECRET", " ")]).unwrap();
+    assert!(none.oidc.is_empty() && !none.directory.is_on() && none.allowed_private_hosts.is_empty());
+    let both = [
+        ("GOOGLE_CLIENT_ID", "g"),
+        ("GOOGLE_CLIENT_SECRET", "s3cret"),
+        ("AGNES_OIDC_ISSUER", "https://id.acme.example/realm"),
+        ("AGNES_OIDC_CLIENT_ID", "a"),
+        ("GOOGLE_ADMIN_SDK_MOCK_GROUPS", "A@acme.example, b@acme.example"),
+        ("AGNES_GOOGLE_GROUP_PREFIX", "Agnes-"),
+        ("AGNES_GROUP_ADMIN_EMAIL", "Boss@acme.example"),
+    ];
+    let config = with("security: {allowed_private_hosts: [id.acme.example]}", &both).unwrap();
+    let known: Vec<_> = config.oidc.iter().map(|one| (one.name, one.label.as_str(), one.issuer.as_str())).collect();
+    let expected =
+        [("google", "Google", "https://accounts.google.com"), ("oidc", "Acme", "https://id.acme.example/realm")];
+    assert_eq!(known, expected);
+    assert!(config.oidc[1].client_secret.is_none() && !format!("{config:?}").contains("s3cret"));
+    assert_eq!(config.allowed_private_hosts, ["id.acme.example"]);
+    let directory = &config.directory;
+    assert_eq!(directory.mock_groups.as_ref().map(Vec::len), Some(2));
+    assert_eq!((directory.prefix.as_deref(), directory.admin.as_deref()), (Some("agnes-"), Some("boss@acme.example")));
+    for wrong in [
+        &[("AGNES_OIDC_ISSUER", "https://id.acme.example")] as &[(&str, &str)],
+        &[("AGNES_OIDC_CLIENT_ID", "a")],
+        &[("AGNES_OIDC_CLIENT_ID", "a"), ("AGNES_OIDC_ISSUER", "id.acme.example")],
+        &[("AGNES_OIDC_CLIENT_ID", "a"), ("AGNES_OIDC_ISSUER", "https://id.acme.example/?x")],
+        &[("AGNES_GOOGLE_GROUP_PREFIX", "agnes-")],
+    ] {
+        assert_eq!(with("", wrong).unwrap_err().code(), "config_invalid_value", "{wrong:?}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
     /// Whatever a file holds, loading answers.
@@ -296,4 +357,39 @@ fn who_may_sign_in_how() {
     let (typo, words, _) = code(&auth("{allowed_domain: '*', disabled_providers: [passwort]}"));
     assert_eq!(typo, "config_invalid_value");
     assert!(words.contains("auth.disabled_providers") && words.contains("password"), "{words}");
+}
+
+#[test]
+fn who_decides_who_is_active() {
+    let file = |auth: &str| {
+        format!(
+            "config_version: 1\ninstance: {{name: Acme}}\nauth: {{allowed_domain: '*'{auth}}}\nserver: {{host: h, hostname: h}}\n"
+        )
+    };
+    let directory = |auth: &str| load(&file(auth), "", false).unwrap().config.auth.directory_lifecycle;
+    assert!(directory(", sso_lifecycle: directory"));
+    assert!(!directory("") && !directory(", sso_lifecycle: local"));
+    assert_eq!(code(&file(", sso_lifecycle: ldap")).0, "config_invalid_value");
+}
+
+#[test]
+fn jira_is_named_by_its_section_or_by_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("instance.yaml");
+    let of = |text: &str, domain: &'static str| {
+        std::fs::write(&file, format!("{HEAD}{text}")).unwrap();
+        let env = |name: &str| match name {
+            "JIRA_DOMAIN" => Some(domain.to_owned()),
+            "JIRA_DATA_DIR" => Some("/srv/jira".to_owned()),
+            _ => None,
+        };
+        let options = LoadOptions { file: Some(file.clone()), overlay: None, env: &env, lenient: false };
+        let sources = Config::load(&options).unwrap().config.data_source;
+        assert_eq!(sources.jira_raw.unwrap().to_str(), Some("/srv/jira"));
+        serde_json::Value::from(sources.settings["jira"].clone())
+    };
+    assert_eq!(of("", " "), serde_json::json!({}));
+    assert_eq!(of("jira: {email: a@b.c}\n", ""), serde_json::json!({}));
+    assert_eq!(of("jira: {email: a@b.c}\n", "x.example"), serde_json::json!({"domain": "x.example", "email": "a@b.c"}));
+    assert_eq!(of("jira: {domain: y.example}\n", "x.example"), serde_json::json!({"domain": "y.example"}));
 }

@@ -7,7 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::load::{at, invalid};
-use super::{AuthConfig, Config, ConfigError, IsolationMode, PROVIDERS};
+use super::site::local_path;
+use super::{
+    AuthConfig, BigQueryDefaults, Config, ConfigError, DataSourceConfig, DevConfig, EmailConfig, IsolationMode,
+    PROVIDERS, SiteConfig, SmtpTls,
+};
+use crate::secret::Secret;
 
 /// Longest time that a key takes, seconds.
 const CENTURY: u64 = 3_155_760_000;
@@ -117,10 +122,25 @@ impl<'a> Values<'a> {
     }
 
     /// A comma list of the environment; blank counts as unset.
-    fn env_list(&self, name: &str) -> Option<Vec<String>> {
+    pub(super) fn env_list(&self, name: &str) -> Option<Vec<String>> {
         let text = (self.env)(name)?;
         let items: Vec<String> = text.split(',').map(|i| i.trim().to_owned()).filter(|i| !i.is_empty()).collect();
         (!items.is_empty()).then_some(items)
+    }
+
+    /// The file that messages name.
+    pub(super) fn file(&self) -> &'a str {
+        self.file
+    }
+
+    /// A variable; blank counts as unset.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// A variable, else a key; blank counts as unset.
+    pub(super) fn env_or(&self, name: &str, key: &str) -> Result<Option<String>, ConfigError> {
+        self.variable(name).map_or_else(|| self.text(key), |set| Ok(Some(set)))
     }
 
     /// A comma list, lower case.
@@ -139,13 +159,141 @@ impl<'a> Values<'a> {
         }
         auth.magic_link_one_click = self.flag("auth.magic_link_one_click")?;
         auth.reveal_provider = self.flag("auth.reveal_provider")?;
+        auth.directory_lifecycle = match self.text("auth.sso_lifecycle")?.as_deref() {
+            None | Some("local") => false,
+            Some("directory") => true,
+            Some(_) => return Err(invalid(self.file, "auth.sso_lifecycle", "it is `local` or `directory`")),
+        };
         if let Some(issuer) = self.text("desktop.jwt_issuer")? {
             auth.desktop_issuer = issuer;
         }
         if let Some(scheme) = self.text("desktop.url_scheme")? {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte);
+            // What a browser runs itself is no application.
+            if !scheme.bytes().all(plain) || ["javascript", "data", "file", "http", "https"].contains(&scheme.as_str())
+            {
+                let how = "it is the scheme of an application's own links: lower case letters, digits, `+`, `-`, `.`";
+                return Err(invalid(self.file, "desktop.url_scheme", how));
+            }
             auth.desktop_url_scheme = scheme;
         }
         Ok(())
+    }
+
+    /// What pages look like. What is no colour, length, font or harmless picture is left out: it
+    /// would go into every page.
+    fn looks(&mut self, site: &mut SiteConfig) -> Result<(), ConfigError> {
+        let logo = self.env_or("AGNES_INSTANCE_LOGO_SVG", "instance.logo_svg")?;
+        let mut wanted: Vec<(String, Value)> =
+            logo.map(|svg| ("instance.logo_svg".to_owned(), svg.into())).into_iter().collect();
+        if let Some(Value::Object(theme)) = self.at("theme") {
+            wanted.extend(theme.iter().map(|(name, value)| (format!("theme.{name}"), value.clone())));
+        }
+        for (key, value) in wanted {
+            let text = value.as_str().map(str::trim).unwrap_or_default();
+            if value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty()) {
+                continue;
+            }
+            match (crate::settings::fits(&key, &value), key.strip_prefix("theme.")) {
+                (Ok(()), Some(name)) => drop(site.theme.insert(name.to_owned(), text.to_owned())),
+                (Ok(()), None) => site.logo_svg = Some(text.to_owned()),
+                (Err(wanted), _) => {
+                    self.warnings.push(format!("`{key}` in `{}` is not {wanted}: it is left out", self.file))
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn site(&mut self, site: &mut SiteConfig) -> Result<(), ConfigError> {
+        let brand = self.env_or("AGNES_INSTANCE_BRAND", "instance.brand")?;
+        if let Some(product) = brand.or(self.text("instance.name")?) {
+            site.product = crate::ident::printable(&product, 80);
+        }
+        site.subtitle = self.text("instance.subtitle")?;
+        self.looks(site)?;
+        if let Some(route) = self.env_or("AGNES_HOME_ROUTE", "instance.home_route")? {
+            match local_path(&route) {
+                Some(route) => site.home_route = route.to_owned(),
+                None => {
+                    self.warnings.push("the home route is not a path of this server: the default is used".to_owned())
+                }
+            }
+        }
+        let set = |name: &str| (self.env)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let plain = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+        site.domain = set("DOMAIN").map(|domain| domain.to_ascii_lowercase());
+        if site.domain.as_deref().is_some_and(|domain| !plain(domain)) {
+            return Err(invalid("the environment", "DOMAIN", "it is the name of a host"));
+        }
+        site.server_url = set("SERVER_URL").map(|url| url.trim_end_matches('/').to_owned());
+        if let Some(url) = &site.server_url {
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            if !host.is_some_and(|host| !host.is_empty() && plain(host)) {
+                let how = "it is `https://` and the name of a host, without a path";
+                return Err(invalid("the environment", "SERVER_URL", how));
+            }
+        }
+        Ok(())
+    }
+
+    fn email(&mut self, email: &mut EmailConfig) -> Result<(), ConfigError> {
+        let secret = |text: Option<String>| text.map(Secret::new);
+        email.sendgrid_key = secret(self.env_or("SENDGRID_API_KEY", "email.sendgrid_api_key")?);
+        let sender = if email.sendgrid_key.is_some() { "EMAIL_FROM_ADDRESS" } else { "SMTP_FROM" };
+        email.from = self.env_or(sender, "email.from_address")?;
+        email.from_name = self.text("email.from_name")?;
+        email.smtp_host = self.env_or("SMTP_HOST", "email.smtp_host")?;
+        email.smtp_port = match self.env_or("SMTP_PORT", "")? {
+            Some(port) => port.parse().map_err(|_| invalid("the environment", "SMTP_PORT", "it is a port"))?,
+            None => self.whole("email.smtp_port", 1..=65_535).and_then(|port| u16::try_from(port).ok()).unwrap_or(587),
+        };
+        let tls = match self.env_or("SMTP_USE_TLS", "")? {
+            Some(text) => Some(text),
+            None => self.at("email.smtp_use_tls").map(|value| match value {
+                Value::String(text) => text.clone(),
+                value => value.to_string(),
+            }),
+        };
+        email.smtp_tls = match tls.map(|text| text.to_ascii_lowercase()).as_deref() {
+            Some("implicit") => SmtpTls::Implicit,
+            None | Some("1" | "true" | "yes") if email.smtp_port == 465 => SmtpTls::Implicit,
+            None | Some("1" | "true" | "yes" | "starttls") => SmtpTls::StartTls,
+            Some("0" | "false" | "no") => SmtpTls::None,
+            Some(_) => {
+                let how =
+                    "it is `true` (STARTTLS, on port 465 TLS from the first byte), `starttls`, `implicit` or `false`";
+                return Err(invalid(self.file, "email.smtp_use_tls", how));
+            }
+        };
+        email.smtp_user = self.env_or("SMTP_USER", "email.smtp_user")?;
+        email.smtp_password = secret(self.env_or("SMTP_PASSWORD", "email.smtp_password")?);
+        Ok(())
+    }
+
+    /// `LOCAL_DEV_MODE` and what belongs to it.
+    fn dev(&self) -> Result<Option<DevConfig>, ConfigError> {
+        let on = |name: &str| (self.env)(name).is_some_and(|text| matches!(text.trim(), "1" | "true" | "yes"));
+        if !on("LOCAL_DEV_MODE") {
+            return Ok(None);
+        }
+        #[derive(serde::Deserialize)]
+        struct Group {
+            id: String,
+            name: String,
+        }
+        let set = |name: &str| (self.env)(name).filter(|text| !text.trim().is_empty());
+        let groups: Vec<Group> = match set("LOCAL_DEV_GROUPS") {
+            None => Vec::new(),
+            Some(text) => serde_json::from_str(&text).map_err(|_| {
+                invalid("the environment", "LOCAL_DEV_GROUPS", "it is a JSON list of `{\"id\": .., \"name\": ..}`")
+            })?,
+        };
+        Ok(Some(DevConfig {
+            email: set("LOCAL_DEV_USER_EMAIL").unwrap_or_else(|| "dev@localhost".to_owned()),
+            groups: groups.into_iter().map(|group| (group.id, group.name)).collect(),
+            allow_others: on("AGNES_ALLOW_INSECURE_DEV"),
+        }))
     }
 
     /// Every section that the engine uses.
@@ -181,6 +329,12 @@ impl<'a> Values<'a> {
         attach.extension_folder = self.text("remote_attach.extension_folder")?.map(PathBuf::from);
         attach.allow_install = self.flag("remote_attach.allow_install")?;
 
+        let connectors = &mut config.connectors;
+        let folder = (self.env)("CONNECTORS_DIR").filter(|text| !text.trim().is_empty());
+        connectors.folder = folder.or(self.text("connectors.folder")?).map(PathBuf::from);
+        self.seconds("connectors.timeout_seconds", 1, &mut connectors.timeout);
+        connectors.env = self.list("connectors.env")?.unwrap_or_default();
+
         self.seconds("sync.table_timeout_seconds", 1, &mut config.sync.table_timeout);
         const TIMEOUT: &str = "AGNES_EXTRACTOR_TIMEOUT_SEC";
         if let Some(text) = (self.env)(TIMEOUT).filter(|text| !text.trim().is_empty()) {
@@ -191,6 +345,30 @@ impl<'a> Values<'a> {
         }
         self.set("sync.attempts", 1..=100, &mut config.sync.attempts);
         self.set("sync.parallel_sources", 1..=256, &mut config.sync.parallel_sources);
+        if let Some(seconds) = self.whole("materialize.lock_ttl_seconds", 60..=604_800) {
+            config.sync.materialize_lock_ttl = Duration::from_secs(seconds);
+        }
+        const SCHEDULE: &str = "AGNES_DEFAULT_SYNC_SCHEDULE";
+        if let Some(text) = (self.env)(SCHEDULE).filter(|text| !text.trim().is_empty()) {
+            match crate::schedule::Schedule::parse(text.trim()) {
+                Some(_) => text.trim().clone_into(&mut config.sync.materialized_schedule),
+                None => self.warnings.push(format!("`{SCHEDULE}` is not a schedule: it is ignored")),
+            }
+        }
+
+        let primary = self.text("data_source.type")?;
+        config.data_source.primary = primary.filter(|kind| !kind.is_empty() && kind != "local");
+        for (kind, keys) in [
+            ("keboola", &["stack_url", "project_id", "token_env"][..]),
+            ("bigquery", &["project", "billing_project", "location"]),
+        ] {
+            let given = keys.iter().filter_map(|key| {
+                let value = self.at(&format!("data_source.{kind}.{key}"))?;
+                (value != "").then(|| ((*key).to_owned(), value.clone()))
+            });
+            config.data_source.settings.insert(kind, given.collect());
+        }
+        self.jira(&mut config.data_source);
 
         let policy = &mut config.policy;
         self.mebibytes("policy.slice_max_mb", 1..=MEBIBYTES, &mut policy.slice_max_bytes);
@@ -226,12 +404,61 @@ impl<'a> Values<'a> {
         self.seconds("remote_query.timeout_seconds", 1, &mut config.remote_query.timeout);
         self.set("remote_query.max_bq_registration_rows", 1..=1_000_000_000_000, &mut config.remote_query.max_rows);
         self.mebibytes("remote_query.max_memory_mb", 1..=MEBIBYTES, &mut config.remote_query.max_bytes);
+        self.set("remote_query.max_result_rows", 1..=1_000_000_000, &mut config.remote_query.max_result_rows);
+        self.bigquery(&mut config.bigquery)?;
         self.seconds("api.sample_cache_ttl_seconds", 0, &mut config.cache.sample);
+        let scan = &mut config.scan;
+        self.set("api.scan.max_limit", 1..=1_000_000_000_000, &mut scan.max_limit);
+        self.set("api.scan.max_result_bytes", 1..=1 << 50, &mut scan.max_result_bytes);
+        self.set("api.scan.max_concurrent_per_user", 1..=MANY, &mut scan.max_concurrent_per_user);
+        self.set("api.scan.max_daily_bytes_per_user", 1..=1 << 60, &mut scan.max_daily_bytes_per_user);
+        self.seconds("api.scan.request_timeout_seconds", 1, &mut scan.timeout);
         self.auth(&mut config.auth)?;
+        self.site(&mut config.site)?;
+        self.email(&mut config.email)?;
+        config.dev = self.dev()?;
+        self.elsewhere(&mut config)?;
+        config.allowed_private_hosts = self.list("security.allowed_private_hosts")?.unwrap_or_default();
         let requests = &mut config.access_requests;
         requests.enabled = self.at("access_requests.enabled").is_none() || self.flag("access_requests.enabled")?;
         requests.show_locked = self.flag("access_requests.show_locked")?;
+        self.mebibytes("uploads.max_mb", 1..=MEBIBYTES, &mut config.uploads.max_bytes);
+        self.mebibytes("uploads.quota_mb", 1..=MEBIBYTES, &mut config.uploads.quota_bytes);
         self.set("audit.retention_days", 0..=36_500, &mut config.audit_retention_days);
         Ok(config)
+    }
+
+    /// The site that `jira` names, else `JIRA_DOMAIN`; without one there is no source of it.
+    fn jira(&self, sources: &mut DataSourceConfig) {
+        let given = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let own = |key: &str| given(self.at(&format!("jira.{key}")).and_then(Value::as_str).map(str::to_owned));
+        let mut settings = serde_json::Map::new();
+        if let Some(domain) = own("domain").or_else(|| given((self.env)("JIRA_DOMAIN"))) {
+            settings.insert("domain".to_owned(), domain.into());
+            for key in ["email", "sla_email", "cloud_id"] {
+                settings.extend(own(key).map(|value| (key.to_owned(), value.into())));
+            }
+        }
+        sources.settings.insert("jira", settings);
+        sources.jira_raw = given((self.env)("JIRA_DATA_DIR")).map(Into::into);
+    }
+
+    fn bigquery(&mut self, bigquery: &mut BigQueryDefaults) -> Result<(), ConfigError> {
+        for (key, target) in [
+            ("data_source.bigquery.project", &mut bigquery.project),
+            ("data_source.bigquery.billing_project", &mut bigquery.billing_project),
+            ("data_source.bigquery.location", &mut bigquery.location),
+        ] {
+            *target = self.text(key)?.map(|text| text.trim().to_owned());
+        }
+        bigquery.max_bytes_per_materialize = self.whole("data_source.bigquery.max_bytes_per_materialize", 0..=1 << 60);
+        self.set("data_source.bigquery.bq_max_scan_bytes", 0..=1 << 60, &mut bigquery.max_scan_bytes);
+        if let Some(ms) = self.whole("data_source.bigquery.query_timeout_ms", 0..=86_400_000) {
+            bigquery.query_timeout = Duration::from_secs(ms.div_ceil(1000));
+        }
+        if let Some(dollars) = self.number("api.scan.bq_cost_per_tb_usd", 0.0..=1e6) {
+            bigquery.cost_per_tb_usd = dollars;
+        }
+        Ok(())
     }
 }

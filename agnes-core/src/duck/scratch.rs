@@ -43,6 +43,15 @@ impl ScratchDb {
     /// # Errors
     /// I/O errors; `internal` when the engine cannot be opened.
     pub fn open(parent: &Path, limits: &ScratchLimits) -> Result<Self> {
+        Self::open_as(parent, limits, false)
+    }
+
+    /// The same, which checks no signature of an extension: whoever loads one has to know it.
+    pub(crate) fn open_unsigned(parent: &Path, limits: &ScratchLimits) -> Result<Self> {
+        Self::open_as(parent, limits, true)
+    }
+
+    fn open_as(parent: &Path, limits: &ScratchLimits, unsigned: bool) -> Result<Self> {
         std::fs::create_dir_all(parent).map_err(|e| Error::io("make the scratch folder", e))?;
         let folder = tempfile::Builder::new()
             .prefix("scratch-")
@@ -50,6 +59,7 @@ impl ScratchDb {
             .map_err(|e| Error::io("make a scratch folder", e))?;
         let open = || -> ::duckdb::Result<::duckdb::Connection> {
             let config = ::duckdb::Config::default()
+                .with("allow_unsigned_extensions", if unsigned { "true" } else { "false" })?
                 .with("autoinstall_known_extensions", "false")?
                 .with("autoload_known_extensions", "false")?
                 .threads(i64::try_from(limits.threads).unwrap_or(2))?;
@@ -66,6 +76,11 @@ impl ScratchDb {
         };
         let conn = open().map_err(|e| engine_failure("open a scratch database", &e))?;
         Ok(Self { conn, folder })
+    }
+
+    /// The connection, for code of core that speaks to it otherwise.
+    pub(crate) fn conn(&self) -> &::duckdb::Connection {
+        &self.conn
     }
 
     /// A folder of its own that is deleted with it.

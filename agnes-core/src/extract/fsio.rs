@@ -206,7 +206,7 @@ const OLD: &str = ".old-";
 
 /// Whether this module made the name: `<name>.<32 hex digits>.tmp`, or DuckDB made it for
 /// a file of that name (`...tmp.wal`).
-fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     let name = name.strip_suffix(".wal").unwrap_or(name);
     name.strip_suffix(TMP)
         .and_then(|stem| stem.rsplit_once(['.', '-']))

@@ -5,21 +5,21 @@ use std::path::Path;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::WriterProperties;
 
-use super::ExtractError;
 use super::fsio::{Staged, fault_point};
+use super::{ExtractError, encode};
 use crate::duck::ScratchDb;
 use crate::error::{Error, Result};
 use crate::ident::quote_literal;
 
-/// Uncompressed bytes of a row group, about.
-const ROW_GROUP_BYTES: usize = 128 << 20;
 /// Rows of a row group where their width is not known.
 const ROW_GROUP_ROWS: usize = 122_880;
+/// How the engine writes Parquet. Against its defaults (version 1, level 3) tables of mixed
+/// columns are written in about half the time, take a fifth less room and are read faster.
+pub(super) const FORMAT: &str = "FORMAT parquet, PARQUET_VERSION V2, COMPRESSION zstd, COMPRESSION_LEVEL 1";
 
 /// What a Parquet footer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) fn write_query(db: &ScratchDb, select: &str, staged: &Staged) -> Resu
 /// The statement that writes the rows of `select` to `staged`.
 pub(crate) fn copy(select: &str, staged: &Staged) -> String {
     format!(
-        "COPY ({select}) TO {} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, USE_TMP_FILE false)",
+        "COPY ({select}) TO {} ({FORMAT}, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, USE_TMP_FILE false)",
         quote_literal(&staged.path().to_string_lossy()),
     )
 }
@@ -73,30 +73,10 @@ pub(crate) fn write_batches(
     batches: &mut dyn Iterator<Item = Result<RecordBatch>>,
     staged: &Staged,
 ) -> Result<Footer> {
-    let fail = |e: ::parquet::errors::ParquetError| -> Error {
-        match e {
-            ::parquet::errors::ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
-                Ok(io) => Error::io("write a Parquet file", *io),
-                Err(_) => ExtractError::BadBatch.into(),
-            },
-            _ => ExtractError::BadBatch.into(),
-        }
-    };
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(1 << 20))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        .build();
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let file =
         fault_point().and_then(|()| File::create(staged.path())).map_err(|e| Error::io("write a Parquet file", e))?;
-    let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(fail)?;
-    let mut rows = 0;
-    for batch in batches {
-        let batch = batch?;
-        rows += batch.num_rows() as u64;
-        writer.write(&batch).map_err(fail)?;
-    }
-    writer.close().map_err(fail)?;
+    let rows = encode::write(file, &schema, properties, batches)?;
     let footer = footer(staged.path())?;
     if footer.rows != rows {
         return Err(ExtractError::NotParquet.into());

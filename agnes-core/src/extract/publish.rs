@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::fsio::{self, Staged, exchange_folders, fault_point, sync_folder};
 use super::writer::{Rejected, TableWriter, layout_files, rejected_table};
-use super::{ExtractError, SchemaDrift, drift, parquet};
+use super::{ExtractAttach, ExtractError, SchemaDrift, drift, parquet};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
 use crate::ident::{TableName, quote_ident, quote_literal};
@@ -20,10 +20,39 @@ pub struct TableChange {
     pub name: TableName,
     /// For `_meta`.
     pub description: Option<String>,
-    /// For `_meta`: local or materialized.
-    pub mode: QueryMode,
-    /// Its data.
-    pub writer: TableWriter,
+    /// Its data, or where it is.
+    pub data: TableData,
+}
+
+/// What a table of an extract is made of.
+#[derive(Debug)]
+pub enum TableData {
+    /// Rows of the source.
+    Local(TableWriter),
+    /// The result of a stored query.
+    Materialized(TableWriter),
+    /// A relation that stays at its source.
+    Remote(RemoteRelation),
+}
+
+impl From<TableWriter> for TableData {
+    fn from(writer: TableWriter) -> Self {
+        Self::Local(writer)
+    }
+}
+
+/// A relation at a source that an engine extension speaks to: one row of `_remote_attach` and
+/// the relation behind one remote view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteRelation {
+    /// How the source is attached; its alias is an identifier.
+    pub attach: ExtractAttach,
+    /// Schema at the source.
+    pub schema: String,
+    /// Table at the source.
+    pub table: String,
+    /// Names and DuckDB types of its columns.
+    pub columns: Vec<(String, String)>,
 }
 
 /// How one table fared.
@@ -87,12 +116,32 @@ pub fn publish(
     let mut gone = Vec::new();
     for change in changes {
         let rejected = rejected_table(&change.name);
-        let TableChange { name, description, mode, mut writer } = change;
+        let TableChange { name, description, data } = change;
+        let (mode, mut writer) = match data {
+            TableData::Local(writer) => (QueryMode::Local, writer),
+            TableData::Materialized(writer) => (QueryMode::Materialized, writer),
+            TableData::Remote(remote) => {
+                for table in [&name, &rejected] {
+                    remove_data(extract, table);
+                }
+                gone.push(rejected);
+                rows.push(MetaRow {
+                    name: name.clone(),
+                    description,
+                    rows: 0,
+                    size_bytes: 0,
+                    place: Place::Remote(remote),
+                });
+                published.push(PublishedExtract { name, rows: 0, size_bytes: 0, drift: None, error: None });
+                continue;
+            }
+        };
         let set_aside = std::mem::take(&mut writer.rejected);
         match place(extract, &name, writer) {
             Ok((files, drift)) => {
                 let (count, size) = measure(&files)?;
-                rows.push(MetaRow { name: name.clone(), description, rows: count, size_bytes: size, mode, files });
+                let place = Place::Files(mode, files);
+                rows.push(MetaRow { name: name.clone(), description, rows: count, size_bytes: size, place });
                 published.push(PublishedExtract {
                     name: name.clone(),
                     rows: count,
@@ -123,8 +172,7 @@ pub fn publish(
                     description,
                     rows: count,
                     size_bytes,
-                    mode: QueryMode::Local,
-                    files,
+                    place: Place::Files(QueryMode::Local, files),
                 });
             }
         }
@@ -143,6 +191,7 @@ pub fn remove_tables(extract: &Path, tables: &[TableName], now: DateTime<Utc>) -
     for table in tables {
         for table in [table.clone(), rejected_table(table)] {
             remove_data(extract, &table);
+            drop(std::fs::remove_file(layout::lock_file(extract, &table)));
             gone.push(table);
         }
     }
@@ -154,8 +203,12 @@ struct MetaRow {
     description: Option<String>,
     rows: u64,
     size_bytes: u64,
-    mode: QueryMode,
-    files: TableFiles,
+    place: Place,
+}
+
+enum Place {
+    Files(QueryMode, TableFiles),
+    Remote(RemoteRelation),
 }
 
 fn measure(files: &TableFiles) -> Result<(u64, u64)> {
@@ -264,8 +317,16 @@ fn write_meta(
             dropped.push(row.table_name.clone());
         }
     }
+    let remotes: Vec<&RemoteRelation> = rows
+        .iter()
+        .filter_map(|row| match &row.place {
+            Place::Remote(remote) => Some(remote),
+            Place::Files(..) => None,
+        })
+        .collect();
     let write = || -> ::duckdb::Result<()> {
         let conn = ::duckdb::Connection::open(staged.path())?;
+        shape_remotes(&conn, &remotes)?;
         conn.execute_batch(
             "BEGIN; CREATE TABLE IF NOT EXISTS _meta(table_name VARCHAR NOT NULL, description VARCHAR, rows BIGINT, \
              size_bytes BIGINT, extracted_at TIMESTAMP, query_mode VARCHAR);",
@@ -284,10 +345,20 @@ fn write_meta(
                     i64::try_from(row.rows).unwrap_or(i64::MAX),
                     i64::try_from(row.size_bytes).unwrap_or(i64::MAX),
                     now.naive_utc().format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
-                    row.mode.as_str(),
+                    match &row.place {
+                        Place::Files(mode, _) => mode.as_str(),
+                        Place::Remote(_) => QueryMode::Remote.as_str(),
+                    },
                 ],
             )?;
-            let scan = if row.files.partitioned {
+            let files = match &row.place {
+                Place::Files(_, files) => files,
+                Place::Remote(remote) => {
+                    write_remote(&conn, &row.name, remote)?;
+                    continue;
+                }
+            };
+            let scan = if files.partitioned {
                 let glob = layout::parts_folder(extract, &row.name).join("*.parquet");
                 format!(
                     "read_parquet({}, union_by_name=true, hive_partitioning=false)",
@@ -297,6 +368,10 @@ fn write_meta(
                 format!("read_parquet({})", quote_literal(&layout::single_file(extract, &row.name).to_string_lossy()))
             };
             conn.execute_batch(&format!("CREATE OR REPLACE VIEW {} AS SELECT * FROM {scan}", row.name.quoted()))?;
+        }
+        if !remotes.is_empty() || previous.as_ref().is_some_and(|p| !p.attaches.is_empty()) {
+            let used = "SELECT 1 FROM _meta WHERE query_mode = 'remote'";
+            conn.execute_batch(&format!("DELETE FROM _remote_attach WHERE NOT EXISTS ({used})"))?;
         }
         conn.execute_batch("COMMIT; CHECKPOINT;")?;
         conn.close().map_err(|(_, e)| e)
@@ -313,6 +388,41 @@ fn write_meta(
     drop(std::fs::remove_file(extract.join("extract.duckdb.wal")));
     staged.publish(&target)?;
     sync_folder(extract)
+}
+
+/// Makes empty relations of the shape of those that are elsewhere: a view is bound when it is
+/// made. A transaction writes to one database, so this comes before it.
+fn shape_remotes(conn: &::duckdb::Connection, remotes: &[&RemoteRelation]) -> ::duckdb::Result<()> {
+    for remote in remotes {
+        let alias = quote_ident(&remote.attach.alias);
+        let columns: Vec<_> =
+            remote.columns.iter().map(|(name, kind)| format!("{} {kind}", quote_ident(name))).collect();
+        conn.execute_batch(&format!(
+            "ATTACH IF NOT EXISTS ':memory:' AS {alias}; CREATE SCHEMA IF NOT EXISTS {alias}.{schema}; \
+             CREATE TABLE IF NOT EXISTS {alias}.{schema}.{table} ({})",
+            columns.join(", "),
+            schema = quote_ident(&remote.schema),
+            table = quote_ident(&remote.table),
+        ))?;
+    }
+    if !remotes.is_empty() {
+        conn.execute_batch(
+            "CREATE TABLE IF NOT EXISTS _remote_attach(alias VARCHAR, extension VARCHAR, url VARCHAR, token_env VARCHAR)",
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes the row of `_remote_attach` and the view of a relation that is elsewhere.
+fn write_remote(conn: &::duckdb::Connection, name: &TableName, remote: &RemoteRelation) -> ::duckdb::Result<()> {
+    let attach = &remote.attach;
+    conn.execute("DELETE FROM _remote_attach WHERE alias = ?", [&attach.alias])?;
+    conn.execute(
+        "INSERT INTO _remote_attach VALUES (?, ?, ?, ?)",
+        [&attach.alias, &attach.extension, &attach.url, &attach.token_env],
+    )?;
+    let relation = [&attach.alias, &remote.schema, &remote.table].map(|part| quote_ident(part)).join(".");
+    conn.execute_batch(&format!("CREATE OR REPLACE VIEW {} AS SELECT * FROM {relation}", name.quoted()))
 }
 
 /// Deletes what interrupted writers left in the folder of one source.

@@ -77,6 +77,27 @@ pub fn read_extract(extract: &Path) -> Result<ExtractContent> {
     read(&conn)
 }
 
+/// Names and types of a view's columns as they were when Agnes wrote the extract, in order;
+/// nothing is bound for it. Blocks.
+///
+/// # Errors
+/// `extract_unreadable`.
+pub(crate) fn view_columns(extract: &Path, view: &str) -> Result<Vec<(String, String)>> {
+    let read = || -> ::duckdb::Result<Vec<(String, String)>> {
+        let conn = attach(&extract.join("extract.duckdb"))?;
+        let mut statement = conn.prepare(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = 'src' AND schema_name = 'main' \
+             AND lower(table_name) = lower(?) ORDER BY column_index",
+        )?;
+        let rows = statement.query_map([view], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    };
+    read().map_err(|error| {
+        tracing::debug!("an extract cannot be read: {error}");
+        ExtractError::Unreadable.into()
+    })
+}
+
 /// Whether a table's definition only stores: the expression of a generated column would be
 /// the producer's own code, run by whoever reads the table.
 pub(crate) fn only_stores(definition: &str) -> bool {

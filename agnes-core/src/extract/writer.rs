@@ -116,6 +116,12 @@ impl TableWriter {
         &self.table
     }
 
+    /// The folder of the extract, which everything is written below.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.extract
+    }
+
     /// Forgets what was written so far: the connector starts the table again.
     pub fn restart(&mut self) {
         (self.single, self.parts, self.rejected) = (None, None, Rejected::Unknown);
@@ -183,9 +189,10 @@ impl TableWriter {
         super::fsio::fault_point().map_err(|e| Error::io("write the parts", e))?;
         db.execute(&format!(
             "COPY (SELECT *, CASE WHEN {column} IS NULL THEN 'n' ELSE 'v' || {column}::VARCHAR END AS {KEY} FROM ({select})) \
-             TO {} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({KEY}))",
+             TO {} ({format}, PARTITION_BY ({KEY}))",
             quote_literal(&folder.to_string_lossy()),
             column = quote_ident(column),
+            format = parquet::FORMAT,
         ))?;
         let mut out = Vec::new();
         for (value, files) in partition_files(&folder, KEY)? {
@@ -229,6 +236,14 @@ impl TableWriter {
         key: Option<&str>,
     ) -> Result<WrittenPart> {
         self.write(key, |staged| parquet::write_batches(schema, batches, staged))
+    }
+
+    /// The files of the table that are published now, to put what changed into them.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn published_files(&self) -> Result<Option<super::TableFiles>> {
+        super::table_files(&self.extract, &self.table)
     }
 
     /// Keys of the parts that are published now.

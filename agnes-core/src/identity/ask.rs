@@ -97,7 +97,7 @@ struct Planned {
 
 impl AccessRequests<'_> {
     fn require_on(&self) -> Result<()> {
-        if self.engine.config().access_requests.enabled { Ok(()) } else { Err(RequestError::Off.into()) }
+        if self.engine.live_config().access_requests.enabled { Ok(()) } else { Err(RequestError::Off.into()) }
     }
 
     /// The caller, who acts for themselves.
@@ -105,6 +105,7 @@ impl AccessRequests<'_> {
         self.require_on()?;
         let access = self.engine.access().await?;
         access.require_active(ctx.principal())?;
+        ctx.principal().require_person()?;
         ctx.principal().require(Ability::Everything)?;
         ctx.principal().require_own()?;
         Ok(access)
@@ -116,7 +117,7 @@ impl AccessRequests<'_> {
     /// # Errors
     /// `already_granted`, `already_pending`, `too_many_requests_pending` above 20,
     /// `resource_id_required`, `reason_too_long`, `access_requests_off`, `inactive_user`,
-    /// `scope_denied`, `read_only_view`.
+    /// `scope_denied`, `service_forbidden`, `read_only_view`.
     pub async fn ask(
         &self,
         ctx: &CallContext,
@@ -156,7 +157,7 @@ impl AccessRequests<'_> {
     /// The caller's requests, newest first.
     ///
     /// # Errors
-    /// `access_requests_off`, `inactive_user`, `scope_denied`.
+    /// `access_requests_off`, `inactive_user`, `scope_denied`, `service_forbidden`.
     pub async fn mine(
         &self,
         ctx: &CallContext,
@@ -166,6 +167,7 @@ impl AccessRequests<'_> {
     ) -> Result<Vec<AccessRequest>> {
         self.require_on()?;
         self.engine.access().await?.require_active(ctx.principal())?;
+        ctx.principal().require_person()?;
         ctx.principal().require(Ability::Everything)?;
         let found = self.engine.store().access_requests().list(Some(ctx.principal().user_id()), status).await?;
         Ok(found.into_iter().skip(offset).take(limit).collect())
@@ -187,7 +189,7 @@ impl AccessRequests<'_> {
     /// Requests that wait for an answer, newest first, and how many there are. For admins.
     ///
     /// # Errors
-    /// `access_requests_off`, `admin_required`.
+    /// `access_requests_off`, `admin_required`, `service_forbidden`.
     pub async fn pending(
         &self,
         ctx: &CallContext,
@@ -196,7 +198,7 @@ impl AccessRequests<'_> {
     ) -> Result<(Vec<PendingRequest>, usize)> {
         self.require_on()?;
         let access = self.engine.access().await?;
-        access.require_admin(ctx.principal())?;
+        access.require_access_admin(ctx.principal())?;
         let all = self.engine.store().access_requests().list(None, Some(RequestStatus::Pending)).await?;
         let known = super::SignIn { engine: self.engine }.credentials().await?;
         let (total, mut rows) = (all.len(), Vec::new());
@@ -208,11 +210,7 @@ impl AccessRequests<'_> {
             let groups_with_grant = having.map(|group| GroupWithGrant {
                 id: group.id.clone(),
                 name: group.name.clone(),
-                member_count: access
-                    .groups_of
-                    .iter()
-                    .filter(|(user, groups)| groups.contains(&group.id) && access.active_users.contains_key(*user))
-                    .count(),
+                member_count: access.active_members(&group.id),
             });
             let mine = access.groups_of.get(&request.user_id).into_iter().flatten();
             let user_groups = mine.filter_map(|id| access.groups.get(id));
@@ -231,14 +229,24 @@ impl AccessRequests<'_> {
         Ok((rows, total))
     }
 
+    /// A request that waits for an answer, by its id or a unique prefix of it. For admins.
+    ///
+    /// # Errors
+    /// `request_not_found`, `ambiguous_reference`, `access_requests_off`, `admin_required`,
+    /// `service_forbidden`.
+    pub async fn find_waiting(&self, ctx: &CallContext, reference: &str) -> Result<AccessRequest> {
+        self.reviewer(ctx).await?;
+        let all = self.engine.store().access_requests().list(None, Some(RequestStatus::Pending)).await?;
+        super::resolve(reference, &all, |request| &request.id, |request| &request.id)?.ok_or_else(|| missing(reference))
+    }
+
     /// What approving this request with this group would do; nothing is changed. For admins.
     ///
     /// # Errors
     /// `request_not_found`, `not_pending`, `group_not_found`, `google_managed_readonly`,
-    /// `access_requests_off`, `admin_required`.
+    /// `access_requests_off`, `admin_required`, `service_forbidden`.
     pub async fn preview(&self, ctx: &CallContext, id: &str, group: &str) -> Result<ApprovalPreview> {
-        self.require_on()?;
-        self.engine.access().await?.require_admin(ctx.principal())?;
+        self.reviewer(ctx).await?;
         let request = self.find_pending(id).await?;
         let planned = self.plan(&request, group).await?;
         let exists = self.resolve(request.resource_type, &request.resource_id).await?.1;
@@ -291,6 +299,9 @@ impl AccessRequests<'_> {
         let given = done.as_ref().ok().map(|(_, given)| *given);
         let facts = json!({"group_id": planned.group.id, "group": planned.group.name, "given": given});
         self.tell(ctx, "access_request.approved", &request, facts, &done).await;
+        if let Ok((request, _)) = &done {
+            self.mail(request).await;
+        }
         done.map(|(request, given)| (request, Approval { given, ..planned.approval }))
     }
 
@@ -302,7 +313,19 @@ impl AccessRequests<'_> {
     pub async fn deny(&self, ctx: &CallContext, id: &str, words: Option<&str>) -> Result<AccessRequest> {
         self.reviewer(ctx).await?;
         let (words, found) = (note(words)?, self.find(id).await?);
-        self.end(ctx, &found, RequestStatus::Denied, words, "access_request.denied").await
+        let done = self.end(ctx, &found, RequestStatus::Denied, words, "access_request.denied").await;
+        if let Ok(request) = &done {
+            self.mail(request).await;
+        }
+        done
+    }
+
+    /// Mails who asked how it ended, where there is a way to.
+    async fn mail(&self, request: &AccessRequest) {
+        let Ok(known) = super::SignIn { engine: self.engine }.credentials().await else { return };
+        if let Some(account) = known.accounts.get(&request.user_id).filter(|account| account.active) {
+            self.engine.mails().answer_later(request, account);
+        }
     }
 
     async fn reviewer(&self, ctx: &CallContext) -> Result<()> {

@@ -38,6 +38,9 @@ pub struct FirstAdmin {
     pub password: Option<Secret>,
     /// What they bring along: the token of the operator, or what was in the link.
     pub token: Option<Secret>,
+    /// The name of the server that the request was sent to, where it has one. Who comes by a name
+    /// that is not this server's, as a page of somebody else could have it, has to bring a token.
+    pub host: Option<String>,
 }
 
 impl SignIn<'_> {
@@ -57,6 +60,10 @@ impl SignIn<'_> {
                 }
                 _ => error,
             })?;
+        }
+        if let Some(dev) = &self.engine.config().dev {
+            self.ensure_developer(dev).await?;
+            return Ok(Startup { bootstrap: None });
         }
         if !self.engine.store().credentials().bootstrap_open().await? {
             return Ok(Startup { bootstrap: None });
@@ -106,7 +113,7 @@ impl SignIn<'_> {
         let done = identity.make_admin(&ctx, &email, MemberSource::SystemSeed).await?;
         let known = self.credentials().await?;
         let account = known.accounts.get(&done.user.id);
-        if let (Some(password), Some(account)) = (password, account.filter(|account| !account.has_password)) {
+        if let (Some(password), Some(account)) = (password, account.filter(|account| !account.has_password())) {
             let hash = self.state().passwords.hash(&password).await?;
             let now = self.engine.clock().now();
             let change =
@@ -151,6 +158,10 @@ impl SignIn<'_> {
     async fn bootstrap_checked(&self, wanted: &FirstAdmin) -> Result<(User, bool)> {
         if !self.bootstrap_open().await? {
             return Err(SignInError::BootstrapClosed.into());
+        }
+        let foreign = wanted.host.as_ref().is_some_and(|host| self.engine.config().site.is_foreign_name(host));
+        if foreign && wanted.token.is_none() {
+            return Err(SignInError::BootstrapForeignName.into());
         }
         let email = normal_email(&wanted.email)?;
         if super::is_service_account(&email) {

@@ -55,6 +55,7 @@ impl SignIn<'_> {
     /// # Errors
     /// I/O errors.
     pub async fn ask_for_link(&self, email: &str) -> Result<Option<Letter>> {
+        self.require_provider("email")?;
         match self.active_account(email).await? {
             Some(account) if self.engine.config().auth.allows(&account.email) => {
                 Ok(Some(self.letter(&account, UserToken::Login).await?))
@@ -69,9 +70,13 @@ impl SignIn<'_> {
     /// # Errors
     /// `link_invalid_or_expired`, whatever is wrong.
     pub async fn with_link(&self, client: &Client, email: &str, token: &str) -> Result<Session> {
+        self.require_provider("email")?;
         let done = self.take_link(email, token).await;
         match done {
-            Ok(account) => self.begin(client, &account, "link").await,
+            Ok(account) => {
+                self.engine.store().access().settle_seeded_admin(&account.id).await?;
+                self.begin(client, &account, "link").await
+            }
             Err(error) => {
                 let params = json!({"email": printable(email, 254)});
                 let event = self.engine.audit().event_of(client, None, "login_failed").params(params);
@@ -139,8 +144,16 @@ impl SignIn<'_> {
         self.new_code(ctx, CodePurpose::Desktop).await
     }
 
-    async fn require_desktop(&self) -> Result<()> {
-        if self.keys().await?.has_desktop() { Ok(()) } else { Err(SignInError::DesktopOff.into()) }
+    /// Whether desktop applications are switched on.
+    ///
+    /// # Errors
+    /// `desktop_off`.
+    pub async fn require_desktop(&self) -> Result<()> {
+        if self.keys().await?.has_desktop() && self.engine.config().auth.offers("desktop") {
+            Ok(())
+        } else {
+            Err(SignInError::DesktopOff.into())
+        }
     }
 
     /// The token of a desktop application, for a code of [`SignIn::desktop_code`]. It lives 30

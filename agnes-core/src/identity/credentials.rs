@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 
 use super::{StoredToken, TokenKind, User};
 use crate::error::Result;
+use crate::secret::Secret;
 
 /// What signing in needs to know of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Account {
     /// 32 hex digits.
     pub id: String,
@@ -24,14 +25,22 @@ pub struct Account {
     pub onboarded: bool,
     /// When they last fetched the manifest, as of the snapshot.
     pub last_pull_at: Option<DateTime<Utc>>,
-    /// Whether a password was set.
-    pub has_password: bool,
+    /// The hash of their password, where one was set.
+    pub password_hash: Option<Secret>,
     /// Whether the next sign-in by password asks for a new one.
     pub must_change_password: bool,
     /// Sessions that began then or earlier are over ...
     pub sessions_valid_after: Option<DateTime<Utc>>,
     /// ... but this one.
     pub kept_session: Option<String>,
+}
+
+impl Account {
+    /// Whether a password was set.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.password_hash.is_some()
+    }
 }
 
 /// Everything that tells what a credential is worth, as of one revision of the state.
@@ -43,10 +52,32 @@ pub struct CredentialSnapshot {
     pub revision: u64,
     /// Users by id.
     pub accounts: BTreeMap<String, Account>,
+    /// Their ids by address, trimmed and case-folded; of two with the same one the first.
+    pub addresses: BTreeMap<String, String>,
     /// Tokens by kind and id, revoked ones among them.
     pub tokens: BTreeMap<(TokenKind, String), StoredToken>,
     /// Ids of sessions that were ended before their time.
     pub ended: BTreeSet<String>,
+}
+
+impl CredentialSnapshot {
+    /// Of these accounts, and of nothing else yet.
+    #[must_use]
+    pub fn of(revision: u64, accounts: BTreeMap<String, Account>) -> Self {
+        let addresses = accounts.values().rev().map(|account| (folded(&account.email), account.id.clone())).collect();
+        Self { revision, accounts, addresses, ..Self::default() }
+    }
+
+    /// Who has this address. Takes as long for those who are not there.
+    #[must_use]
+    pub fn account_of(&self, email: &str) -> Option<&Account> {
+        self.accounts.get(self.addresses.get(&folded(email)).map_or("", String::as_str))
+    }
+}
+
+/// An address as it is compared.
+pub(super) fn folded(email: &str) -> String {
+    email.trim().to_lowercase()
 }
 
 /// The one-shot tokens of a user: one column for each purpose, so that one never overwrites
@@ -121,10 +152,7 @@ pub struct OneShotCode {
 pub trait CredentialRepository: Send + Sync {
     /// Everything that tells what a credential is worth, read in one transaction.
     async fn snapshot(&self) -> Result<CredentialSnapshot>;
-    /// Who has this address, trimmed and case-folded, and the hash of their password.
-    async fn password_of(&self, email: &str) -> Result<Option<(String, Option<String>)>>;
-    /// Replaces a hash of the same password by a stronger one, if it is still `old`; moves no
-    /// revision.
+    /// Replaces a hash of the same password by a stronger one, if it is still `old`.
     async fn rehash(&self, user_id: &str, old: &str, new: &str) -> Result<()>;
     /// Sets a password. `user_not_found`.
     async fn set_password(&self, user_id: &str, change: &PasswordChange, now: DateTime<Utc>) -> Result<()>;

@@ -6,8 +6,10 @@ use serde_json::json;
 use super::Identity;
 use super::service::{new_id, resolve};
 use crate::context::CallContext;
+use crate::engine::TableIndex;
 use crate::error::Result;
-use crate::rbac::{Ability, AccessError, AccessSnapshot, AuthMethod, Grant, Principal, ResourceType, fold_resource_id};
+use crate::orchestrator::Generation;
+use crate::rbac::{Ability, AccessError, AccessSnapshot, AuthMethod, Grant, Principal, ResourceType};
 
 /// A grant with the names behind its ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,29 @@ pub struct GrantRow {
     pub group_name: String,
     /// Whether the resource it names exists.
     pub resource_exists: bool,
+}
+
+/// Which grants: those that every named field fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantFilter {
+    /// Of the group with exactly this id.
+    pub group_id: Option<String>,
+    /// Of this kind of resource, by its name.
+    pub resource_type: Option<String>,
+    /// Of this resource. Tables are found whatever the case of their id, other resources are not.
+    pub resource_id: Option<String>,
+}
+
+impl GrantFilter {
+    fn fits(&self, grant: &Grant) -> bool {
+        let is = |id: &String| match grant.resource_type {
+            ResourceType::Table => id.eq_ignore_ascii_case(&grant.resource_id),
+            _ => *id == grant.resource_id,
+        };
+        self.group_id.as_ref().is_none_or(|id| *id == grant.group_id)
+            && self.resource_type.as_ref().is_none_or(|kind| kind == grant.resource_type.as_str())
+            && self.resource_id.as_ref().is_none_or(is)
+    }
 }
 
 /// What one person may use, and through which groups.
@@ -60,22 +85,26 @@ impl Identity<'_> {
     /// Grants, optionally of one group.
     ///
     /// # Errors
-    /// `group_not_found`, `admin_required`.
+    /// `group_not_found`, `admin_required`, `service_forbidden`.
     pub async fn grants(&self, ctx: &CallContext, group: Option<&str>) -> Result<Vec<GrantRow>> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = match group {
             Some(reference) => Some(self.find_group(reference).await?.id),
             None => None,
         };
-        let access = self.engine.access().await?;
-        let mut rows = Vec::new();
-        for grant in self.engine.store().access().grants(group.as_deref()).await? {
-            rows.push(GrantRow {
-                group_name: access.groups.get(&grant.group_id).map(|g| g.name.clone()).unwrap_or_default(),
-                resource_exists: self.resource_exists(grant.resource_type, &grant.resource_id).await?,
-                grant,
-            });
-        }
+        let grants = self.engine.store().access().grants(group.as_deref()).await?;
+        let (access, index) = (self.engine.access().await?, self.engine.table_index().await?);
+        let generation = self.engine.generation();
+        Ok(grants.into_iter().map(|grant| row(grant, &access, &index, &generation)).collect())
+    }
+
+    /// Grants that a filter lets through; none where it names what is not there.
+    ///
+    /// # Errors
+    /// `admin_required`, `service_forbidden`.
+    pub async fn grants_where(&self, ctx: &CallContext, filter: &GrantFilter) -> Result<Vec<GrantRow>> {
+        let mut rows = self.grants(ctx, None).await?;
+        rows.retain(|row| filter.fits(&row.grant));
         Ok(rows)
     }
 
@@ -97,10 +126,11 @@ impl Identity<'_> {
         if resource_id.is_empty() {
             return Err(AccessError::ResourceIdRequired.into());
         }
+        let index = self.engine.table_index().await?;
         if resource_type == ResourceType::Table
-            && let Some(table) = self.engine.store().tables().find(&resource_id).await?
+            && let Some(table) = index.find(&resource_id)
         {
-            resource_id = table.id;
+            resource_id.clone_from(&table.id);
         }
         let grant = Grant {
             id: new_id(),
@@ -121,8 +151,7 @@ impl Identity<'_> {
             .record()
             .await;
         done?;
-        let resource_exists = self.resource_exists(resource_type, &grant.resource_id).await?;
-        Ok(GrantRow { group_name: group.name, resource_exists, grant })
+        Ok(row(grant, &*self.engine.access().await?, &index, &self.engine.generation()))
     }
 
     /// Takes a grant back; it is gone from the next call on.
@@ -132,6 +161,22 @@ impl Identity<'_> {
     pub async fn revoke(&self, ctx: &CallContext, grant: &str) -> Result<Grant> {
         self.manager(ctx).await?;
         let found = self.find_grant(grant).await?;
+        self.take_back(ctx, &found).await
+    }
+
+    /// [`Identity::revoke`] of the grant with exactly this id. Prefixes are for those who type.
+    ///
+    /// # Errors
+    /// `grant_not_found`, `admin_required`, `service_forbidden`.
+    pub async fn revoke_exact(&self, ctx: &CallContext, id: &str) -> Result<Grant> {
+        self.manager(ctx).await?;
+        let grants = self.engine.store().access().grants(None).await?;
+        let missing = || AccessError::GrantNotFound { grant: crate::ident::printable(id, 80) };
+        let found = grants.into_iter().find(|grant| grant.id == id).ok_or_else(missing)?;
+        self.take_back(ctx, &found).await
+    }
+
+    async fn take_back(&self, ctx: &CallContext, found: &Grant) -> Result<Grant> {
         let done = self.engine.store().access().delete_grant(&found.id).await;
         self.engine
             .audit()
@@ -148,9 +193,9 @@ impl Identity<'_> {
     /// What a user may use, and through which groups.
     ///
     /// # Errors
-    /// `user_not_found`, `admin_required`.
+    /// `user_not_found`, `admin_required`, `service_forbidden`.
     pub async fn effective_access(&self, ctx: &CallContext, user: &str) -> Result<EffectiveAccess> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let user = self.find_user(user).await?;
         let principal = Principal::user(&user.id, AuthMethod::Local, ctx.principal().client());
         Ok(effective(&*self.engine.access().await?, &principal))
@@ -166,13 +211,14 @@ impl Identity<'_> {
         ctx.principal().require(Ability::Everything)?;
         Ok(effective(&access, ctx.principal()))
     }
+}
 
-    async fn resource_exists(&self, resource_type: ResourceType, id: &str) -> Result<bool> {
-        if resource_type != ResourceType::Table {
-            return Ok(false);
-        }
-        let folded = fold_resource_id(resource_type, id);
-        Ok(self.engine.store().tables().find(id).await?.is_some() || self.engine.generation().table(&folded).is_some())
+/// A grant with the names behind its ids.
+fn row(grant: Grant, access: &AccessSnapshot, index: &TableIndex, generation: &Generation) -> GrantRow {
+    GrantRow {
+        group_name: access.groups.get(&grant.group_id).map(|group| group.name.clone()).unwrap_or_default(),
+        resource_exists: grant.resource_type.exists(&grant.resource_id, index, generation),
+        grant,
     }
 }
 

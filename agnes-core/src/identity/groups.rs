@@ -1,13 +1,28 @@
 //! Groups and who belongs to them.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Identity;
 use super::service::new_id;
+use super::{Identity, User};
+use crate::config::DirectoryConfig;
 use crate::context::CallContext;
 use crate::error::Result;
-use crate::rbac::{AccessError, Group, Member, MemberSource};
+use crate::rbac::{AccessError, AccessSnapshot, Group, Member, MemberSource};
+
+/// A membership that the caller gives.
+pub(super) fn member_of(ctx: &CallContext, group: &Group, user: &User, now: DateTime<Utc>) -> Member {
+    Member {
+        group_id: group.id.clone(),
+        user_id: user.id.clone(),
+        source: MemberSource::Admin,
+        added_at: Some(now),
+        added_by: Some(ctx.principal().user_id().to_owned()),
+    }
+}
 
 /// A group with what people want to know about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +36,9 @@ pub struct GroupRow {
     pub member_count: usize,
     /// How many grants it has.
     pub grant_count: usize,
+    /// The directory's group that this system group is, where one is configured.
+    #[serde(default)]
+    pub mapped_email: Option<String>,
 }
 
 /// A member of a group, with their address.
@@ -42,6 +60,22 @@ pub struct MemberRow {
     pub added_by: Option<String>,
 }
 
+impl MemberRow {
+    /// A membership of a person, where they are known.
+    #[must_use]
+    pub fn of(member: Member, user: Option<&User>) -> Self {
+        Self {
+            email: user.map(|u| u.email.clone()).unwrap_or_default(),
+            name: user.and_then(|u| u.name.clone()),
+            active: user.is_some_and(|u| u.active),
+            user_id: member.user_id,
+            source: member.source,
+            added_at: member.added_at,
+            added_by: member.added_by,
+        }
+    }
+}
+
 /// One group of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
@@ -59,6 +93,48 @@ pub struct Membership {
     pub added_at: Option<chrono::DateTime<chrono::Utc>>,
     /// By whom.
     pub added_by: Option<String>,
+}
+
+impl Membership {
+    /// A membership in a group.
+    #[must_use]
+    pub fn of(member: Member, group: &Group) -> Self {
+        Self {
+            group_name: group.name.clone(),
+            is_system: group.is_system,
+            origin: group.origin().to_owned(),
+            group_id: member.group_id,
+            source: member.source,
+            added_at: member.added_at,
+            added_by: member.added_by,
+        }
+    }
+}
+
+/// All groups: system first, then by name.
+pub(super) fn rows(access: &AccessSnapshot, directory: &DirectoryConfig) -> Vec<GroupRow> {
+    let mut members: HashMap<&str, usize> = HashMap::new();
+    for group in access.groups_of.values().flatten() {
+        *members.entry(group).or_default() += 1;
+    }
+    let mut grants: HashMap<&str, usize> = HashMap::new();
+    for ((group, _), ids) in &access.granted_to {
+        *grants.entry(group).or_default() += ids.len();
+    }
+    let count = |of: &HashMap<&str, usize>, group: &Group| of.get(group.id.as_str()).copied().unwrap_or(0);
+    let mut rows: Vec<GroupRow> = access
+        .groups
+        .values()
+        .map(|group| GroupRow {
+            origin: group.origin().to_owned(),
+            member_count: count(&members, group),
+            grant_count: count(&grants, group),
+            mapped_email: directory.mapped(group),
+            group: group.clone(),
+        })
+        .collect();
+    rows.sort_by(|a, b| (!a.group.is_system, &a.group.name).cmp(&(!b.group.is_system, &b.group.name)));
+    rows
 }
 
 impl Identity<'_> {
@@ -131,23 +207,15 @@ impl Identity<'_> {
     /// The groups of a user by name.
     ///
     /// # Errors
-    /// `user_not_found`, `admin_required`.
+    /// `user_not_found`, `admin_required`, `service_forbidden`.
     pub async fn memberships(&self, ctx: &CallContext, user: &str) -> Result<Vec<Membership>> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let user = self.find_user(user).await?;
         let access = self.engine.access().await?;
         let rows = self.engine.store().access().memberships(&user.id).await?;
         let rows = rows.into_iter().filter_map(|member| {
             let group = access.groups.get(&member.group_id)?;
-            Some(Membership {
-                group_name: group.name.clone(),
-                is_system: group.is_system,
-                origin: group.origin().to_owned(),
-                group_id: member.group_id,
-                source: member.source,
-                added_at: member.added_at,
-                added_by: member.added_by,
-            })
+            Some(Membership::of(member, group))
         });
         Ok(rows.collect())
     }
@@ -155,21 +223,22 @@ impl Identity<'_> {
     /// All groups: system first, then by name.
     ///
     /// # Errors
-    /// `admin_required`.
+    /// `admin_required`, `service_forbidden`.
     pub async fn groups(&self, ctx: &CallContext) -> Result<Vec<GroupRow>> {
-        self.admin(ctx).await?;
-        let access = self.engine.access().await?;
-        let groups = self.engine.store().access().groups().await?;
-        let grants = self.engine.store().access().grants(None).await?;
-        Ok(groups
+        self.manager(ctx).await?;
+        Ok(rows(&*self.engine.access().await?, &self.engine.config().directory))
+    }
+
+    /// The group with exactly this id. Names and prefixes are for those who type.
+    ///
+    /// # Errors
+    /// `group_not_found`, `admin_required`, `service_forbidden`.
+    pub async fn group(&self, ctx: &CallContext, id: &str) -> Result<GroupRow> {
+        self.manager(ctx).await?;
+        let found = rows(&*self.engine.access().await?, &self.engine.config().directory)
             .into_iter()
-            .map(|group| GroupRow {
-                origin: group.origin().to_owned(),
-                member_count: access.groups_of.values().filter(|mine| mine.contains(&group.id)).count(),
-                grant_count: grants.iter().filter(|grant| grant.group_id == group.id).count(),
-                group,
-            })
-            .collect())
+            .find(|row| row.group.id == id);
+        found.ok_or_else(|| AccessError::GroupNotFound { group: crate::ident::printable(id, 80) }.into())
     }
 
     /// Deletes a group with its members and grants.
@@ -194,9 +263,9 @@ impl Identity<'_> {
     /// Members of a group by address.
     ///
     /// # Errors
-    /// `group_not_found`, `admin_required`.
+    /// `group_not_found`, `admin_required`, `service_forbidden`.
     pub async fn members(&self, ctx: &CallContext, group: &str) -> Result<Vec<MemberRow>> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let group = self.find_group(group).await?;
         let users = self.engine.store().users().list().await?;
         let rows = self.engine.store().access().members(&group.id).await?;
@@ -204,15 +273,7 @@ impl Identity<'_> {
             .into_iter()
             .map(|member| {
                 let user = users.iter().find(|user| user.id == member.user_id);
-                MemberRow {
-                    email: user.map(|u| u.email.clone()).unwrap_or_default(),
-                    name: user.and_then(|u| u.name.clone()),
-                    active: user.is_some_and(|u| u.active),
-                    user_id: member.user_id,
-                    source: member.source,
-                    added_at: member.added_at,
-                    added_by: member.added_by,
-                }
+                MemberRow::of(member, user)
             })
             .collect())
     }
@@ -228,27 +289,26 @@ impl Identity<'_> {
         if group.is_from_directory() {
             return Err(AccessError::GoogleManaged { group: group.name }.into());
         }
-        let member = Member {
-            group_id: group.id.clone(),
-            user_id: user.id.clone(),
-            source: MemberSource::Admin,
-            added_at: Some(self.engine.clock().now()),
-            added_by: Some(ctx.principal().user_id().to_owned()),
-        };
+        let member = member_of(ctx, &group, &user, self.engine.clock().now());
         let done = match self.engine.store().access().add_member(&member).await {
             Ok(true) => Ok(member),
             Ok(false) => Err(AccessError::AlreadyMember { user: user.email.clone(), group: group.name.clone() }.into()),
             Err(error) => Err(error),
         };
+        self.member_added(ctx, &group, &user, &done).await;
+        done
+    }
+
+    /// Records that somebody was added, or was not.
+    pub(super) async fn member_added<T: Sync>(&self, ctx: &CallContext, group: &Group, user: &User, done: &Result<T>) {
         self.engine
             .audit()
             .event(ctx, "user_group.member_added")
             .resource(format!("group:{}", group.name))
             .params(json!({"group_id": group.id, "user_id": user.id, "email": user.email}))
-            .outcome(&done)
+            .outcome(done)
             .record()
             .await;
-        done
     }
 
     /// Removes a user from a group.

@@ -78,7 +78,7 @@ impl Passwords {
     }
 
     /// Whether `password` is the one of `stored`. Without one it takes the same time to say no.
-    pub(super) async fn check(&self, password: &Secret, stored: Option<String>) -> Result<Checked> {
+    pub(super) async fn check(&self, password: &Secret, stored: Option<Secret>) -> Result<Checked> {
         // Longer than any that was ever set: not even looked at, whoever it is for.
         if password.expose().len() > LONGEST_PASSWORD {
             return Ok(Checked { right: false, stronger: None });
@@ -87,8 +87,8 @@ impl Passwords {
         crate::duck::blocking(move || {
             let known = stored.is_some();
             let against = stored.map_or_else(nobodys, Ok)?;
-            let right = matches(password.expose(), &against) && known;
-            let stronger = (right && is_weaker(&against)).then(|| hash(password.expose())).transpose()?;
+            let right = matches(password.expose(), against.expose()) && known;
+            let stronger = (right && is_weaker(against.expose())).then(|| hash(password.expose())).transpose()?;
             drop(turn);
             Ok(Checked { right, stronger })
         })
@@ -104,18 +104,22 @@ fn hash(password: &str) -> Result<String> {
 }
 
 /// A hash that no password has, for people who are not there.
-fn nobodys() -> Result<String> {
-    static HASH: OnceLock<String> = OnceLock::new();
+fn nobodys() -> Result<Secret> {
+    static HASH: OnceLock<Secret> = OnceLock::new();
     if let Some(hash) = HASH.get() {
         return Ok(hash.clone());
     }
-    let made = hash(&crate::orchestrator::hex(&crate::secret::random_bytes()?))?;
+    let made = Secret::new(hash(&crate::orchestrator::hex(&crate::secret::random_bytes()?))?);
     Ok(HASH.get_or_init(|| made).clone())
 }
 
 fn matches(password: &str, stored: &str) -> bool {
     match PasswordHash::new(stored) {
-        Ok(hash) => Argon2::default().verify_password(password.as_bytes(), &hash).is_ok(),
+        Ok(hash) => {
+            #[cfg(test)]
+            tests::note(password, &hash);
+            Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+        }
         Err(_) => {
             tracing::warn!("a stored password hash cannot be read");
             false
@@ -134,7 +138,56 @@ fn is_weaker(stored: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// Passwords that were verified, each with what argon2 had to do.
+    static DONE: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+    pub(super) fn note(password: &str, hash: &PasswordHash) {
+        // Algorithm, version and parameters; of salt and output how long they are.
+        let text = hash.to_string();
+        let (settings, random): (Vec<_>, Vec<_>) = text.split('$').enumerate().partition(|(place, _)| *place < 4);
+        let lengths: Vec<usize> = random.iter().map(|(_, part)| part.len()).collect();
+        let work = format!("{settings:?} {lengths:?}");
+        DONE.lock().unwrap_or_else(PoisonError::into_inner).push((password.to_owned(), work));
+    }
+
+    /// The time of a refusal must not tell who has an account: whoever it is for, argon2 works
+    /// once, and as much.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refusal_takes_the_same_work_whoever_it_is_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = crate::Engine::builder(folder.path()).for_one_command().open().await.unwrap();
+        let owner = crate::CallContext::new(crate::rbac::Principal::trusted_owner_of_the_data_folder(
+            "test",
+            crate::rbac::ClientKind::Api,
+        ));
+        for email in ["ann@example.com", "new@example.com"] {
+            engine.identity().add_user(&owner, email, None).await.unwrap();
+        }
+        let (client, sign_in) = (crate::context::Client::at(None), engine.sign_in());
+        let letter = sign_in.ask_for_setup("ann@example.com").await.unwrap().unwrap();
+        let right = Secret::new("a password of Ann");
+        sign_in.set_up_password(&client, "ann@example.com", letter.token.expose(), &right, None).await.unwrap();
+        let mut works = Vec::new();
+        for (email, tried) in [
+            ("ann@example.com", "wrong for ann"),
+            ("nobody@example.com", "wrong for nobody"),
+            ("new@example.com", "wrong for new"),
+        ] {
+            let refused = sign_in.with_password(&client, email, &Secret::new(tried)).await.err().unwrap();
+            assert_eq!(refused.code(), "invalid_credentials");
+            let done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+            works.push(
+                done.iter().filter(|(password, _)| password == tried).map(|(_, work)| work.clone()).collect::<Vec<_>>(),
+            );
+        }
+        assert_eq!(works[0].len(), 1, "{works:?}");
+        assert!(works.iter().all(|work| *work == works[0]), "{works:?}");
+        engine.close().await.unwrap();
+    }
 
     #[tokio::test]
     async fn right_wrong_nobodys_and_weak() {
@@ -145,17 +198,17 @@ mod tests {
         assert_ne!(stored, passwords.hash(&right).await.unwrap());
         let no = Checked { right: false, stronger: None };
         assert_eq!(
-            passwords.check(&right, Some(stored.clone())).await.unwrap(),
+            passwords.check(&right, Some(Secret::new(stored.clone()))).await.unwrap(),
             Checked { right: true, stronger: None }
         );
-        assert_eq!(passwords.check(&wrong, Some(stored)).await.unwrap(), no);
+        assert_eq!(passwords.check(&wrong, Some(Secret::new(stored))).await.unwrap(), no);
         assert_eq!(passwords.check(&right, None).await.unwrap(), no);
-        assert_eq!(passwords.check(&right, Some("not a hash".into())).await.unwrap(), no);
+        assert_eq!(passwords.check(&right, Some(Secret::new("not a hash"))).await.unwrap(), no);
         assert_eq!(passwords.check(&Secret::new("x".repeat(2000)), None).await.unwrap(), no);
 
         let weak = Argon2::new(Algorithm::Argon2id, argon2::Version::V0x13, Params::new(8 * 1024, 1, 1, None).unwrap());
         let weak: PasswordHash = weak.hash_password(b"correct horse").unwrap();
-        let found = passwords.check(&right, Some(weak.to_string())).await.unwrap();
+        let found = passwords.check(&right, Some(Secret::new(weak.to_string()))).await.unwrap();
         assert!(found.right && found.stronger.is_some_and(|hash| hash.contains("m=19456,t=2,p=1")));
     }
 

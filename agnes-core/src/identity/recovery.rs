@@ -29,17 +29,35 @@ pub struct BreakGlass {
     pub link: Secret,
 }
 
-/// A secret that is on its way to the one person it is for.
-mod shown_once {
+/// A link with which somebody sets a password, for the eyes of who asked for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PasswordLink {
+    /// Whose password.
+    pub email: String,
+    /// Path and query of the server's page, good once.
+    #[serde(with = "shown_once")]
+    pub link: Secret,
+    /// When it ends.
+    pub expires_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl From<Letter> for PasswordLink {
+    fn from(letter: Letter) -> Self {
+        Self { link: letter.path(), email: letter.email, expires_at: letter.expires_at }
+    }
+}
+
+/// A secret that is on its way to the one person it is for, or from them.
+pub(crate) mod shown_once {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::secret::Secret;
 
-    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(secret.expose())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
         String::deserialize(from).map(Secret::new)
     }
 }
@@ -62,9 +80,18 @@ impl Identity<'_> {
         known.accounts.get(&user.id).cloned().ok_or_else(|| UserError::NotFound { user: user.email }.into())
     }
 
+    /// A user whose password is an admin's business: the directory keeps no password here.
+    async fn own_account(&self, user: &str) -> Result<Account> {
+        let account = self.account(user).await?;
+        if self.engine.access().await?.is_directory_user(&account.id) {
+            return Err(UserError::DirectoryManaged.into());
+        }
+        Ok(account)
+    }
+
     async fn link(&self, ctx: &CallContext, user: &str, kind: UserToken, action: &'static str) -> Result<Letter> {
         self.manager(ctx).await?;
-        let account = self.account(user).await?;
+        let account = self.own_account(user).await?;
         let done = SignIn { engine: self.engine }.letter(&account, kind).await;
         let event = self.engine.audit().event(ctx, action).resource(format!("user:{}", account.email));
         event.params(json!({"user_id": account.id})).outcome(&done).record().await;
@@ -74,7 +101,7 @@ impl Identity<'_> {
     /// A link with which a user sets their first password, good for 7 days.
     ///
     /// # Errors
-    /// `user_not_found`, `service_account`, `admin_required`, `service_forbidden`.
+    /// `user_not_found`, `service_account`, `sso_managed`, `admin_required`, `service_forbidden`.
     pub async fn invite(&self, ctx: &CallContext, user: &str) -> Result<Letter> {
         self.link(ctx, user, UserToken::Setup, "user.invite").await
     }
@@ -92,7 +119,7 @@ impl Identity<'_> {
     ///
     /// # Errors
     /// `password_too_short`, `password_too_long`, `user_not_found`, `service_account`,
-    /// `sign_in_busy`, `admin_required`, `service_forbidden`.
+    /// `sso_managed`, `sign_in_busy`, `admin_required`, `service_forbidden`.
     pub async fn set_password(
         &self,
         ctx: &CallContext,
@@ -101,11 +128,14 @@ impl Identity<'_> {
         must_change: bool,
     ) -> Result<()> {
         self.manager(ctx).await?;
-        let account = self.account(user).await?;
-        let hash = SignIn { engine: self.engine }.state().passwords.hash(password).await?;
+        let account = self.own_account(user).await?;
+        let sign_in = SignIn { engine: self.engine };
+        let hash = sign_in.state().passwords.hash(password).await?;
+        let changing = sign_in.state().changing.write().await;
         let now = self.engine.clock().now();
         let change = PasswordChange { hash, must_change, name: None, end_sessions: Some(now), keep_session: None };
         let done = self.engine.store().credentials().set_password(&account.id, &change, now).await;
+        drop(changing);
         let event = self.engine.audit().event(ctx, "user.set_password").resource(format!("user:{}", account.email));
         event.params(json!({"user_id": account.id, "must_change": must_change})).outcome(&done).record().await;
         done
@@ -130,7 +160,7 @@ impl Identity<'_> {
         let MadeAdmin { user, created, reactivated, already_admin } = done?;
         let account = self.account(&user.id).await?;
         // Nobody else may be there who could send them a link.
-        let kind = if account.has_password { UserToken::Reset } else { UserToken::Setup };
+        let kind = if account.has_password() { UserToken::Reset } else { UserToken::Setup };
         let link = SignIn { engine: self.engine }.letter(&account, kind).await?.path();
         Ok(BreakGlass { user, created, reactivated, already_admin, link })
     }

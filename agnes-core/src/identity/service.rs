@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{User, UserChange, UserError, normal_email};
+use super::{NewUser, User, UserError};
 use crate::context::CallContext;
 use crate::engine::Engine;
-use crate::error::{Coded, ErrorKind, Result};
+use crate::error::{Coded, Error, ErrorKind, Result};
 use crate::rbac::{AccessError, AuthMethod, ClientKind, Group, Principal};
 
 /// Users, groups and grants of an engine. Everything here is for admins.
@@ -81,11 +81,7 @@ pub(super) fn new_id() -> String {
 }
 
 impl Identity<'_> {
-    pub(super) async fn admin(&self, ctx: &CallContext) -> Result<()> {
-        self.engine.access().await?.require_admin(ctx.principal())
-    }
-
-    /// An admin who may change who may what: a person.
+    /// An admin who may see and change who may what: a person.
     pub(super) async fn manager(&self, ctx: &CallContext) -> Result<()> {
         self.engine.access().await?.require_access_admin(ctx.principal())
     }
@@ -107,119 +103,32 @@ impl Identity<'_> {
     /// # Errors
     /// `invalid_email`, `user_exists`, `service_account`, `admin_required`, `service_forbidden`.
     pub async fn add_user(&self, ctx: &CallContext, email: &str, name: Option<&str>) -> Result<User> {
-        self.manager(ctx).await?;
-        let now = self.engine.clock().now();
-        let email = normal_email(email)?;
-        if super::is_service_account(&email) {
-            return Err(UserError::ServiceAccount.into());
-        }
-        let name = name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty());
-        let user = User { name, ..User::new(new_id(), email, now) };
-        let done = self.engine.store().users().insert(&user).await;
-        self.engine
-            .audit()
-            .event(ctx, "user.create")
-            .resource(format!("user:{}", user.email))
-            .params(json!({"id": user.id, "email": user.email}))
-            .outcome(&done)
-            .record()
-            .await;
-        done.map(|()| user)
+        let new = NewUser { email: email.to_owned(), name: name.map(str::to_owned), ..NewUser::default() };
+        self.create_user(ctx, &new).await.map(|(user, _)| user)
     }
 
     /// All users by address.
     ///
     /// # Errors
-    /// `admin_required`.
+    /// `admin_required`, `service_forbidden`.
     pub async fn users(&self, ctx: &CallContext) -> Result<Vec<User>> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         self.engine.store().users().list().await
     }
 
     /// One user.
     ///
     /// # Errors
-    /// `user_not_found`, `ambiguous_reference`, `admin_required`.
+    /// `user_not_found`, `ambiguous_reference`, `admin_required`, `service_forbidden`.
     pub async fn user(&self, ctx: &CallContext, reference: &str) -> Result<User> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         self.find_user(reference).await
-    }
-
-    /// Gives a user another name.
-    ///
-    /// # Errors
-    /// `user_not_found`, `service_account`, `admin_required`, `service_forbidden`.
-    pub async fn rename_user(&self, ctx: &CallContext, reference: &str, name: &str) -> Result<User> {
-        self.manager(ctx).await?;
-        let user = self.find_user(reference).await?;
-        if super::is_service_account(&user.email) {
-            return Err(UserError::ServiceAccount.into());
-        }
-        let change = UserChange { name: Some(name.trim().to_owned()), onboarded: None };
-        let done = self.engine.store().users().update(&user.id, &change, self.engine.clock().now()).await;
-        self.engine
-            .audit()
-            .event(ctx, "user.update")
-            .resource(format!("user:{}", user.email))
-            .before(json!({"name": user.name}))
-            .params(json!({"name": change.name}))
-            .outcome(&done)
-            .record()
-            .await;
-        done
-    }
-
-    /// Activates or deactivates a user.
-    ///
-    /// # Errors
-    /// `user_not_found`, `last_admin`, `self_target`, `service_account`, `admin_required`,
-    /// `service_forbidden`.
-    pub async fn set_active(&self, ctx: &CallContext, reference: &str, active: bool) -> Result<User> {
-        self.manager(ctx).await?;
-        let user = self.find_user(reference).await?;
-        if !active && user.id == ctx.principal().user_id() {
-            return Err(UserError::SelfTarget.into());
-        }
-        let now = self.engine.clock().now();
-        let done = self.engine.store().users().set_active(&user.id, active, ctx.principal().user_id(), now).await;
-        self.engine
-            .audit()
-            .event(ctx, if active { "user.activate" } else { "user.deactivate" })
-            .resource(format!("user:{}", user.email))
-            .before(json!({"active": user.active}))
-            .outcome(&done)
-            .record()
-            .await;
-        done
-    }
-
-    /// Deletes a user with memberships, tokens and preferences; audit rows stay.
-    ///
-    /// # Errors
-    /// `user_not_found`, `last_admin`, `self_target`, `service_account`, `admin_required`,
-    /// `service_forbidden`.
-    pub async fn remove_user(&self, ctx: &CallContext, reference: &str) -> Result<User> {
-        self.manager(ctx).await?;
-        let user = self.find_user(reference).await?;
-        if user.id == ctx.principal().user_id() {
-            return Err(UserError::SelfTarget.into());
-        }
-        let done = self.engine.store().users().delete(&user.id).await;
-        self.engine
-            .audit()
-            .event(ctx, "user.delete")
-            .resource(format!("user:{}", user.email))
-            .before(json!({"id": user.id, "email": user.email}))
-            .outcome(&done)
-            .record()
-            .await;
-        done.map(|()| user)
     }
 
     /// The principal of an active user, to see what they would see. Audited.
     ///
     /// # Errors
-    /// `user_not_found`, `inactive_user`, `admin_required`.
+    /// `user_not_found`, `inactive_user`, `admin_required`, `service_forbidden`.
     pub async fn principal_of(&self, ctx: &CallContext, user: &str, client: ClientKind) -> Result<Principal> {
         self.manager(ctx).await?;
         let user = self.find_user(user).await?;
@@ -243,14 +152,16 @@ impl Identity<'_> {
     /// longer active sees nothing.
     ///
     /// # Errors
-    /// `user_not_found`, `inactive_user`, `admin_required`, `service_forbidden`,
+    /// `user_not_found`, `user_deactivated`, `admin_required`, `service_forbidden`,
     /// `read_only_view`.
     pub async fn see_as(&self, ctx: &CallContext, user: &str) -> Result<CallContext> {
         self.manager(ctx).await?;
         let user = self.find_user(user).await?;
         let by = ctx.principal();
         let seen = Principal::user(&user.id, by.auth(), by.client()).seen_by(by);
+        // Who asks is signed in all the same.
         let done = self.engine.access().await?.require_active(&seen);
+        let done = done.map_err(|_| Error::from(UserError::SeesNothing { email: user.email.clone() }));
         self.engine
             .audit()
             .event(ctx, "admin.see_as")

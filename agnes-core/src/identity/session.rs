@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +15,8 @@ use crate::secret::{self, Secret, SecretSource};
 
 /// Signs sessions and personal access tokens, instead of the file.
 const SESSION_VARIABLE: &str = "JWT_SECRET_KEY";
+/// Signs what browsers keep for a short time, instead of the file.
+const COOKIE_VARIABLE: &str = "SESSION_SECRET";
 /// The service's token, instead of the file.
 const SERVICE_VARIABLE: &str = "SCHEDULER_API_TOKEN";
 /// Signs tokens of desktop applications; without it there are none.
@@ -66,6 +69,14 @@ impl Claims {
     }
 }
 
+/// A value that a browser keeps.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    aud: String,
+    exp: i64,
+    value: serde_json::Value,
+}
+
 struct Pair {
     sign: EncodingKey,
     verify: DecodingKey,
@@ -77,7 +88,7 @@ impl Pair {
         Self { sign: EncodingKey::from_secret(bytes), verify: DecodingKey::from_secret(bytes) }
     }
 
-    fn sign(&self, claims: &Claims) -> Result<Secret> {
+    fn sign<T: Serialize>(&self, claims: &T) -> Result<Secret> {
         let text = jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.sign)
             .map_err(|e| Error::internal("sign a token", e))?;
         Ok(Secret::new(text))
@@ -85,7 +96,7 @@ impl Pair {
 
     /// What a token says whose signature is ours. Its times are the caller's to check: they
     /// are told by the engine's clock.
-    fn read(&self, token: &str, audience: Option<&str>) -> Option<Claims> {
+    fn read<T: DeserializeOwned>(&self, token: &str, audience: Option<&str>) -> Option<T> {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.validate_exp = false;
         rules.set_required_spec_claims::<&str>(&[]);
@@ -93,13 +104,14 @@ impl Pair {
             Some(audience) => rules.set_audience(&[audience]),
             None => rules.validate_aud = false,
         }
-        jsonwebtoken::decode(token, &self.verify, &rules).ok().map(|data| data.claims)
+        jsonwebtoken::decode::<T>(token, &self.verify, &rules).ok().map(|data| data.claims)
     }
 }
 
 /// The secrets of this installation that prove who somebody is.
 pub(super) struct Keys {
     session: Pair,
+    cookie: Pair,
     desktop: Option<Pair>,
     /// SHA-256 of the service's token.
     service: Option<[u8; 32]>,
@@ -120,13 +132,15 @@ impl Keys {
     /// `sign_in_secret_unreadable` for a file that cannot be read or is empty: a new secret
     /// would silently end every session and token.
     pub(super) fn load(folder: &DataFolder, secrets: &dyn SecretSource) -> Result<Self> {
-        let session = match secrets.get(SESSION_VARIABLE) {
-            Some(secret) => secret,
-            None => kept(&folder.session_secret())?,
+        let given = |variable: &'static str, file: std::path::PathBuf| {
+            let secret = secrets.get(variable).map_or_else(|| kept(&file), Ok)?;
+            if secret.expose().len() < SHORTEST {
+                tracing::warn!("`{variable}` has fewer than {SHORTEST} characters: choose a longer one");
+            }
+            Ok::<_, Error>(Pair::of(&secret))
         };
-        if session.expose().len() < SHORTEST {
-            tracing::warn!("`{SESSION_VARIABLE}` has fewer than {SHORTEST} characters: choose a longer one");
-        }
+        let session = given(SESSION_VARIABLE, folder.session_secret())?;
+        let cookie = given(COOKIE_VARIABLE, folder.cookie_secret())?;
         let long = |variable: &'static str, secret: &Secret| {
             let long = secret.expose().len() >= SHORTEST;
             if !long {
@@ -140,7 +154,8 @@ impl Keys {
         };
         let desktop = secrets.get(DESKTOP_VARIABLE).filter(|secret| long(DESKTOP_VARIABLE, secret));
         Ok(Self {
-            session: Pair::of(&session),
+            session,
+            cookie,
             desktop: desktop.as_ref().map(Pair::of),
             service: service.map(|secret| digest(secret.expose())),
             bootstrap: secrets.get(BOOTSTRAP_VARIABLE).map(|secret| digest(secret.expose())),
@@ -172,6 +187,17 @@ impl Keys {
     pub(super) fn sign_desktop(&self, claims: Claims) -> Result<Secret> {
         let Some(pair) = &self.desktop else { return Err(SignInError::DesktopOff.into()) };
         pair.sign(&Claims { aud: Some(DESKTOP_AUDIENCE.to_owned()), ..claims })
+    }
+
+    /// Signs a value for a browser to keep until `exp`, good for `purpose` alone.
+    pub(super) fn seal(&self, purpose: &str, value: &serde_json::Value, exp: DateTime<Utc>) -> Result<Secret> {
+        self.cookie.sign(&Sealed { aud: purpose.to_owned(), exp: exp.timestamp(), value: value.clone() })
+    }
+
+    /// What was sealed for `purpose`, if its time is not over.
+    pub(super) fn unseal(&self, purpose: &str, text: &str, now: DateTime<Utc>) -> Option<serde_json::Value> {
+        let sealed: Sealed = self.cookie.read(text, Some(purpose))?;
+        (sealed.aud == purpose && sealed.exp > now.timestamp()).then_some(sealed.value)
     }
 
     /// What a session or personal access token says.
@@ -284,7 +310,7 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            for path in [folder.session_secret(), folder.scheduler_token()] {
+            for path in [folder.session_secret(), folder.cookie_secret(), folder.scheduler_token()] {
                 assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
             }
         }
@@ -296,6 +322,21 @@ mod tests {
         std::fs::remove_file(folder.session_secret()).unwrap();
         std::fs::create_dir(folder.session_secret()).unwrap();
         assert_eq!(Keys::load(&folder, &none).unwrap_err().code(), "sign_in_secret_unreadable");
+    }
+
+    #[test]
+    fn what_a_browser_keeps_is_good_for_one_purpose_and_a_time() {
+        let (_root, keys) = keys(&[]);
+        let (keys, now) = (keys.unwrap(), DateTime::from_timestamp(1_800_000_000, 0).unwrap());
+        let value = serde_json::json!({"next": "/a"});
+        let kept = keys.seal("state", &value, now + chrono::TimeDelta::minutes(10)).unwrap();
+        assert_eq!(keys.unseal("state", kept.expose(), now), Some(value));
+        assert_eq!(keys.unseal("csrf", kept.expose(), now), None);
+        assert_eq!(keys.unseal("state", kept.expose(), now + chrono::TimeDelta::minutes(10)), None);
+        assert_eq!(keys.unseal("state", &kept.expose()[..kept.expose().len() - 2], now), None);
+        assert_eq!(keys.read(kept.expose()), None, "it is no session");
+        let session = keys.sign(&claims()).unwrap();
+        assert_eq!(keys.unseal("state", session.expose(), now), None, "a session is none of it");
     }
 
     #[test]

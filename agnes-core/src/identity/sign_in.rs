@@ -1,6 +1,7 @@
 //! Signing in and out, and who a token belongs to.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,19 +25,32 @@ const ACCOUNTS: u64 = 100_000;
 /// How long a failure counts.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
+/// How long after asking for their groups somebody may ask again.
+const REFRESH_PAUSE: Duration = Duration::from_secs(60);
+
 /// What an engine keeps to find out who is calling.
 #[derive(Debug)]
 pub(crate) struct SignInState {
-    keys: tokio::sync::OnceCell<Keys>,
+    pub(super) keys: tokio::sync::OnceCell<Keys>,
     snapshot: RwLock<Option<Arc<CredentialSnapshot>>>,
     /// Held by who reads the snapshot anew.
     reading: tokio::sync::Mutex<()>,
     pub(super) passwords: Passwords,
+    /// Who asked for their groups within the last minute.
+    pub(super) refreshed: moka::sync::Cache<String, ()>,
     /// Failed sign-ins by address.
     pub(super) failures: moka::sync::Cache<String, u32>,
+    /// Networks from which somebody failed to sign in with an address.
+    pub(super) tried: moka::sync::Cache<(String, Option<IpAddr>), ()>,
+    /// Turns to try, for addresses with many failures.
+    pub(super) turns: moka::sync::Cache<String, Arc<tokio::sync::Mutex<()>>>,
+    /// Written while a password changes, read while a session begins with one.
+    pub(super) changing: tokio::sync::RwLock<()>,
     uses: Uses,
     /// Pulls since the snapshot was read.
     pulls: Mutex<HashMap<String, DateTime<Utc>>>,
+    /// When the service last called what leaves no other trace.
+    service_heard: Mutex<Option<DateTime<Utc>>>,
 }
 
 impl Default for SignInState {
@@ -46,9 +60,14 @@ impl Default for SignInState {
             snapshot: RwLock::new(None),
             reading: tokio::sync::Mutex::new(()),
             passwords: Passwords::default(),
+            refreshed: moka::sync::Cache::builder().max_capacity(ACCOUNTS).time_to_live(REFRESH_PAUSE).build(),
             failures: moka::sync::Cache::builder().max_capacity(ACCOUNTS).time_to_live(FAILURE_LIFETIME).build(),
+            tried: moka::sync::Cache::builder().max_capacity(ACCOUNTS).time_to_live(FAILURE_LIFETIME).build(),
+            turns: moka::sync::Cache::builder().max_capacity(ACCOUNTS).time_to_idle(FAILURE_LIFETIME).build(),
+            changing: tokio::sync::RwLock::new(()),
             uses: Uses::default(),
             pulls: Mutex::new(HashMap::new()),
+            service_heard: Mutex::default(),
         }
     }
 }
@@ -57,6 +76,11 @@ impl SignInState {
     /// Waits until the uses of tokens are written.
     pub(crate) async fn settle(&self) {
         self.uses.settle().await;
+    }
+
+    /// When the service last called what leaves no other trace.
+    pub(crate) fn service_heard(&self) -> Option<DateTime<Utc>> {
+        *self.service_heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers that a user fetched the manifest, which moves no revision.
@@ -114,6 +138,18 @@ pub struct MyGroup {
     pub origin: String,
 }
 
+/// Who says that somebody did the first steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstSteps {
+    /// The command that sets up a laptop.
+    Command,
+    /// The person.
+    Acknowledged,
+    /// The person, who wants to see them again.
+    Unmarked,
+}
+
 /// Signing in and out.
 #[derive(Debug, Clone, Copy)]
 pub struct SignIn<'a> {
@@ -161,7 +197,7 @@ impl SignIn<'_> {
     }
 
     /// What credentials are worth, as of the current revision.
-    pub(super) async fn credentials(&self) -> Result<Arc<CredentialSnapshot>> {
+    pub(crate) async fn credentials(&self) -> Result<Arc<CredentialSnapshot>> {
         let current = || {
             let revision = self.engine.store().credential_revision();
             let kept = self.state().snapshot.read().unwrap_or_else(PoisonError::into_inner);
@@ -191,9 +227,7 @@ impl SignIn<'_> {
         let keys = self.keys().await?;
         let known = self.credentials().await?;
         if keys.is_service(token) {
-            let service = known.accounts.values().find(|account| account.email == SCHEDULER_EMAIL && account.active);
-            let service = service.ok_or(SignInError::ServiceUserMissing)?;
-            return Ok(context(client, service, AuthMethod::Service, None));
+            return service(client, &known);
         }
         let (claims, kind) = match keys.read(token) {
             Some(claims) => {
@@ -221,25 +255,38 @@ impl SignIn<'_> {
         Ok(ctx)
     }
 
-    /// Who the caller is. Reads no database unless something changed.
+    /// Remembers that the service called, if `token` is its own: for calls of a scheduler that
+    /// need nobody and so leave no row in the audit log. Reads no database.
     ///
     /// # Errors
-    /// `inactive_user`, `scope_denied`.
+    /// `sign_in_secret_unreadable`.
+    pub async fn hear_service(&self, token: &str) -> Result<()> {
+        if self.keys().await?.is_service(token) {
+            let now = self.engine.clock().now();
+            *self.state().service_heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+        Ok(())
+    }
+
+    /// The service, for calls that this process makes of itself.
+    ///
+    /// # Errors
+    /// `service_user_missing`.
+    pub async fn as_service(&self, client: &Client) -> Result<CallContext> {
+        service(client, &*self.credentials().await?)
+    }
+
+    /// Who the caller is. Reads no database unless something changed. The service is nobody.
+    ///
+    /// # Errors
+    /// `inactive_user`, `scope_denied`, `service_forbidden`.
     pub async fn me(&self, ctx: &CallContext) -> Result<Me> {
         let principal = ctx.principal();
         let (access, known) = (self.engine.access().await?, self.credentials().await?);
         access.require_active(principal)?;
+        principal.require_person()?;
         principal.require(Ability::Me)?;
         let account = known.accounts.get(principal.user_id());
-        let mine = access.groups_of.get(principal.user_id());
-        let groups = mine.into_iter().flatten().filter_map(|id| access.groups.get(id)).map(|group| MyGroup {
-            id: group.id.clone(),
-            name: group.name.clone(),
-            is_system: group.is_system,
-            origin: group.origin().to_owned(),
-        });
-        let mut groups: Vec<MyGroup> = groups.collect();
-        groups.sort_by(|a, b| a.name.cmp(&b.name));
         let proof = principal.proof();
         let token = proof.and_then(|proof| known.tokens.get(&(TokenKind::Personal, proof.id.clone())));
         Ok(Me {
@@ -247,7 +294,7 @@ impl SignIn<'_> {
             email: account.map_or_else(|| principal.user_id().to_owned(), |account| account.email.clone()),
             name: account.and_then(|account| account.name.clone()),
             is_admin: access.is_admin(principal),
-            groups,
+            groups: super::people::groups_of(&access, principal.user_id()),
             onboarded: account.is_some_and(|account| account.onboarded),
             last_pull_at: account.and_then(|account| self.state().last_pull(account)),
             auth: principal.auth().as_str().to_owned(),
@@ -259,18 +306,31 @@ impl SignIn<'_> {
         })
     }
 
-    /// Notes that the caller fetched the manifest.
+    /// Notes that the caller fetched the manifest; it is written later. Who looks at what
+    /// somebody else sees fetches nothing.
+    pub fn pulled(&self, ctx: &CallContext) {
+        if ctx.principal().viewer().is_some() || ctx.principal().is_trusted_owner() {
+            return;
+        }
+        let (user_id, now) = (ctx.principal().user_id().to_owned(), self.engine.clock().now());
+        self.state().pulled(&user_id, now);
+        let users = self.engine.store().users();
+        tokio::spawn(async move {
+            if let Err(error) = users.touch_last_pull(&user_id, now).await {
+                tracing::warn!(code = error.code(), "a pull was not recorded: {error}");
+            }
+        });
+    }
+
+    /// Says, as a client tells it, whether the caller finished the first-steps page; gives what is
+    /// kept.
     ///
     /// # Errors
-    /// I/O errors.
-    pub async fn pulled(&self, ctx: &CallContext) -> Result<()> {
-        if ctx.principal().viewer().is_some() {
-            return Ok(());
-        }
-        let (user_id, now) = (ctx.principal().user_id(), self.engine.clock().now());
-        self.engine.store().users().touch_last_pull(user_id, now).await?;
-        self.state().pulled(user_id, now);
-        Ok(())
+    /// `inactive_user`, `scope_denied`, `read_only_view`.
+    pub async fn first_steps(&self, ctx: &CallContext, source: FirstSteps, done: bool) -> Result<bool> {
+        let onboarded = done && source != FirstSteps::Unmarked;
+        self.set_onboarded(ctx, onboarded).await?;
+        Ok(onboarded)
     }
 
     /// Says whether the caller finished the first-steps page.
@@ -347,13 +407,19 @@ impl SignIn<'_> {
     }
 }
 
-fn context(client: &Client, account: &Account, auth: AuthMethod, proof: Option<Proof>) -> CallContext {
+pub(super) fn context(client: &Client, account: &Account, auth: AuthMethod, proof: Option<Proof>) -> CallContext {
     let principal = Principal::user(&account.id, auth, client.kind(Some(auth)));
     let principal = match proof {
         Some(proof) => principal.with_proof(proof),
         None => principal,
     };
     CallContext::from_client(principal, client)
+}
+
+fn service(client: &Client, known: &CredentialSnapshot) -> Result<CallContext> {
+    let service = known.accounts.values().find(|account| account.email == SCHEDULER_EMAIL && account.active);
+    let service = service.ok_or(SignInError::ServiceUserMissing)?;
+    Ok(context(client, service, AuthMethod::Service, None))
 }
 
 fn check_session(claims: &Claims, account: &Account, known: &CredentialSnapshot, now: DateTime<Utc>) -> Result<()> {

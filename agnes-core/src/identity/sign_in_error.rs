@@ -28,6 +28,8 @@ pub enum SignInError {
     ServiceUserMissing,
     #[error("address and password do not fit")]
     InvalidCredentials,
+    #[error("this account has no password")]
+    ExternalOnly,
     #[error("a new password is asked for")]
     PasswordChangeRequired,
     #[error("a password has at least {} characters", super::SHORTEST_PASSWORD)]
@@ -52,6 +54,12 @@ pub enum SignInError {
     BootstrapClosed,
     #[error("this is not the token that a first Admin has to bring")]
     BootstrapTokenInvalid,
+    #[error("a request to a name that is not this server's has to bring the token of the start")]
+    BootstrapForeignName,
+    #[error("signing in by `{name}` is switched off")]
+    ProviderOff { name: &'static str },
+    #[error("no Admin could sign in with the ways that are left")]
+    NoProviderLeft,
 }
 
 impl Coded for SignInError {
@@ -67,16 +75,19 @@ impl Coded for SignInError {
             | Self::SessionRevoked
             | Self::ServiceUserMissing
             | Self::InvalidCredentials
+            | Self::ExternalOnly
             | Self::LinkInvalid => ErrorKind::Unauthenticated,
             Self::SetupDeactivated
             | Self::PasswordChangeRequired
             | Self::BootstrapClosed
-            | Self::BootstrapTokenInvalid => ErrorKind::Forbidden,
+            | Self::BootstrapTokenInvalid
+            | Self::BootstrapForeignName
+            | Self::ProviderOff { .. } => ErrorKind::Forbidden,
             Self::PasswordTooShort | Self::PasswordTooLong | Self::OneShotInvalid | Self::CodeInvalid => {
                 ErrorKind::InvalidInput
             }
             Self::Busy => ErrorKind::RateLimited,
-            Self::SecretUnreadable | Self::SeedInvalid => ErrorKind::ConfigInvalid,
+            Self::SecretUnreadable | Self::SeedInvalid | Self::NoProviderLeft => ErrorKind::ConfigInvalid,
             Self::DesktopOff => ErrorKind::NotFound,
         }
     }
@@ -92,6 +103,7 @@ impl Coded for SignInError {
             Self::SessionRevoked => "session_revoked",
             Self::ServiceUserMissing => "service_user_missing",
             Self::InvalidCredentials => "invalid_credentials",
+            Self::ExternalOnly => "external_auth_only",
             Self::PasswordChangeRequired => "password_change_required",
             Self::PasswordTooShort => "password_too_short",
             Self::PasswordTooLong => "password_too_long",
@@ -103,7 +115,9 @@ impl Coded for SignInError {
             Self::SeedInvalid => "seed_admin_invalid",
             Self::DesktopOff => "desktop_off",
             Self::BootstrapClosed => "bootstrap_closed",
-            Self::BootstrapTokenInvalid => "bootstrap_token_invalid",
+            Self::BootstrapTokenInvalid | Self::BootstrapForeignName => "bootstrap_token_invalid",
+            Self::ProviderOff { .. } => "provider_disabled",
+            Self::NoProviderLeft => "no_provider_left",
         }
     }
     fn hint(&self) -> Option<String> {
@@ -111,16 +125,22 @@ impl Coded for SignInError {
             match self {
                 Self::TokenInvalid | Self::SessionRevoked | Self::TokenExpired | Self::TokenRevoked => "sign in again",
                 Self::Deactivated | Self::SetupDeactivated => "ask a member of the group `Admin`",
+                Self::ExternalOnly => "sign in on the web page, and make a token there",
                 Self::PasswordChangeRequired => "sign in on the web page: it asks for a new password",
                 Self::OneShotInvalid | Self::LinkInvalid | Self::CodeInvalid => "ask for a new one",
                 Self::SecretUnreadable => {
-                    "check owner, mode and content of `.jwt_secret` and `.scheduler_token` in the state folder; \
+                    "check owner, mode and content of `.jwt_secret`, `.session_secret` and `.scheduler_token` in the state folder; \
                      a deleted file is made anew and ends every session and token"
                 }
                 Self::SeedInvalid => "correct `SEED_ADMIN_EMAIL` and `SEED_ADMIN_PASSWORD`",
                 Self::DesktopOff => "set `DESKTOP_JWT_SECRET` to at least 32 characters",
                 Self::BootstrapClosed => "sign in, or recover with `agnes admin break-glass <address>`",
                 Self::BootstrapTokenInvalid => "use the value of `AGNES_BOOTSTRAP_TOKEN`, or the link in the log",
+                Self::BootstrapForeignName => "use the link in the log, or set `DOMAIN` or `SERVER_URL`",
+                Self::ProviderOff { .. } => "choose another way on the sign-in page",
+                Self::NoProviderLeft => {
+                    "take one out of `auth.disabled_providers`, set up another one, or give an Admin a password"
+                }
                 _ => return None,
             }
             .to_owned(),

@@ -1,14 +1,18 @@
 //! Signing in by password; setting, resetting and changing it.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 
+use super::credentials::folded;
 use super::session::{hash_of, new_secret};
 use super::sign_in::{Session, SignIn};
 use super::{Account, PasswordChange, SignInError, UserToken};
-use crate::context::{CallContext, Client};
+use crate::context::{CallContext, Client, network};
 use crate::error::Result;
 use crate::ident::printable;
 use crate::secret::Secret;
@@ -19,6 +23,9 @@ const FREE_FAILURES: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// ... up to this: nobody can lock somebody else out.
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
+/// How long a try waits for those before it.
+const TURN: Duration = Duration::from_secs(5);
 
 /// How a sign-in by password ends.
 #[derive(Debug, Clone)]
@@ -47,6 +54,8 @@ pub struct Letter {
     pub token: Secret,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
+    /// Where they wanted to go: a path of the server.
+    pub next: Option<String>,
 }
 
 impl Letter {
@@ -58,8 +67,9 @@ impl Letter {
             UserToken::Reset => "/auth/password/reset",
             UserToken::Login => "/auth/email/verify",
         };
-        let email: String = self.email.bytes().map(percent).collect();
-        Secret::new(format!("{page}?email={email}&token={}", self.token.expose()))
+        let encoded = |text: &str| text.bytes().map(percent).collect::<String>();
+        let next = self.next.as_deref().map(|next| format!("&next={}", encoded(next))).unwrap_or_default();
+        Secret::new(format!("{page}?email={}&token={}{next}", encoded(&self.email), self.token.expose()))
     }
 }
 
@@ -84,9 +94,8 @@ impl UserToken {
     }
 }
 
-fn folded(email: &str) -> String {
-    email.trim().to_lowercase()
-}
+/// Bytes of an address, as RFC 5321 section 4.5.3.1.3 bounds a path.
+const LONGEST_ADDRESS: usize = 254;
 
 impl SignIn<'_> {
     /// Signs in by address and password. Unknown address, wrong password and an account
@@ -94,32 +103,43 @@ impl SignIn<'_> {
     ///
     /// # Errors
     /// `invalid_credentials`, `account_deactivated` (only for the right password),
-    /// `sign_in_busy`.
+    /// `sign_in_busy`, `provider_disabled`; with `auth.reveal_provider` `external_auth_only`.
     pub async fn with_password(&self, client: &Client, email: &str, password: &Secret) -> Result<SignedIn> {
+        self.require_provider("password")?;
         let email = folded(email);
-        self.wait_after_failures(&email).await;
-        let found = self.engine.store().credentials().password_of(&email).await?;
-        let (user_id, hash) = found.map_or((None, None), |(id, hash)| (Some(id), hash));
-        let had = hash.clone();
-        let checked = self.state().passwords.check(password, hash).await?;
-        let known = self.credentials().await?;
-        let account = user_id.as_ref().and_then(|id| known.accounts.get(id));
-        let (Some(account), true) = (account, checked.right) else {
-            let result = match (&user_id, had) {
-                (None, _) => "unknown_user",
-                (Some(_), None) => "no_password",
-                (Some(_), Some(_)) => "invalid_password",
+        let _turn = self.wait_after_failures(&email, client.network()).await?;
+        let mut known = self.credentials().await?;
+        // Checking takes long: what counts is the password when the session begins.
+        let (checked, _steady) = loop {
+            let stored = known.account_of(&email).and_then(|account| account.password_hash.clone());
+            let checked = self.state().passwords.check(password, stored.clone()).await?;
+            let steady = self.state().changing.read().await;
+            known = self.credentials().await?;
+            let now = known.account_of(&email).and_then(|account| account.password_hash.as_ref());
+            if now.map(Secret::expose) == stored.as_ref().map(Secret::expose) {
+                break (checked, steady);
+            }
+        };
+        let account = known.account_of(&email);
+        let Some(account) = account.filter(|_| checked.right) else {
+            let result = match account.map(Account::has_password) {
+                None => "unknown_user",
+                Some(false) => "no_password",
+                Some(true) => "invalid_password",
             };
-            self.failed(client, user_id.as_deref(), &email, result);
-            return Err(SignInError::InvalidCredentials.into());
+            self.failed(client, account.map(|account| account.id.as_str()), &email, result);
+            // Only where the operator wants it told.
+            let reveal = result == "no_password" && self.engine.config().auth.reveal_provider;
+            let why = if reveal { SignInError::ExternalOnly } else { SignInError::InvalidCredentials };
+            return Err(why.into());
         };
         if !account.active {
             self.failed(client, Some(&account.id), &email, "deactivated");
             return Err(SignInError::Deactivated.into());
         }
-        self.state().failures.invalidate(&email);
-        if let (Some(old), Some(new)) = (had, checked.stronger) {
-            self.engine.store().credentials().rehash(&account.id, &old, &new).await?;
+        self.forget_failures(&email, client.network());
+        if let (Some(old), Some(new)) = (&account.password_hash, checked.stronger) {
+            self.engine.store().credentials().rehash(&account.id, old.expose(), &new).await?;
         }
         if account.must_change_password {
             // As old as leaves it ten minutes.
@@ -132,29 +152,55 @@ impl SignIn<'_> {
         Ok(SignedIn::Session(self.begin(client, account, "password").await?))
     }
 
-    async fn wait_after_failures(&self, email: &str) {
-        let failures = self.state().failures.get(email).unwrap_or(0);
-        if let Some(over) = failures.checked_sub(FREE_FAILURES) {
+    /// Waits as long as the failures of this address ask for; above the free ones the tries for
+    /// it come one after the other. What it gives is held until the try is over.
+    ///
+    /// # Errors
+    /// `sign_in_busy` where others have been trying for long. Not for whoever never failed from
+    /// where they are: strangers keep nobody out.
+    async fn wait_after_failures(&self, email: &str, from: Option<IpAddr>) -> Result<Option<OwnedMutexGuard<()>>> {
+        let failures = || self.state().failures.get(email).unwrap_or(0);
+        if failures() < FREE_FAILURES {
+            return Ok(None);
+        }
+        let turns = self.state().turns.get_with_by_ref(email, Arc::default);
+        let turn = tokio::time::timeout(TURN, turns.lock_owned()).await.ok();
+        if turn.is_none() && self.state().tried.contains_key(&(email.to_owned(), from)) {
+            return Err(SignInError::Busy.into());
+        }
+        if let Some(over) = failures().checked_sub(FREE_FAILURES) {
             tokio::time::sleep(wait_for(over)).await;
+        }
+        Ok(turn)
+    }
+
+    fn note_failure(&self, email: &str, from: Option<IpAddr>) {
+        // Nobody has a longer address: such texts would only fill the memory.
+        if email.len() <= LONGEST_ADDRESS {
+            let failures = self.state().failures.get(email).unwrap_or(0);
+            self.state().failures.insert(email.to_owned(), failures.saturating_add(1));
+            self.state().tried.insert((email.to_owned(), from), ());
         }
     }
 
+    fn forget_failures(&self, email: &str, from: Option<IpAddr>) {
+        self.state().failures.invalidate(email);
+        self.state().tried.invalidate(&(email.to_owned(), from));
+    }
+
     fn failed(&self, client: &Client, user_id: Option<&str>, email: &str, result: &str) {
-        let failures = self.state().failures.get(email).unwrap_or(0);
-        self.state().failures.insert(email.to_owned(), failures.saturating_add(1));
+        self.note_failure(email, client.network());
         self.engine
             .audit()
             .event_of(client, user_id, "login_failed")
-            .params(json!({"email": printable(email, 254)}))
+            .params(json!({"email": printable(email, LONGEST_ADDRESS)}))
             .result(result)
             .later();
     }
 
     /// Who has this address, if they may sign in.
     pub(super) async fn active_account(&self, email: &str) -> Result<Option<Account>> {
-        let found = self.engine.store().credentials().password_of(&folded(email)).await?;
-        let known = self.credentials().await?;
-        let account = found.and_then(|(id, _)| known.accounts.get(&id).cloned());
+        let account = self.credentials().await?.account_of(email).cloned();
         Ok(account.filter(|account| account.active && !super::is_service_account(&account.email)))
     }
 
@@ -163,7 +209,8 @@ impl SignIn<'_> {
         let (token, now) = (new_secret()?, self.engine.clock().now());
         self.engine.store().credentials().set_user_token(&account.id, kind, &hash_of(token.expose()), now).await?;
         let expires_at = now + kind.lifetime();
-        Ok(Letter { email: account.email.clone(), name: account.name.clone(), kind, token, expires_at })
+        let (email, name) = (account.email.clone(), account.name.clone());
+        Ok(Letter { email, name, kind, token, expires_at, next: None })
     }
 
     /// What to send to somebody who asks to set their first password: nothing unless they
@@ -173,8 +220,9 @@ impl SignIn<'_> {
     /// # Errors
     /// I/O errors.
     pub async fn ask_for_setup(&self, email: &str) -> Result<Option<Letter>> {
+        self.require_provider("password")?;
         match self.active_account(email).await? {
-            Some(account) if !account.has_password => Ok(Some(self.letter(&account, UserToken::Setup).await?)),
+            Some(account) if !account.has_password() => Ok(Some(self.letter(&account, UserToken::Setup).await?)),
             _ => Ok(None),
         }
     }
@@ -185,8 +233,9 @@ impl SignIn<'_> {
     /// # Errors
     /// I/O errors.
     pub async fn ask_for_reset(&self, email: &str) -> Result<Option<Letter>> {
+        self.require_provider("password")?;
         let Some(account) = self.active_account(email).await? else { return Ok(None) };
-        let kind = if account.has_password { UserToken::Reset } else { UserToken::Setup };
+        let kind = if account.has_password() { UserToken::Reset } else { UserToken::Setup };
         Ok(Some(self.letter(&account, kind).await?))
     }
 
@@ -194,14 +243,16 @@ impl SignIn<'_> {
     async fn take(
         &self,
         email: &str,
+        client: &Client,
         kind: UserToken,
         token: &str,
         password: &Secret,
-        change: impl FnOnce(String) -> PasswordChange,
+        change: impl FnOnce(String, DateTime<Utc>) -> PasswordChange,
     ) -> Result<Account> {
+        self.require_provider(kind.provider())?;
         super::password::check_rules(password)?;
-        let (now, hash) = (self.engine.clock().now(), hash_of(token));
-        let made_after = now - kind.lifetime();
+        let hash = hash_of(token);
+        let made_after = self.engine.clock().now() - kind.lifetime();
         let credentials = self.engine.store().credentials();
         // Looked at before the password is hashed, taken afterwards.
         let owner = credentials.owner_of_user_token(email, kind, &hash, made_after).await?;
@@ -209,11 +260,14 @@ impl SignIn<'_> {
         if !self.credentials().await?.accounts.get(&owner).is_some_and(|account| account.active) {
             return Err(SignInError::SetupDeactivated.into());
         }
-        let change = change(self.state().passwords.hash(password).await?);
+        let password = self.state().passwords.hash(password).await?;
+        let _turn = self.state().changing.write().await;
+        let now = self.engine.clock().now();
+        let change = change(password, now);
         if !credentials.consume_user_token(&owner, kind, &hash, made_after, Some(&change), now).await? {
             return Err(SignInError::OneShotInvalid.into());
         }
-        self.state().failures.invalidate(&folded(email));
+        self.forget_failures(&folded(email), client.network());
         let account = self.credentials().await?.accounts.get(&owner).cloned();
         account.ok_or_else(|| SignInError::OneShotInvalid.into())
     }
@@ -222,7 +276,7 @@ impl SignIn<'_> {
     ///
     /// # Errors
     /// `token_invalid_or_expired` (also for an unknown address), `account_deactivated`,
-    /// `password_too_short`, `password_too_long`, `sign_in_busy`.
+    /// `password_too_short`, `password_too_long`, `sign_in_busy`, `provider_disabled`.
     pub async fn set_up_password(
         &self,
         client: &Client,
@@ -231,12 +285,13 @@ impl SignIn<'_> {
         password: &Secret,
         name: Option<&str>,
     ) -> Result<Session> {
-        let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-        let change = |hash| PasswordChange { hash, must_change: false, name, end_sessions: None, keep_session: None };
-        let done = self.take(email, UserToken::Setup, token, password, change).await;
+        let name = name.and_then(super::people::shown_name);
+        let change =
+            |hash, _| PasswordChange { hash, must_change: false, name, end_sessions: None, keep_session: None };
+        let done = self.take(email, client, UserToken::Setup, token, password, change).await;
         let id = done.as_ref().ok().map(|account| account.id.clone());
         let event = self.engine.audit().event_of(client, id.as_deref(), "password_setup");
-        event.params(json!({"email": printable(email, 254)})).outcome(&done).record().await;
+        event.params(json!({"email": printable(email, LONGEST_ADDRESS)})).outcome(&done).record().await;
         self.begin(client, &done?, "setup").await
     }
 
@@ -245,13 +300,17 @@ impl SignIn<'_> {
     /// # Errors
     /// As [`SignIn::set_up_password`].
     pub async fn reset_password(&self, client: &Client, email: &str, token: &str, password: &Secret) -> Result<()> {
-        let now = self.engine.clock().now();
-        let change =
-            |hash| PasswordChange { hash, must_change: false, name: None, end_sessions: Some(now), keep_session: None };
-        let done = self.take(email, UserToken::Reset, token, password, change).await;
+        let change = |hash, now| PasswordChange {
+            hash,
+            must_change: false,
+            name: None,
+            end_sessions: Some(now),
+            keep_session: None,
+        };
+        let done = self.take(email, client, UserToken::Reset, token, password, change).await;
         let id = done.as_ref().ok().map(|account| account.id.clone());
         let event = self.engine.audit().event_of(client, id.as_deref(), "password_reset");
-        event.params(json!({"email": printable(email, 254)})).outcome(&done).record().await;
+        event.params(json!({"email": printable(email, LONGEST_ADDRESS)})).outcome(&done).record().await;
         done.map(drop)
     }
 
@@ -265,7 +324,7 @@ impl SignIn<'_> {
         super::password::check_rules(new)?;
         let user_id = ctx.principal().user_id();
         let account = self.credentials().await?.accounts.get(user_id).cloned().ok_or(SignInError::UserGone)?;
-        self.wait_after_failures(&account.email).await;
+        let _turn = self.wait_after_failures(&account.email, ctx.client_ip().map(network)).await?;
         let done = self.change_checked(ctx, &account, current, new).await;
         self.engine.audit().event(ctx, "user.set_password").outcome(&done).record().await;
         done
@@ -278,25 +337,25 @@ impl SignIn<'_> {
         current: Option<&Secret>,
         new: &Secret,
     ) -> Result<()> {
-        let credentials = self.engine.store().credentials();
-        let stored = credentials.password_of(&account.email).await?.and_then(|(_, hash)| hash);
+        let stored = account.password_hash.clone();
         if stored.is_some() {
             let empty = Secret::new("");
             if !self.state().passwords.check(current.unwrap_or(&empty), stored).await?.right {
-                let failures = self.state().failures.get(&account.email).unwrap_or(0);
-                self.state().failures.insert(account.email.clone(), failures.saturating_add(1));
+                self.note_failure(&account.email, ctx.client_ip().map(network));
                 return Err(SignInError::InvalidCredentials.into());
             }
         }
+        let hash = self.state().passwords.hash(new).await?;
+        let _turn = self.state().changing.write().await;
         let now = self.engine.clock().now();
         let change = PasswordChange {
-            hash: self.state().passwords.hash(new).await?,
+            hash,
             must_change: false,
             name: None,
             end_sessions: Some(now),
             keep_session: ctx.principal().proof().map(|proof| proof.id.clone()),
         };
-        credentials.set_password(&account.id, &change, now).await
+        self.engine.store().credentials().set_password(&account.id, &change, now).await
     }
 }
 
@@ -305,8 +364,10 @@ fn wait_for(over: u32) -> Duration {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::rbac::{ClientKind, Principal};
 
     #[test]
     fn links_hold_any_address() {
@@ -316,6 +377,7 @@ mod tests {
             kind,
             token: Secret::new("to-ken_"),
             expires_at: DateTime::UNIX_EPOCH,
+            next: None,
         };
         let path = |kind, email| letter(kind, email).path().expose().to_owned();
         assert_eq!(
@@ -323,7 +385,62 @@ mod tests {
             "/auth/password/reset?email=a%2Bb%40x.example&token=to-ken_"
         );
         assert_eq!(path(UserToken::Login, "ž&=@x"), "/auth/email/verify?email=%C5%BE%26%3D%40x&token=to-ken_");
+        let on = Letter { next: Some("/home?tab=1&x=ž".to_owned()), ..letter(UserToken::Setup, "a") };
+        assert_eq!(
+            on.path().expose(),
+            "/auth/password/setup?email=a&token=to-ken_&next=%2Fhome%3Ftab%3D1%26x%3D%C5%BE"
+        );
         assert!(!format!("{:?}", letter(UserToken::Setup, "a@x")).contains("to-ken_"));
+    }
+
+    /// An engine with Ann, who failed as often as is free.
+    async fn with_ann(root: &std::path::Path) -> crate::Engine {
+        let store = Arc::new(crate::store::memory::MemoryStore::new());
+        let engine = crate::Engine::builder(root).store(store).open().await.unwrap();
+        let owner = Principal::trusted_owner_of_the_data_folder("test", ClientKind::Api);
+        engine.identity().add_user(&CallContext::new(owner), "ann@acme.example", None).await.unwrap();
+        let letter = engine.sign_in().ask_for_setup("ann@acme.example").await.unwrap().unwrap();
+        let (client, password) = (at("10.0.0.1"), Secret::new("correct horse battery"));
+        let token = letter.token.expose();
+        engine.sign_in().set_up_password(&client, "ann@acme.example", token, &password, None).await.unwrap();
+        for _ in 0..FREE_FAILURES {
+            engine.sign_in().note_failure("ann@acme.example", at("10.0.0.2").network());
+        }
+        engine
+    }
+
+    fn at(ip: &str) -> Client {
+        Client::at(Some(ip.parse().unwrap()))
+    }
+
+    /// Whoever guesses from many places at once gets no more tries than from one.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn guesses_of_one_account_take_turns() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = with_ann(root.path()).await;
+        let wrong = Secret::new("wrong");
+        let guess = async |ip: &str| engine.sign_in().with_password(&at(ip), "ann@acme.example", &wrong).await;
+        let seen = async {
+            // Nobody else gets the turn while the first one waits.
+            loop {
+                let turns = engine.sign_in().state().turns.get("ann@acme.example");
+                if turns.is_some_and(|turn| turn.try_lock().is_err()) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let (guessed, ()) = futures::join!(guess("10.0.0.3"), seen);
+        assert_eq!(guessed.unwrap_err().code(), "invalid_credentials");
+        let turn = engine.sign_in().state().turns.get("ann@acme.example").unwrap().lock_owned().await;
+        let right = Secret::new("correct horse battery");
+        let (client, sign_in) = (at("10.0.0.4"), engine.sign_in());
+        let (again, elsewhere) =
+            futures::join!(guess("10.0.0.3"), sign_in.with_password(&client, "ann@acme.example", &right));
+        assert_eq!(again.unwrap_err().code(), "sign_in_busy");
+        assert!(elsewhere.is_ok(), "strangers keep nobody out");
+        drop(turn);
+        engine.close().await.unwrap();
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Coded for TokenError {
     }
     fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownScope { .. } => Some("known scopes: general, bootstrap-analyst".to_owned()),
+            Self::UnknownScope { .. } => Some("known scopes: general, bootstrap-analyst, mcp".to_owned()),
             _ => None,
         }
     }
@@ -213,9 +213,10 @@ impl Tokens<'_> {
     /// The caller's tokens, newest first.
     ///
     /// # Errors
-    /// `inactive_user`, `scope_denied`.
+    /// `inactive_user`, `scope_denied`, `service_forbidden`.
     pub async fn list(&self, ctx: &CallContext) -> Result<Vec<TokenRow>> {
         self.engine.access().await?.require_active(ctx.principal())?;
+        ctx.principal().require_person()?;
         ctx.principal().require(crate::rbac::Ability::Everything)?;
         let found = self.engine.store().tokens().list(TokenKind::Personal, Some(ctx.principal().user_id())).await?;
         let known = self.known().await?;
@@ -225,7 +226,7 @@ impl Tokens<'_> {
     /// One of the caller's tokens. Somebody else's does not exist for them.
     ///
     /// # Errors
-    /// `token_not_found`, `inactive_user`, `scope_denied`.
+    /// `token_not_found`, `inactive_user`, `scope_denied`, `service_forbidden`.
     pub async fn get(&self, ctx: &CallContext, id: &str) -> Result<TokenRow> {
         let mine = self.list(ctx).await?;
         mine.into_iter().find(|token| token.id == id).ok_or_else(|| missing(id))
@@ -234,11 +235,12 @@ impl Tokens<'_> {
     /// Revokes one of the caller's tokens; a token may revoke itself, whatever its scope.
     ///
     /// # Errors
-    /// `token_not_found`, `inactive_user`, `scope_denied`, `read_only_view`.
+    /// `token_not_found`, `inactive_user`, `scope_denied`, `read_only_view`, `service_forbidden`.
     pub async fn revoke(&self, ctx: &CallContext, id: &str) -> Result<()> {
         let principal = ctx.principal();
         self.engine.access().await?.require_active(principal)?;
         principal.require_own()?;
+        principal.require_person()?;
         let itself = principal.auth() == AuthMethod::Pat && principal.proof().is_some_and(|proof| proof.id == id);
         if !itself {
             principal.require(crate::rbac::Ability::Everything)?;
@@ -253,12 +255,21 @@ impl Tokens<'_> {
     /// Everybody's tokens, newest first. For admins.
     ///
     /// # Errors
-    /// `admin_required`.
+    /// `admin_required`, `service_forbidden`.
     pub async fn list_all(&self, ctx: &CallContext, limit: usize, offset: usize) -> Result<Vec<TokenRow>> {
-        self.engine.access().await?.require_admin(ctx.principal())?;
+        self.engine.access().await?.require_access_admin(ctx.principal())?;
         let found = self.engine.store().tokens().list(TokenKind::Personal, None).await?;
         let known = self.known().await?;
         Ok(found.iter().skip(offset).take(limit).map(|token| row(token, &known)).collect())
+    }
+
+    /// Anybody's token, by its id or a unique prefix of it. For admins.
+    ///
+    /// # Errors
+    /// `token_not_found`, `ambiguous_reference`, `admin_required`, `service_forbidden`.
+    pub async fn find(&self, ctx: &CallContext, reference: &str) -> Result<TokenRow> {
+        let all = self.list_all(ctx, usize::MAX, 0).await?;
+        super::resolve(reference, &all, |token| &token.id, |token| &token.id)?.ok_or_else(|| missing(reference))
     }
 
     /// Revokes anybody's token. For admins.

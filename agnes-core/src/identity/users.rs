@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Coded, ErrorKind, Result};
+use crate::rbac::Member;
 
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +91,12 @@ pub fn is_service_account(email: &str) -> bool {
 pub trait UserRepository: Send + Sync {
     /// Inserts a user and, when active, makes them a member of Everyone (`system_seed`).
     /// `user_exists` when the address is taken.
-    async fn insert(&self, user: &User) -> Result<()>;
+    async fn insert(&self, user: &User) -> Result<()> {
+        self.insert_with(user, &[]).await
+    }
+    /// As [`UserRepository::insert`], together with these memberships of theirs; nobody is made
+    /// where one of the groups is not there (`group_not_found`).
+    async fn insert_with(&self, user: &User, members: &[Member]) -> Result<()>;
     /// One user by id.
     async fn get(&self, id: &str) -> Result<Option<User>>;
     /// One user by address, trimmed and case-folded.
@@ -115,21 +121,29 @@ pub trait UserRepository: Send + Sync {
 pub enum UserError {
     #[error("there is no user `{user}`")]
     NotFound { user: String },
-    #[error("a user with the address `{email}` exists already")]
-    Exists { email: String },
+    #[error("a user with the address `{email}` exists already{}", if *active { "" } else { ", and is not active" })]
+    Exists { email: String, active: bool },
     #[error("`{email}` is not an e-mail address")]
     InvalidEmail { email: String },
+    #[error("`{email}` is not active, so there is nothing that they see")]
+    SeesNothing { email: String },
     #[error("nobody can deactivate or delete themselves")]
     SelfTarget,
     #[error("this account belongs to Agnes itself")]
     ServiceAccount,
+    #[error("this account is kept by the directory")]
+    DirectoryManaged,
 }
 
 impl Coded for UserError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Exists { .. } | Self::SelfTarget | Self::ServiceAccount => ErrorKind::Conflict,
+            Self::Exists { .. }
+            | Self::SeesNothing { .. }
+            | Self::SelfTarget
+            | Self::ServiceAccount
+            | Self::DirectoryManaged => ErrorKind::Conflict,
             Self::InvalidEmail { .. } => ErrorKind::InvalidInput,
         }
     }
@@ -138,13 +152,17 @@ impl Coded for UserError {
             Self::NotFound { .. } => "user_not_found",
             Self::Exists { .. } => "user_exists",
             Self::InvalidEmail { .. } => "invalid_email",
+            Self::SeesNothing { .. } => "user_deactivated",
             Self::SelfTarget => "self_target",
             Self::ServiceAccount => "service_account",
+            Self::DirectoryManaged => "sso_managed",
         }
     }
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { .. } => Some("`agnes admin user list` shows the users".to_owned()),
+            Self::Exists { active: false, .. } | Self::SeesNothing { .. } => Some("activate them instead".to_owned()),
+            Self::DirectoryManaged => Some("change it in the directory".to_owned()),
             _ => None,
         }
     }

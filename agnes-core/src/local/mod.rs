@@ -20,6 +20,6 @@ pub use door::Door;
 pub use error::LocalError;
 pub use listen::Listener;
 pub use lock::{Holder, HolderLock};
-pub use rows::Rows;
+pub use rows::{RowSource, Rows};
 pub use verb::{Caller, Verb};
 pub use verbs::*;

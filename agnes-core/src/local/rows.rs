@@ -7,6 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -30,6 +31,12 @@ struct End {
     receipt: Option<Receipt>,
 }
 
+impl std::convert::From<QueryResult> for Rows {
+    fn from(result: QueryResult) -> Self {
+        Self::local(result)
+    }
+}
+
 /// Rows of a query. Dropping them ends the query.
 #[derive(Debug)]
 pub struct Rows {
@@ -39,11 +46,35 @@ pub struct Rows {
     receipt: Option<Box<Receipt>>,
 }
 
-#[derive(Debug)]
 enum From {
     Here(Box<QueryResult>),
     Holder(Box<Incoming>),
+    Elsewhere(Box<dyn RowSource>),
     Nowhere,
+}
+
+impl std::fmt::Debug for From {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Here(_) => "Here",
+            Self::Holder(_) => "Holder",
+            Self::Elsewhere(_) => "Elsewhere",
+            Self::Nowhere => "Nowhere",
+        })
+    }
+}
+
+/// Rows that come from neither here nor a holder: from files of a workspace, from a server.
+#[async_trait]
+pub trait RowSource: Send {
+    /// The next rows; `None` after the last.
+    ///
+    /// # Errors
+    /// Those of the query. Nothing comes after an error.
+    async fn next(&mut self) -> Result<Option<RecordBatch>>;
+
+    /// What is known after the last row: whether rows were left out, and the receipt.
+    fn end(&mut self) -> (bool, Option<Receipt>);
 }
 
 #[derive(Debug)]
@@ -56,6 +87,12 @@ struct Incoming {
 impl Rows {
     pub(super) fn local(result: QueryResult) -> Self {
         Self { schema: result.schema(), from: From::Here(Box::new(result)), truncated: false, receipt: None }
+    }
+
+    /// Rows of a source, whose columns are known.
+    #[must_use]
+    pub fn of(schema: SchemaRef, source: Box<dyn RowSource>) -> Self {
+        Self { schema, from: From::Elsewhere(source), truncated: false, receipt: None }
     }
 
     /// The rows a holder sends: first the schema, so that an error of the query itself is
@@ -109,6 +146,14 @@ impl Rows {
                     Ok(None)
                 }
             },
+            From::Elsewhere(source) => {
+                let next = source.next().await;
+                if let Ok(None) = next {
+                    let (truncated, receipt) = source.end();
+                    (self.truncated, self.receipt) = (truncated, receipt.map(Box::new));
+                }
+                next
+            }
             From::Holder(incoming) => incoming.next().await.map(|next| match next {
                 Ok(batch) => Some(batch),
                 Err(end) => {

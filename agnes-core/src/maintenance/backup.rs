@@ -94,7 +94,7 @@ impl Coded for BackupError {
 }
 
 impl Maintenance<'_> {
-    /// Copies state, extracts, the published generation with its blobs, the configuration
+    /// Copies state, extracts, what people uploaded, the published generation with its blobs, the configuration
     /// overlay, the instance key and the secrets that sign sessions and tokens into `target`,
     /// a new or empty folder. Queries and grants go on meanwhile; syncs wait until the copy is
     /// done. The copy of the state is opened and read, each blob's content held against its
@@ -128,6 +128,8 @@ impl Maintenance<'_> {
         crate::duck::blocking(move || {
             let root = staged.path();
             let mut wanted = vec![folder.extracts()];
+            let brought = folder.all_uploads().into_iter().chain([folder.initial_workspace(), folder.docs()]);
+            wanted.extend(brought.filter(|folder| folder.is_dir()));
             if number > 0 {
                 // Not the master of views: it names blobs by absolute path, the next start makes it anew.
                 wanted.push(folder.generation(number));
@@ -141,8 +143,14 @@ impl Maintenance<'_> {
                     copy_tree(&path, &root.join(relative))?;
                 }
             }
-            let kept =
-                [folder.config_overlay(), folder.instance_key(), folder.session_secret(), folder.scheduler_token()];
+            let kept = [
+                folder.config_overlay(),
+                folder.env_overlay(),
+                folder.instance_key(),
+                folder.session_secret(),
+                folder.cookie_secret(),
+                folder.scheduler_token(),
+            ];
             for path in kept.iter().filter(|path| path.is_file()) {
                 if let Some(name) = path.file_name() {
                     copy_tree(path, &root.join("state").join(name))?;

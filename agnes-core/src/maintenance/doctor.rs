@@ -13,6 +13,7 @@ use crate::sync::{JobState, SyncStatus};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CheckStatus {
     /// As it should be.
@@ -25,6 +26,7 @@ pub enum CheckStatus {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Check {
     /// What was checked.
     pub name: String,
@@ -38,6 +40,7 @@ pub struct Check {
 
 /// All findings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DoctorReport {
     /// `healthy`, `degraded` or `unhealthy`: the worst finding.
     pub overall: String,
@@ -56,7 +59,7 @@ impl Maintenance<'_> {
             self.engine_check(),
             self.state_check().await,
             self.broken_state_check(),
-            self.disk_check(),
+            self.disk_check().await,
             self.generation_check().await,
             self.sources_check(),
             self.sync_check().await,
@@ -106,8 +109,10 @@ impl Maintenance<'_> {
         }
     }
 
-    fn disk_check(&self) -> Check {
-        match crate::sync::free_bytes(self.engine.folder().root()) {
+    pub(super) async fn disk_check(&self) -> Check {
+        let folder = self.engine.folder().clone();
+        // The disk of a network may take its time.
+        match crate::duck::blocking(move || crate::sync::free_bytes(folder.root())).await {
             Ok(free) if free < 1 << 30 => {
                 warn("disk", format!("{} MiB are free", free >> 20), "free some space, or run `agnes gc`")
             }
@@ -188,7 +193,11 @@ impl Maintenance<'_> {
 
     async fn jobs_check(&self) -> Check {
         match self.engine.store().jobs().list(None, &[JobState::Queued, JobState::Running], 1000).await {
-            Ok(jobs) => ok("jobs", format!("{} unfinished", jobs.len())),
+            Ok(jobs) => {
+                // Those of the scheduler come back for ever.
+                let waiting = jobs.iter().filter(|job| job.kind != crate::scheduler::SCHEDULED_JOB).count();
+                ok("jobs", format!("{waiting} unfinished"))
+            }
             Err(error) => bad("jobs", error.to_string(), "restore a backup"),
         }
     }

@@ -3,9 +3,14 @@
 mod backup;
 mod doctor;
 mod health;
+mod pulse;
+mod services;
 
 pub use backup::*;
 pub use doctor::*;
+pub(crate) use pulse::LastPulse;
+pub use pulse::{Color, Pulse, PulseField};
+pub use services::ServiceReport;
 
 use crate::context::CallContext;
 use crate::engine::Engine;
@@ -27,12 +32,33 @@ impl Engine {
 }
 
 impl Maintenance<'_> {
+    /// Whether the caller may look at the figures of the server: admins and the service.
+    ///
+    /// # Errors
+    /// `admin_required`, `inactive_user`.
+    pub async fn require_operator(&self, ctx: &CallContext) -> Result<()> {
+        self.admin(ctx).await
+    }
+
     async fn admin(&self, ctx: &CallContext) -> Result<()> {
         self.engine.access().await?.require_admin(ctx.principal())
     }
 
+    /// What a server does by itself, now and then: it deletes rows of the audit log that are
+    /// older than `audit.retention_days`.
+    ///
+    /// # Errors
+    /// What the state said.
+    pub async fn tend(&self) -> Result<()> {
+        let deleted = self.engine.audit().forget_old().await?;
+        if deleted > 0 {
+            tracing::info!(deleted, "rows of the audit log were older than `audit.retention_days`");
+        }
+        Ok(())
+    }
+
     /// Deletes old generations, the blobs only they name, leftovers of interrupted work,
-    /// and jobs that ended long ago. With `dry_run` it only says what it would delete.
+    /// jobs that ended long ago, and old rows of the audit log. With `dry_run` it only says what it would delete.
     ///
     /// # Errors
     /// I/O errors, `admin_required`.
@@ -42,6 +68,7 @@ impl Maintenance<'_> {
         if !dry_run && done.is_ok() {
             let before = self.engine.clock().now() - chrono::Duration::days(30);
             self.engine.store().jobs().prune(before).await?;
+            self.engine.audit().forget_old().await?;
         }
         self.engine
             .audit()

@@ -1,16 +1,11 @@
 //! The trust boundary of `_remote_attach`: what an extract may ask the engine to attach,
 //! and the attaching itself.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use sqlparser::ast::{
-    Expr, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableFactor, WildcardAdditionalOptions,
-};
-use sqlparser::dialect::DuckDbDialect;
-use sqlparser::parser::Parser;
-
-use super::{Column, RemoteAttach, RemoteTable};
+use super::RemoteAttach;
+use super::extension::{Engine, checked_files, load};
+use crate::duck::{ScratchDb, ScratchLimits};
 use crate::error::{Coded, ErrorKind, Result};
 use crate::extract::ExtractAttach;
 use crate::ident::{EnvName, StrictName, quote_ident, quote_literal};
@@ -74,6 +69,10 @@ pub enum AttachError {
     BadUrl { alias: String, reason: &'static str },
     #[error("extension `{extension}` is not installed")]
     ExtensionMissing { extension: String },
+    #[error("the source behind `{alias}` does not answer")]
+    Unreachable { alias: String },
+    #[error("the source behind `{alias}` does not accept the user or its password")]
+    Credentials { alias: String },
     #[error("the engine could not attach `{alias}`")]
     Failed { alias: String },
 }
@@ -81,8 +80,10 @@ pub enum AttachError {
 impl Coded for AttachError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Failed { .. } => ErrorKind::Unavailable,
-            Self::ExtensionMissing { .. } | Self::TokenUnset { .. } => ErrorKind::ConfigInvalid,
+            Self::Failed { .. } | Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::ExtensionMissing { .. } | Self::TokenUnset { .. } | Self::Credentials { .. } => {
+                ErrorKind::ConfigInvalid
+            }
             _ => ErrorKind::Forbidden,
         }
     }
@@ -95,6 +96,8 @@ impl Coded for AttachError {
             Self::HostNotAllowed { .. } => "attach_host_not_allowed",
             Self::BadUrl { .. } => "attach_bad_url",
             Self::ExtensionMissing { .. } => "attach_extension_missing",
+            Self::Unreachable { .. } => "attach_unreachable",
+            Self::Credentials { .. } => "attach_credentials",
             Self::Failed { .. } => "attach_failed",
         }
     }
@@ -106,31 +109,13 @@ impl Coded for AttachError {
                 Self::TokenUnset { .. } => "set the variable for the process that runs Agnes",
                 Self::HostNotAllowed { .. } => "an operator can allow it with `AGNES_REMOTE_ATTACH_HOST_ALLOWLIST`",
                 Self::ExtensionMissing { .. } => "put its file into the configured extension folder",
+                Self::Unreachable { .. } => "check host and port, and that the server runs; it is tried again",
+                Self::Credentials { .. } => "correct the user, the database or the variable with the password",
                 Self::Failed { .. } => "check that the source answers and that its credentials are right",
                 Self::BadName { .. } | Self::BadUrl { .. } => "correct the extract's `_remote_attach`",
             }
             .to_owned(),
         )
-    }
-}
-
-/// How a database extension is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Engine {
-    Postgres,
-    MySql,
-    Sqlite,
-    Other,
-}
-
-impl Engine {
-    fn of(extension: &str) -> Self {
-        match extension.to_ascii_lowercase().as_str() {
-            "postgres" | "postgres_scanner" => Self::Postgres,
-            "mysql" | "mysql_scanner" => Self::MySql,
-            "sqlite" | "sqlite_scanner" => Self::Sqlite,
-            _ => Self::Other,
-        }
     }
 }
 
@@ -172,26 +157,35 @@ impl AttachPolicy {
                 return Err(AttachError::TokenEnvNotAllowed { name });
             }
         }
-        let bad = |reason| AttachError::BadUrl { alias: shown(), reason };
-        match Engine::of(extension.as_str()) {
-            Engine::Postgres | Engine::MySql => {
-                self.check_dsn(&row.url, Engine::of(extension.as_str())).map_err(|e| match e {
-                    DsnError::Host(host) => AttachError::HostNotAllowed { host },
-                    DsnError::Bad(reason) => bad(reason),
-                })?
-            }
-            Engine::Sqlite => self.check_sqlite(Path::new(&row.url)).map_err(bad)?,
-            Engine::Other => self.check_url(&row.url).map_err(|host| match host {
-                Some(host) => AttachError::HostNotAllowed { host },
-                None => bad("it is neither `https://HOST` nor `project=PROJECT`"),
-            })?,
-        }
-        Ok(RemoteAttach {
+        let attach = RemoteAttach {
             alias: alias.to_string(),
             extension: extension.to_string(),
             url: row.url.clone(),
             token_env: row.token_env.clone(),
-        })
+        };
+        self.check_place(&attach)?;
+        Ok(attach)
+    }
+
+    /// Checks only where a source is: host and port, or the folder of its file. For sources
+    /// that an admin added, whose extension and variable Agnes's own connector names.
+    ///
+    /// # Errors
+    /// `attach_host_not_allowed`, `attach_bad_url`.
+    pub fn check_place(&self, attach: &RemoteAttach) -> Result<(), AttachError> {
+        let bad = |reason| AttachError::BadUrl { alias: attach.alias.clone(), reason };
+        let engine = Engine::of(&attach.extension);
+        match engine {
+            Engine::Postgres | Engine::MySql => self.check_dsn(&attach.url, engine).map_err(|e| match e {
+                DsnError::Host(host) => AttachError::HostNotAllowed { host },
+                DsnError::Bad(reason) => bad(reason),
+            }),
+            Engine::Sqlite => self.check_sqlite(Path::new(&attach.url)).map_err(bad),
+            Engine::Other => self.check_url(&attach.url).map_err(|host| match host {
+                Some(host) => AttachError::HostNotAllowed { host },
+                None => bad("it is neither `https://HOST` nor `project=PROJECT`"),
+            }),
+        }
     }
 
     fn check_url(&self, url: &str) -> Result<(), Option<String>> {
@@ -212,7 +206,8 @@ impl AttachPolicy {
     }
 
     fn check_dsn(&self, dsn: &str, engine: Engine) -> Result<(), DsnError> {
-        const KEYS: [&str; 6] = ["host", "port", "dbname", "database", "user", "connect_timeout"];
+        const KEYS: [&str; 8] =
+            ["host", "port", "dbname", "database", "user", "connect_timeout", "sslmode", "ssl_mode"];
         let mut host = None;
         let mut port = if engine == Engine::Postgres { "5432" } else { "3306" };
         for pair in dsn.split_ascii_whitespace() {
@@ -230,7 +225,7 @@ impl AttachPolicy {
                 key if KEYS.contains(&key) => {}
                 _ => {
                     return Err(DsnError::Bad(
-                        "it has a key other than host, port, dbname, database, user, connect_timeout",
+                        "it has a key other than host, port, dbname, database, user, connect_timeout, sslmode, ssl_mode",
                     ));
                 }
             }
@@ -281,7 +276,7 @@ pub(crate) fn attach(
                 "the engine refused to attach: {}",
                 words.replace(&attach.url, "***")
             );
-            AttachError::Failed { alias: attach.alias.clone() }
+            refused(&attach.alias, &words)
         })
     };
     let (alias, url) = (quote_ident(&attach.alias), quote_literal(&attach.url));
@@ -300,6 +295,52 @@ pub(crate) fn attach(
     // Also without a password: looking for a default secret fails where none may be kept.
     run(&format!("CREATE TEMPORARY SECRET {secret} (TYPE {kind}{password})"))?;
     run(&format!("ATTACH {url} AS {alias} (TYPE {kind}, READ_ONLY, SECRET {secret})"))
+}
+
+/// What the words of an extension say about who has to act.
+fn refused(alias: &str, words: &str) -> AttachError {
+    let (words, alias) = (words.to_lowercase(), alias.to_owned());
+    let says = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
+    if says(&["authentication failed", "access denied", "no password supplied", "no pg_hba.conf entry"])
+        || (words.contains("fatal:") && words.contains("does not exist"))
+    {
+        AttachError::Credentials { alias }
+    } else if says(&[
+        "connection refused",
+        "can't connect",
+        "could not translate host name",
+        "timeout expired",
+        "timed out",
+        "no route to host",
+        "starting up",
+        "shutting down",
+        "too many connections",
+        "too many clients",
+        "closed the connection",
+        "lost connection",
+    ]) {
+        AttachError::Unreachable { alias }
+    } else {
+        AttachError::Failed { alias }
+    }
+}
+
+/// Whether the operator lets `extension` ask sources, and its file is there. Blocks.
+///
+/// # Errors
+/// `attach_extension_not_allowed`, `attach_extension_missing`.
+pub(crate) fn can_attach(extension: &str, policy: &AttachPolicy, scratch: &Path) -> Result<()> {
+    if !AttachPolicy::lists(&policy.extensions, extension) {
+        return Err(AttachError::ExtensionNotAllowed { extension: extension.to_owned() }.into());
+    }
+    let db = ScratchDb::open(scratch, &ScratchLimits::default())?;
+    Ok(load(db.conn(), extension, policy)?)
+}
+
+/// Whether a source compares texts otherwise than the engine does, in filters that the extension
+/// hands on to it: MySQL by the collation of each column, for which `Ada` may be `ada`.
+pub(crate) fn compares_texts_its_way(row: &RemoteAttach) -> bool {
+    Engine::of(&row.extension) == Engine::MySql
 }
 
 /// TCP ports and files that a process needs which asks this source.
@@ -322,131 +363,32 @@ pub(crate) fn reach(row: &RemoteAttach) -> (Vec<u16>, Vec<PathBuf>) {
     }
 }
 
-/// Loads the file of an extension. Blocks.
+/// A scratch database that the source is attached to, as [`AttachPolicy::check_place`] allows.
+/// Blocks.
 ///
 /// # Errors
-/// [`AttachError::ExtensionMissing`].
-pub(crate) fn load(conn: &::duckdb::Connection, extension: &str, policy: &AttachPolicy) -> Result<(), AttachError> {
-    let file_name = match Engine::of(extension) {
-        Engine::Postgres => "postgres_scanner",
-        Engine::MySql => "mysql_scanner",
-        Engine::Sqlite => "sqlite_scanner",
-        Engine::Other => extension,
+/// [`AttachError`], the extension's own words being in the log only; I/O errors.
+pub fn attach_source(
+    source: &RemoteAttach,
+    policy: &AttachPolicy,
+    secrets: &dyn SecretSource,
+    scratch: &Path,
+    limits: &ScratchLimits,
+) -> Result<ScratchDb> {
+    policy.check_place(source)?;
+    let db = if checked_files(std::slice::from_ref(&source.extension), policy).is_some() {
+        ScratchDb::open_unsigned(scratch, limits)?
+    } else {
+        ScratchDb::open(scratch, limits)?
     };
-    let file = policy.extension_folder.as_ref().map(|folder| folder.join(format!("{file_name}.duckdb_extension")));
-    let missing = || AttachError::ExtensionMissing { extension: extension.to_owned() };
-    let loaded = match file.filter(|file| file.is_file()) {
-        Some(file) => conn.execute_batch(&format!("LOAD {}", quote_literal(&file.to_string_lossy()))),
-        None => {
-            if policy.allow_install {
-                drop(conn.execute_batch(&format!("INSTALL {}", quote_ident(file_name))));
-            }
-            conn.execute_batch(&format!("LOAD {}", quote_ident(file_name)))
-        }
-    };
-    loaded.map_err(|error| {
-        tracing::debug!(extension, "an extension cannot be loaded: {error}");
-        missing()
-    })
-}
-
-/// Reads the definition of a remote view: `SELECT` of columns from one relation of one of
-/// `aliases`, nothing else. What is returned is rendered anew from the parts.
-pub(super) fn remote_view(sql: &str, aliases: &[String]) -> Option<RemoteTable> {
-    let mut statements = Parser::parse_sql(&DuckDbDialect {}, sql).ok()?;
-    let (Some(statement), true) = (statements.pop(), statements.is_empty()) else { return None };
-    let query = match statement {
-        Statement::CreateView(view) if view.columns.is_empty() => view.query,
-        Statement::Query(query) => query,
-        _ => return None,
-    };
-    let (name, projection) = parts_of(&query)?;
-    // Whatever else a query may say (filters, sampling, grouping, renamed columns) would be
-    // lost below, so the rest must be that of the plainest query there is.
-    let mut plain = Parser::parse_sql(&DuckDbDialect {}, "SELECT 1 FROM x").ok()?;
-    let Some(Statement::Query(mut plain)) = plain.pop() else { return None };
-    let SetExpr::Select(select) = plain.body.as_mut() else { return None };
-    select.projection.clone_from(projection);
-    let TableFactor::Table { name: place, .. } = &mut select.from.first_mut()?.relation else { return None };
-    place.clone_from(name);
-    if plain != query {
-        return None;
-    }
-    let parts: Vec<&str> = name
-        .0
-        .iter()
-        .map(|part| match part {
-            ObjectNamePart::Identifier(ident) => Some(ident.value.as_str()),
-            ObjectNamePart::Function(_) => None,
-        })
-        .collect::<Option<_>>()?;
-    let alias = aliases.iter().find(|alias| parts.first().is_some_and(|first| first.eq_ignore_ascii_case(alias)))?;
-    if !(2..=3).contains(&parts.len()) {
-        return None;
-    }
-    let columns: Vec<String> = projection
-        .iter()
-        .map(|item| match item {
-            SelectItem::Wildcard(options) if *options == WildcardAdditionalOptions::default() => Some("*".to_owned()),
-            SelectItem::UnnamedExpr(Expr::Identifier(column)) => Some(quote_ident(&column.value)),
-            SelectItem::ExprWithAlias { expr: Expr::Identifier(column), alias } => {
-                Some(format!("{} AS {}", quote_ident(&column.value), quote_ident(&alias.value)))
-            }
-            _ => None,
-        })
-        .collect::<Option<_>>()?;
-    let relation: Vec<String> = parts.iter().map(|part| quote_ident(part)).collect();
-    Some(RemoteTable {
-        alias: alias.clone(),
-        select: format!("SELECT {} FROM {}", columns.join(", "), relation.join(".")),
-    })
-}
-
-/// Statements that make an empty table to which the definition of a remote view binds, in
-/// the place and with the columns it names. `columns` are those of the view.
-pub(super) fn shape(select: &str, columns: &[Column]) -> Option<String> {
-    let statement = Parser::parse_sql(&DuckDbDialect {}, select).ok()?.pop()?;
-    let Statement::Query(query) = statement else { return None };
-    let (name, projection) = parts_of(&query)?;
-    let source_name = |item: &SelectItem| match item {
-        SelectItem::UnnamedExpr(Expr::Identifier(column))
-        | SelectItem::ExprWithAlias { expr: Expr::Identifier(column), .. } => Some(column.value.clone()),
-        _ => None,
-    };
-    let names: Vec<String> = match projection.as_slice() {
-        [SelectItem::Wildcard(_)] => columns.iter().map(|column| column.name.clone()).collect(),
-        items => items.iter().map(source_name).collect::<Option<_>>()?,
-    };
-    if names.is_empty() || names.len() != columns.len() {
-        return None;
-    }
-    let mut defined = HashSet::new();
-    let columns: Vec<String> = names
-        .iter()
-        .zip(columns)
-        // A column that is shown twice is there once.
-        .filter(|(name, _)| defined.insert(name.to_lowercase()))
-        .map(|(name, column)| format!("{} {}", quote_ident(name), column.data_type))
-        .collect();
-    let relation = name.to_string();
-    let schema = match name.0.as_slice() {
-        [alias, schema, _] => format!("CREATE SCHEMA IF NOT EXISTS {alias}.{schema}; "),
-        _ => String::new(),
-    };
-    Some(format!("{schema}CREATE TABLE {relation} ({})", columns.join(", ")))
-}
-
-/// The relation and the columns of a query that is one `SELECT` from one relation.
-fn parts_of(query: &Query) -> Option<(&ObjectName, &Vec<SelectItem>)> {
-    let SetExpr::Select(select) = query.body.as_ref() else { return None };
-    let [table] = select.from.as_slice() else { return None };
-    let TableFactor::Table { name, .. } = &table.relation else { return None };
-    Some((name, &select.projection))
+    attach(db.conn(), source, policy, secrets)?;
+    Ok(db)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::remote_view::remote_view;
     use super::*;
 
     fn row(extension: &str, url: &str, token_env: &str) -> ExtractAttach {

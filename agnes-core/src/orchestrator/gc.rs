@@ -15,6 +15,7 @@ const YOUNG: Duration = Duration::from_secs(3600);
 
 /// What a collection deleted, or would delete.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GcReport {
     /// Whether nothing was deleted, only counted.
     pub dry_run: bool,

@@ -165,6 +165,7 @@ impl Generation {
 
 /// How a source fared in a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceStatus {
     /// Read.
@@ -181,6 +182,7 @@ pub enum SourceStatus {
 
 /// Why one row of an extract was not published as it says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkippedRow {
     /// The row's `table_name`, printable.
     pub table: String,
@@ -193,6 +195,7 @@ pub struct SkippedRow {
 
 /// One source's outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceOutcome {
     /// The folder's name, printable.
     pub source: String,
@@ -212,6 +215,7 @@ pub struct SourceOutcome {
 
 /// What happened at a rebuild; every rebuild leaves one that an admin can read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RebuildOutcome {
     /// Whether something is not as it should be.
     pub degraded: bool,

@@ -129,6 +129,9 @@ fn repair(folder: &DataFolder) {
             crate::extract::sweep(&entry.path());
         }
     }
+    for uploads in folder.all_uploads() {
+        fsio::sweep(&uploads, 1);
+    }
     sweep_scratch(&folder.scratch());
 }
 
@@ -137,7 +140,8 @@ fn sweep_scratch(scratch: &Path) {
     for entry in std::fs::read_dir(scratch).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if entry.path().is_dir() && (name.starts_with("scratch-") || name.starts_with("spill-")) {
+        let ours = ["scratch-", "spill-", "cell-", "canary-"];
+        if entry.path().is_dir() && ours.iter().any(|prefix| name.starts_with(prefix)) {
             drop(std::fs::remove_dir_all(entry.path()));
         }
     }

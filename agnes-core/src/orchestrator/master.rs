@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Column, Generation, PublishedTable, RemoteAttach, attach};
+use super::{Column, Generation, PublishedTable, RemoteAttach, remote_view};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
 use crate::extract::fsio::{self, Staged, fault_point};
@@ -171,7 +171,7 @@ fn write_remote(
     for table in tables {
         let Some(remote) = &table.remote else { continue };
         let alias = quote_ident(&remote.alias);
-        let made = match attach::shape(&remote.select, &table.columns) {
+        let made = match remote_view::shape(&remote.select, &table.columns) {
             Some(shape) => conn.execute_batch(&format!(
                 "ATTACH ':memory:' AS {alias}; {shape}; CREATE OR REPLACE VIEW {} AS {};",
                 table.name.quoted(),

@@ -2,6 +2,8 @@
 
 mod attach;
 mod blobs;
+mod drift;
+mod extension;
 mod gc;
 mod generation;
 mod load;
@@ -10,13 +12,17 @@ mod ownership;
 mod plan;
 mod read;
 mod rebuild;
+mod record;
+mod remote_view;
 mod service;
 
-pub(crate) use attach::attach;
-pub use attach::{AttachError, AttachPolicy};
 #[cfg(target_os = "linux")]
-pub(crate) use attach::{load as load_extension, reach};
-pub(crate) use blobs::{adopt, hex};
+pub(crate) use attach::reach;
+pub use attach::{AttachError, AttachPolicy, attach_source};
+pub(crate) use attach::{attach, can_attach, compares_texts_its_way};
+pub(crate) use blobs::{adopt, hex, signature_of};
+#[cfg(target_os = "linux")]
+pub(crate) use extension::{CheckedFile, checked_files, load as load_extension, take_over_checked};
 pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;
 pub use generation::*;

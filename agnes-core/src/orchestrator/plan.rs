@@ -135,7 +135,12 @@ pub(super) fn plan(last: &Generation, listing: &Listing, scope: &Scope) -> Plan 
     let mut plan = Plan::default();
     for (source, fingerprint) in &listing.sources {
         match last.sources.get(source) {
-            Some(known) if known.signature == fingerprint.full && !known.degraded && !collided(last, source) => {
+            Some(known)
+                if known.signature == fingerprint.full
+                    && !known.degraded
+                    && !collided(last, source)
+                    && !unattached(last, source) =>
+            {
                 plan.unchanged.push(source.clone());
             }
             _ => plan.read.push(source.clone()),
@@ -156,8 +161,18 @@ pub(super) fn all_collided(last: &Generation) -> std::collections::BTreeSet<Stri
 
 /// Whether a source lost a name to another one: it may get it this time.
 fn collided(last: &Generation, source: &SourceName) -> bool {
+    left_out(last, source, |reason| reason == "collision")
+}
+
+/// Whether tables of a source were left out because where they stay could not be attached: what is
+/// missing for that (an extension, a permission, a variable) may be there this time.
+fn unattached(last: &Generation, source: &SourceName) -> bool {
+    left_out(last, source, |reason| reason.starts_with("attach_"))
+}
+
+fn left_out(last: &Generation, source: &SourceName, why: impl Fn(&str) -> bool) -> bool {
     let outcome = last.outcome.sources.iter().find(|s| s.source == source.as_str());
-    outcome.is_some_and(|s| s.skipped.iter().any(|row| row.reason == "collision"))
+    outcome.is_some_and(|s| s.skipped.iter().any(|row| why(&row.reason)))
 }
 
 /// The outcome of a folder whose name is not a source's.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::attach::{self, AttachPolicy};
 use super::blobs::{Interner, hex};
+use super::remote_view::remote_view;
 use super::{Column, Part, PublishedTable, RemoteAttach, RemoteTable, SkippedRow, SourceGeneration};
 use crate::error::{Coded, Error, Result};
 use crate::extract::{self, ExtractContent, ExtractMeta, ExtractObject, fsio};
@@ -26,6 +27,8 @@ pub(super) struct Reader<'a> {
     pub(super) secrets: &'a dyn SecretSource,
     /// Sources that Agnes writes itself.
     pub(super) own: &'a HashSet<String>,
+    /// Those of them that answer queries themselves.
+    pub(super) native: &'a HashSet<String>,
     /// Registered tables, for materialized files without a `_meta` row.
     pub(super) registry: &'a [Arc<RegisteredTable>],
 }
@@ -250,7 +253,7 @@ impl Reader<'_> {
             return None;
         };
         let all: Vec<String> = content.attaches.iter().map(|a| a.alias.clone()).collect();
-        let Some(remote) = attach::remote_view(sql, &all) else {
+        let Some(remote) = remote_view(sql, &all) else {
             let detail = "its view is not a SELECT of columns from one relation of an attached source";
             out.skipped.push(note(name.as_str(), "bad_remote_view", detail));
             return None;
@@ -259,7 +262,17 @@ impl Reader<'_> {
             out.skipped.push(note(name.as_str(), "attach_refused", format!("`{}` is not attached", remote.alias)));
             return None;
         };
-        match self.remote_columns(&attach, &remote) {
+        let columns = match self.native.contains(source.as_str()) {
+            // What its connector wrote down: the engine has no way there.
+            true => extract::view_columns(&self.folder.extract(source), name.as_str())
+                .map(|columns| {
+                    let column = |(name, data_type)| Column { name, data_type, nullable: true };
+                    columns.into_iter().map(column).collect()
+                })
+                .map_err(|_| attach::AttachError::Failed { alias: remote.alias.clone() }),
+            false => self.remote_columns(&attach, &remote),
+        };
+        match columns {
             Ok(columns) => {
                 let mut table = self.published(source, row, name, QueryMode::Remote, false, Vec::new());
                 table.content_hash = hex(&Sha256::digest(format!("{}\n{}", attach.url, remote.select).as_bytes()));

@@ -8,6 +8,7 @@ use super::blobs::Interner;
 use super::ownership::{self, Claims};
 use super::plan::{self, Scope};
 use super::read::{Read, Reader, note};
+use super::record::record;
 use super::{
     AttachPolicy, Generation, PublishedTable, RebuildOutcome, RemoteAttach, SourceGeneration, SourceOutcome,
     SourceStatus, load, master,
@@ -15,7 +16,6 @@ use super::{
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ident::SourceName;
-use crate::sync::{SyncState, SyncStatus, SyncUpdate};
 
 /// Rebuilds that wait and the one that runs.
 #[derive(Debug, Default)]
@@ -117,21 +117,27 @@ async fn run(engine: &Engine, scope: Scope) -> Result<RebuildOutcome> {
     let mut reasons = Vec::new();
     let claims = claim(engine, &reads, &scope, &mut reasons).await;
     let (next, changed, gone) = assemble(&reads, &claims, &scope, reasons, started);
+    let sources = changed.iter().map(|table| table.source.to_string()).collect();
     let outcome = publish(engine, &reads, next, changed, gone).await?;
     record(engine, &outcome).await?;
-    if outcome.published {
+    if outcome.published && !engine.push_state().profiles_can_wait(&sources).await {
         crate::profile::after_publication(engine).await;
     }
     Ok(outcome)
 }
 
 async fn read(engine: &Engine, scope: Scope) -> Result<Reads> {
-    let own: HashSet<String> = engine.store().sources().list().await?.into_iter().map(|s| s.name.to_string()).collect();
+    let sources = engine.store().sources().list().await?;
+    super::drift::follow(engine, &sources).await;
+    let answers = |kind: &str| engine.connectors().get(kind).is_some_and(|connector| connector.warehouse().is_some());
+    let native: HashSet<String> =
+        sources.iter().filter(|source| answers(&source.kind)).map(|source| source.name.to_string()).collect();
+    let own: HashSet<String> = sources.into_iter().map(|source| source.name.to_string()).collect();
     // Without the registry there is no fallback for materialized files, and nothing else changes.
     let registry =
         engine.table_index().await.map(|index| index.iter().cloned().collect::<Vec<_>>()).unwrap_or_default();
     let (folder, scratch, last) = (engine.folder().clone(), engine.scratch().to_owned(), engine.generation());
-    let (policy, secrets) = (AttachPolicy::of(engine.config()), engine.secrets().clone());
+    let (policy, secrets) = (AttachPolicy::of(engine.config()), engine.source_secrets());
     crate::duck::blocking(move || {
         let listing = plan::list(&folder, &scope)?;
         let plan = plan::plan(&last, &listing, &scope);
@@ -141,6 +147,7 @@ async fn read(engine: &Engine, scope: Scope) -> Result<Reads> {
             policy: &policy,
             secrets: &*secrets,
             own: &own,
+            native: &native,
             registry: &registry,
         };
         let mut interner = Interner::new(&folder);
@@ -444,61 +451,4 @@ fn same_outcome(last: &RebuildOutcome, next: &RebuildOutcome) -> bool {
         (o.degraded, o.reasons.clone(), sources.collect::<Vec<_>>())
     };
     key(last) == key(next)
-}
-
-/// Sync state of extracts that others write; a run of Agnes's own records its tables itself.
-/// Compared with what is recorded, not with the last generation: a kill between the
-/// publication and this is made good by the next rebuild.
-async fn record(engine: &Engine, outcome: &RebuildOutcome) -> Result<()> {
-    let own: HashSet<String> = engine.store().sources().list().await?.into_iter().map(|s| s.name.to_string()).collect();
-    let generation = engine.generation();
-    let (sync, now) = (engine.store().sync(), engine.clock().now());
-    let states: BTreeMap<String, SyncState> = sync.all().await?.into_iter().map(|s| (s.table_id.clone(), s)).collect();
-    let failed: BTreeMap<&str, &str> = outcome
-        .sources
-        .iter()
-        .filter(|source| !own.contains(&source.source))
-        .flat_map(|source| &source.skipped)
-        .filter_map(|row| match row.reason.as_str() {
-            "missing_data" => Some((row.table.as_str(), "missing data")),
-            "unreadable_data" => Some((row.table.as_str(), row.detail.as_str())),
-            _ => None,
-        })
-        .collect();
-    let mut updates = Vec::new();
-    for table in generation.tables().filter(|t| !own.contains(t.source.as_str())) {
-        if failed.contains_key(table.name.as_str()) {
-            continue;
-        }
-        let state = states.get(table.name.as_str());
-        let rows = i64::try_from(table.rows).unwrap_or(i64::MAX);
-        if state.is_some_and(|s| s.hash.as_deref() == Some(table.manifest_hash.as_str()) && s.rows == Some(rows)) {
-            if state.is_some_and(|s| s.status == SyncStatus::Error) {
-                sync.clear_error(table.name.as_str()).await?;
-            }
-            continue;
-        }
-        updates.push(SyncUpdate {
-            table_id: table.name.to_string(),
-            rows,
-            file_size_bytes: i64::try_from(table.size_bytes).unwrap_or(i64::MAX),
-            columns: i32::try_from(table.columns.len()).ok(),
-            hash: table.manifest_hash.clone(),
-            parts: table.partitioned.then(|| table.parts.clone()),
-            duration_ms: None,
-            bump_last_sync: table.mode != crate::registry::QueryMode::Materialized,
-            history: true,
-        });
-    }
-    if !updates.is_empty() {
-        sync.update(&updates, now).await?;
-    }
-    for (table, words) in failed {
-        let known =
-            states.get(table).is_some_and(|s| s.status == SyncStatus::Error && s.error.as_deref() == Some(words));
-        if !known {
-            sync.set_error(table, words, now).await?;
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,8 @@
-//! The key of an installation: for hash masks and receipts. Never printed, never in state.
+//! The key of an installation: for hash masks, receipts and manifests. Never printed, never in state.
 
 use std::path::Path;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use sha2::{Digest, Sha256};
 
 use super::PolicyError;
@@ -20,6 +21,7 @@ const BLOCK: usize = 64;
 pub(crate) struct InstanceKey {
     mask: [u8; 32],
     receipt: [u8; 32],
+    manifest: [u8; 32],
 }
 
 impl std::fmt::Debug for InstanceKey {
@@ -43,7 +45,8 @@ fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
 impl InstanceKey {
     fn of(secret: &Secret) -> Self {
         let key: [u8; 32] = Sha256::digest(secret.expose().as_bytes()).into();
-        Self { mask: hmac(&key, b"agnes mask"), receipt: hmac(&key, b"agnes receipt") }
+        let made = |purpose: &[u8]| hmac(&key, purpose);
+        Self { mask: made(b"agnes mask"), receipt: made(b"agnes receipt"), manifest: made(b"agnes manifest") }
     }
 
     /// The secret's, else the file's; the file is made when missing. Blocks.
@@ -81,6 +84,17 @@ impl InstanceKey {
     pub(crate) fn verifies(&self, text: &[u8], mark: &str) -> bool {
         let own = self.sign(text);
         secret::same(own.as_bytes(), mark.as_bytes())
+    }
+
+    /// Signs a manifest's text: the public half of the key and the signature, both hexadecimal.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub(crate) fn sign_manifest(&self, text: &[u8]) -> Result<(String, String)> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&self.manifest)
+            .map_err(|_| crate::Error::internal("make the key of manifests", "its seed is refused"))?;
+        let (key, signature) = (pair.public_key().as_ref(), pair.sign(text));
+        Ok((crate::orchestrator::hex(key), crate::orchestrator::hex(signature.as_ref())))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Coded, ErrorKind, Result};
 
 /// How a row filter meets those of the caller's other groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FilterMode {
     /// Opens its rows: a caller sees what any of their permissive filters lets through.
@@ -21,6 +22,7 @@ pub enum FilterMode {
 
 /// Which rows a group may read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RowFilter {
     /// A SQL predicate over the table's columns, the policy's mapping tables, and
@@ -33,6 +35,7 @@ pub struct RowFilter {
 
 /// Which end of a text a partial mask keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// The first characters.
@@ -45,6 +48,7 @@ pub enum Keep {
 /// What a group sees of a column, from the least masked to hidden: the smaller one wins
 /// where a caller has several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "mask")]
 pub enum ColumnRule {
     /// The value of an expression, cast to the column's type.
@@ -108,6 +112,7 @@ impl Ord for ColumnRule {
 
 /// What leaves the server of a narrowed table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Distribution {
     /// A file with the caller's part of it.
@@ -119,6 +124,7 @@ pub enum Distribution {
 
 /// What a policy says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRules {
     /// Which rows; all without one.
@@ -143,6 +149,7 @@ pub struct PolicyRules {
 
 /// What one group may see of one table. A policy opens nothing: it narrows what a grant opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Policy {
     /// 32 hex digits.
     pub id: String,
@@ -155,10 +162,12 @@ pub struct Policy {
     /// 1, and one more with every change.
     pub version: u32,
     /// When it was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub created_at: Option<DateTime<Utc>>,
     /// By whom.
     pub created_by: Option<String>,
     /// When it was changed.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub updated_at: Option<DateTime<Utc>>,
     /// By whom.
     pub updated_by: Option<String>,
@@ -166,6 +175,7 @@ pub struct Policy {
 
 /// What a policy said at some time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyVersion {
     /// The policy.
     pub policy_id: String,
@@ -174,6 +184,7 @@ pub struct PolicyVersion {
     /// What it said; none once it was removed.
     pub rules: Option<PolicyRules>,
     /// Since when.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub changed_at: Option<DateTime<Utc>>,
     /// By whom.
     pub changed_by: Option<String>,

@@ -200,6 +200,7 @@ fn masked(column: &Column, rule: Option<&ColumnRule>) -> (Select, Column) {
 /// What a policy took from a table that an answer was made of: an answer of "none" may be
 /// one of "none that you may see".
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RowScope {
     /// The table.
     pub table: String,

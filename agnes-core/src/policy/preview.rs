@@ -20,6 +20,7 @@ const COUNTED: usize = 20;
 
 /// A change that may be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case", tag = "change")]
 pub enum AccessChange {
     /// [`Policies::create`].
@@ -68,6 +69,7 @@ pub enum AccessChange {
 
 /// What a change would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AccessPreview {
     /// Name of the table in SQL.
     pub table: String,
@@ -83,6 +85,7 @@ pub struct AccessPreview {
 
 /// What a change would do for one person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UserChange {
     /// Who.
     pub user_id: String,
@@ -100,6 +103,7 @@ pub struct UserChange {
 
 /// What somebody sees of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SeenPart {
     /// Rows; none when they were not counted or the policies fail on the data.
     pub rows: Option<u64>,

@@ -28,6 +28,7 @@ impl Engine {
 
 /// A policy with the names behind its ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyRow {
     /// The policy.
     #[serde(flatten)]
@@ -45,6 +46,7 @@ pub struct PolicyRow {
 
 /// Whether a policy fits the data as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyCheck {
     /// Which policy.
     pub policy_id: String,
@@ -152,13 +154,27 @@ impl Policies<'_> {
             Some(reference) => Some(self.engine.identity().find_group(reference).await?.id),
             None => None,
         };
+        self.rows(table, group.as_deref()).await
+    }
+
+    /// The policies of one table, or of the group with exactly this id; none where there is no
+    /// such group.
+    ///
+    /// # Errors
+    /// `admin_required`.
+    pub async fn of(&self, ctx: &CallContext, table: Option<&str>, group_id: Option<&str>) -> Result<Vec<PolicyRow>> {
+        self.admin(ctx).await?;
+        self.rows(table, group_id).await
+    }
+
+    async fn rows(&self, table: Option<&str>, group_id: Option<&str>) -> Result<Vec<PolicyRow>> {
         let index = self.engine.table_index().await?;
         let table = table.map(|t| index.find(t).map_or_else(|| t.to_lowercase(), |row| row.id.to_lowercase()));
         let access = self.engine.access().await?;
         let mut rows = Vec::new();
         for policy in self.engine.store().policies().list().await? {
-            let wanted = table.as_ref().is_none_or(|t| *t == policy.table_id)
-                && group.as_ref().is_none_or(|g| *g == policy.group_id);
+            let wanted =
+                table.as_ref().is_none_or(|t| *t == policy.table_id) && group_id.is_none_or(|id| id == policy.group_id);
             if wanted {
                 rows.push(self.row(policy, &access).await?);
             }
@@ -173,6 +189,30 @@ impl Policies<'_> {
     pub async fn get(&self, ctx: &CallContext, policy: &str) -> Result<PolicyRow> {
         self.admin(ctx).await?;
         self.row(self.find(policy).await?, &*self.engine.access().await?).await
+    }
+
+    /// The policy with exactly this id, for programs: they mean no other one.
+    ///
+    /// # Errors
+    /// `policy_not_found`, `admin_required`.
+    pub async fn exact(&self, ctx: &CallContext, id: &str) -> Result<PolicyRow> {
+        self.admin(ctx).await?;
+        self.row(self.with_id(id).await?, &*self.engine.access().await?).await
+    }
+
+    /// As [`Policies::exact`], for whoever means to change it: who may not is told so, whether
+    /// or not it is there.
+    ///
+    /// # Errors
+    /// `policy_not_found`, `admin_required`, `service_forbidden`.
+    pub async fn exact_to_change(&self, ctx: &CallContext, id: &str) -> Result<PolicyRow> {
+        self.manager(ctx).await?;
+        self.row(self.with_id(id).await?, &*self.engine.access().await?).await
+    }
+
+    async fn with_id(&self, id: &str) -> Result<Policy> {
+        let found = self.engine.store().policies().get(id).await?;
+        found.ok_or_else(|| PolicyError::NotFound { policy: crate::ident::printable(id, 80) }.into())
     }
 
     /// What a policy said, newest first; of a removed one by its whole id.

@@ -100,7 +100,7 @@ pub(super) fn profile(
         }),
         alerts,
         sampled,
-        last_sync: table.extracted_at.map(|t| t.to_rfc3339()),
+        last_sync: table.extracted_at.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
         related_tables: Vec::new(),
         used_by_metrics: Vec::new(),
         sample_rows: sample_rows(&db, scan, table, config),

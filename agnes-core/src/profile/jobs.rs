@@ -75,7 +75,7 @@ async fn work(engine: &Engine) -> Result<()> {
     while !engine.sync_runs().is_stopping() {
         let Some(job) = jobs.claim(&[PROFILE_JOB], &worker, LEASE, engine.clock().now()).await? else { break };
         let cancel = engine.sync_runs().begin(&job.id);
-        let heart = Heart::beat(engine, &job.id, &worker, &cancel);
+        let heart = Heart::beat(jobs.clone(), engine.clock().clone(), &job.id, &worker, &cancel);
         let made = profile_changed(engine, &engine.generation(), &cancel).await;
         drop(heart);
         engine.sync_runs().end(&job.id);

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 /// Statistics of one table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Profile {
     pub table_id: String,
@@ -36,11 +37,13 @@ pub struct Profile {
     pub used_by_metrics: Vec<Value>,
     pub columns: Vec<ColumnProfile>,
     /// The first rows, values as text.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<std::collections::BTreeMap<String, Option<String>>>))]
     pub sample_rows: Vec<Map<String, Value>>,
 }
 
 /// Another table whose rows go with those of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RelatedTable {
     /// Its name.
     pub table: String,
@@ -56,6 +59,7 @@ pub struct RelatedTable {
 
 /// Which of two tables has the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// The other one: each row here names one row there.
@@ -66,6 +70,7 @@ pub enum Direction {
 
 /// First and last day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct DateRange {
     pub earliest: String,
@@ -75,6 +80,7 @@ pub struct DateRange {
 
 /// Something worth a look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Alert {
     /// The column.
     pub column: String,
@@ -87,6 +93,7 @@ pub struct Alert {
 
 /// Statistics of one column; exactly one stats block, by category, where it could be made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct ColumnProfile {
     pub name: String,
@@ -94,6 +101,9 @@ pub struct ColumnProfile {
     pub data_type: String,
     /// `BOOLEAN`, `DATE`, `TIMESTAMP`, `NUMERIC` or `STRING`.
     pub type_category: String,
+    /// What people wrote of it: known when the profile is read, never kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     pub completeness_pct: f64,
     pub null_count: u64,
     pub unique_count: u64,
@@ -114,6 +124,7 @@ pub struct ColumnProfile {
 
 /// Of a numeric column.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct NumericStats {
     pub min: Option<f64>,
@@ -134,6 +145,7 @@ pub struct NumericStats {
 
 /// Of a text column.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct StringStats {
     pub min_length: u64,
@@ -145,6 +157,7 @@ pub struct StringStats {
 
 /// A frequent value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct TopValue {
     pub value: String,
@@ -154,6 +167,7 @@ pub struct TopValue {
 
 /// Of a date or timestamp column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct DateStats {
     pub earliest: String,
@@ -164,6 +178,7 @@ pub struct DateStats {
 
 /// Of a truth column.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct BooleanStats {
     pub true_count: u64,
@@ -173,6 +188,7 @@ pub struct BooleanStats {
 
 /// Counts by bin.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Histogram {
     pub bins: Vec<String>,

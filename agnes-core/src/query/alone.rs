@@ -7,10 +7,10 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use super::QueryError;
-use crate::duck::{MemoryConn, MemoryDb};
+use crate::duck::{EngineFailure, MemoryConn, MemoryDb};
 use crate::error::Result;
 use crate::ident::quote_ident;
-use crate::orchestrator::{AttachPolicy, RemoteAttach, RemoteTable, attach};
+use crate::orchestrator::{AttachPolicy, RemoteAttach, RemoteTable, attach, compares_texts_its_way};
 use crate::secret::SecretSource;
 
 /// What an instance holds that is made for one query alone.
@@ -69,11 +69,30 @@ impl Alone {
             }
         }
         for (name, table, row) in &remote.asked {
-            conn.execute(&format!("CREATE VIEW {} AS {}", quote_ident(name), table.select)).map_err(|failure| {
+            let select = match compares_texts_its_way(row) {
+                true => own_texts(conn, &table.select),
+                false => Ok(table.select.clone()),
+            };
+            let made =
+                select.and_then(|select| conn.execute(&format!("CREATE VIEW {} AS {select}", quote_ident(name))));
+            made.map_err(|failure| {
                 tracing::warn!(table = name, alias = row.alias, cause = %super::scrub(failure.words()), "a remote table cannot be asked");
                 QueryError::Remote { table: name.clone() }
             })?;
         }
         Ok(attached.into_values().collect())
+    }
+}
+
+/// The rows of `select` with texts that no filter on them reaches through: the engine compares
+/// them itself, filters on other columns still run at the source.
+fn own_texts(conn: &MemoryConn, select: &str) -> Result<String, EngineFailure> {
+    let texts = conn.rows(&format!("SELECT column_name FROM (DESCRIBE {select}) WHERE column_type = 'VARCHAR'"))?;
+    let texts = super::rows::text(&texts, 0).into_iter().flatten();
+    let texts: Vec<String> =
+        texts.map(|name| quote_ident(&name)).map(|name| format!("{name} || '' AS {name}")).collect();
+    match texts.is_empty() {
+        true => Ok(select.to_owned()),
+        false => Ok(format!("SELECT * REPLACE ({}) FROM ({select})", texts.join(", "))),
     }
 }

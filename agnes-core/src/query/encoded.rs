@@ -18,7 +18,14 @@ pub struct EncodedRows {
     result: QueryResult,
     writer: Option<RowWriter<Written>>,
     written: Written,
+    /// Most bytes, about.
+    limit: Option<usize>,
+    /// Bytes that were taken.
+    taken: usize,
 }
+
+/// Rows written at a time where bytes are limited: by what they take too much it may be longer.
+const ROWS: usize = 256;
 
 /// What was written and not yet taken.
 #[derive(Debug, Clone, Default)]
@@ -49,11 +56,17 @@ impl QueryResult {
     pub fn encoded(self, format: RowFormat) -> Result<EncodedRows> {
         let written = Written::default();
         let writer = RowWriter::new(format, &self.schema(), written.clone())?;
-        Ok(EncodedRows { result: self, writer: Some(writer), written })
+        Ok(EncodedRows { result: self, writer: Some(writer), written, limit: None, taken: 0 })
     }
 }
 
 impl EncodedRows {
+    /// Ends after about `bytes` bytes; rows beyond are left out.
+    #[must_use]
+    pub fn at_most(self, bytes: usize) -> Self {
+        Self { limit: Some(bytes), ..self }
+    }
+
     /// The next bytes; `None` after the last, and after an error.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>>> {
         while self.writer.is_some() && self.written.bytes().len() < PIECE {
@@ -64,6 +77,7 @@ impl EncodedRows {
             }
         }
         let bytes = std::mem::take(&mut *self.written.bytes());
+        self.taken += bytes.len();
         (!bytes.is_empty()).then_some(Ok(bytes))
     }
 
@@ -104,17 +118,32 @@ impl EncodedRows {
         let Some(mut writer) = self.writer.take() else { return Ok(()) };
         match batch {
             Some(batch) => {
-                let written = crate::duck::blocking(move || {
-                    writer.write(&batch)?;
-                    Ok(writer)
+                let (written, limit) = (self.written.clone(), self.limit.map(|limit| limit.saturating_sub(self.taken)));
+                let done = crate::duck::blocking(move || {
+                    let Some(limit) = limit else {
+                        writer.write(&batch)?;
+                        return Ok((writer, false));
+                    };
+                    for from in (0..batch.num_rows()).step_by(ROWS) {
+                        if written.bytes().len() >= limit {
+                            return Ok((writer, true));
+                        }
+                        writer.write(&batch.slice(from, ROWS.min(batch.num_rows() - from)))?;
+                    }
+                    Ok((writer, false))
                 });
-                self.writer = Some(written.await?);
+                let (writer, full) = done.await?;
+                self.writer = Some(writer);
+                if full {
+                    self.result.cut();
+                }
             }
             None => {
                 let end = RowsEnd {
                     truncated: self.result.truncated(),
                     row_scope: self.result.row_scope(),
                     receipt: self.result.receipt(),
+                    bytes_scanned: self.result.stats().bytes_scanned,
                 };
                 // At most one row group of Parquet.
                 writer.finish(&end)?;

@@ -12,16 +12,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::QueryError;
 use super::instance::Instance;
+use super::plain::Plain;
 use super::runtime::{GrantSet, Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
 use super::scrub::{engine_words, scrub};
-use crate::duck::{EngineFailure, MemoryConn, StreamInterrupter};
+use super::threads::run_apart;
+use crate::duck::{EngineFailure, MemoryConn, StreamInterrupter, failure_of_words};
 use crate::error::{Error, Result};
 use crate::sandbox::RelationKind;
 
 /// Batches between engine and reader.
 const CHANNEL: usize = 16;
-/// Planning recurses with the nesting of a query.
-const STACK_BYTES: usize = 32 << 20;
 /// An interrupt that meets the engine between two steps is lost, so it is repeated.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -138,15 +138,11 @@ pub(crate) async fn run(instance: Arc<Instance>, job: QueryJob) -> Result<Runnin
     let seconds = (deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000)) as u64;
     let watched = control.clone();
     let work = Work { control: control.clone(), seconds, interrupt_in, schema_in, batches_in };
-    std::thread::Builder::new()
-        .name("agnes-query".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || work.run(&instance, job))
-        .map_err(no_thread)?;
+    run_apart(move || work.run(&instance, job)).map_err(no_thread)?;
     tokio::spawn(watch(watched, deadline, interrupt_out, stopped));
     let stop = Box::new(Stop(control, stop_in));
     let schema: SchemaRef = schema_out.await.map_err(|_| Error::internal("run a query", "its thread is gone"))??;
-    Ok(RunningQuery { schema, batches: batches.into(), stop })
+    Ok(RunningQuery { schema, batches: batches.into(), stop, scanned: None })
 }
 
 /// Interrupts the engine when the deadline passes or the reader has gone.
@@ -197,32 +193,63 @@ impl Work {
             };
             self.control.check(self.seconds).err().unwrap_or(error)
         };
+        let ended = || self.control.check(self.seconds).is_err();
         let mut stream = match start(&conn, &job) {
             Ok(stream) => stream,
-            Err(failure) => return drop(self.schema_in.send(Err(refuse(failure).into()))),
+            Err(failure) => {
+                let failure = in_full(&conn, &job, failure, &ended);
+                return drop(self.schema_in.send(Err(refuse(failure).into())));
+            }
         };
-        if self.schema_in.send(Ok(stream.schema())).is_err() {
+        let plain = Plain::of(&stream.schema());
+        if self.schema_in.send(Ok(plain.schema())).is_err() {
             return;
         }
-        loop {
-            let (next, last) = match self.control.check(self.seconds) {
-                Err(ended) => (Err(ended), true),
-                Ok(()) => match stream.next() {
-                    Ok(Some(batch)) if job.query.is_explain() => (Ok(scrub_plan(&batch)), false),
-                    Ok(Some(batch)) => (Ok(batch), false),
-                    Ok(None) => break,
-                    Err(failure) => (Err(refuse(failure)), true),
-                },
-            };
-            if self.batches_in.blocking_send(next).is_err() || last {
-                break;
+        let failed = loop {
+            if let Err(ended) = self.control.check(self.seconds) {
+                break Some(Err(ended));
             }
-        }
+            let next = match stream.next() {
+                Ok(Some(batch)) if job.query.is_explain() => scrub_plan(&batch),
+                Ok(Some(batch)) => match plain.rows(batch) {
+                    Ok(batch) => batch,
+                    Err(e) => break Some(Ok(failure_of_words("read rows", e.to_string()))),
+                },
+                Ok(None) => break None,
+                Err(failure) => break Some(Ok(failure)),
+            };
+            if self.batches_in.blocking_send(Ok(next)).is_err() {
+                break None;
+            }
+        };
         drop(stream);
+        if let Some(failed) = failed {
+            let error = match failed {
+                Ok(failure) => refuse(in_full(&conn, &job, failure, &ended)),
+                Err(stopped) => stopped,
+            };
+            let _ = self.batches_in.blocking_send(Err(error));
+        }
         drop(conn);
         drop(done);
         drop(job.guard);
     }
+}
+
+/// What went wrong. A thread of the engine that fails interrupts the others, and the one
+/// that reads may tell of the interruption alone: then the query runs once more for the
+/// words, its rows unread. `ended` tells that it was stopped.
+fn in_full(conn: &MemoryConn, job: &QueryJob, failure: EngineFailure, ended: &dyn Fn() -> bool) -> EngineFailure {
+    let lost = |f: &EngineFailure| engine_words(f.words()) == QueryError::Cancelled;
+    if !lost(&failure) || ended() {
+        return failure;
+    }
+    let again = start(conn, job).and_then(|mut stream| {
+        while !ended() && stream.next()?.is_some() {}
+        Ok(())
+    });
+    let said = again.err().filter(|f| !lost(f));
+    said.unwrap_or_else(|| failure_of_words("run the query", "the query failed while it ran".to_owned()))
 }
 
 /// Says that nothing is left to interrupt, also when the thread unwinds.

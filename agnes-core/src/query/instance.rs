@@ -45,10 +45,12 @@ pub(crate) enum Wall {
 }
 
 /// An engine with nothing in it, before any lock. One thread, so that whoever opened it can
-/// still confine the whole process.
-pub(crate) fn open_engine() -> Result<Arc<MemoryDb>> {
+/// still confine the whole process. With `checked`, extensions are loaded without looking at their
+/// signatures until [`Instance::seal`]: they were checked before.
+pub(crate) fn open_engine(checked: bool) -> Result<Arc<MemoryDb>> {
     MemoryDb::open(&[
         ("threads", "1"),
+        ("allow_unsigned_extensions", if checked { "true" } else { "false" }),
         ("autoinstall_known_extensions", "false"),
         ("autoload_known_extensions", "false"),
         ("allow_community_extensions", "false"),
@@ -58,9 +60,20 @@ pub(crate) fn open_engine() -> Result<Arc<MemoryDb>> {
 }
 
 impl Instance {
-    /// Opens and locks one. `before_lock` runs while everything is still open; it returns
-    /// the addresses it attached, which the engine keeps open by itself.
+    /// Opens and locks one.
     pub(super) fn open(
+        set: Arc<GrantSet>,
+        limits: &QueryLimits,
+        scratch: &Path,
+        before_lock: impl FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<Vec<String>>,
+    ) -> Result<Self> {
+        Self::lock(open_engine(false)?, set, limits, scratch, before_lock)
+    }
+
+    /// Locks an engine of [`open_engine`]. `before_lock` runs while everything is still open; it
+    /// returns the addresses it attached, which the engine keeps open by itself.
+    pub(super) fn lock(
+        db: Arc<MemoryDb>,
         set: Arc<GrantSet>,
         limits: &QueryLimits,
         scratch: &Path,
@@ -71,7 +84,7 @@ impl Instance {
             .prefix("spill-")
             .tempdir_in(scratch)
             .map_err(|e| Error::io("make a spill folder", e))?;
-        let instance = Self::seal(open_engine()?, set, limits, spill.path(), Wall::Closed, before_lock)?;
+        let instance = Self::seal(db, set, limits, spill.path(), Wall::Closed, before_lock)?;
         Ok(Self { _spill: Some(spill), ..instance })
     }
 
@@ -104,7 +117,7 @@ impl Instance {
             Wall::Open => String::new(),
         };
         conn.execute(&format!(
-            "{utc} SET threads={threads}; SET memory_limit='{memory}B'; SET temp_directory={spill_dir}; \
+            "{utc} SET allow_unsigned_extensions=false; SET threads={threads}; SET memory_limit='{memory}B'; SET temp_directory={spill_dir}; \
              SET max_temp_directory_size='{quota}B'; SET enable_external_file_cache=false; \
              SET parquet_metadata_cache=true; {close}",
         ))

@@ -59,6 +59,8 @@ pub(super) async fn start(
         user_id: principal.user_id().to_owned(),
         email: caller.access.active_users.get(principal.user_id()).cloned(),
     });
+    // With what the caller did a moment ago.
+    engine.audit_log().flush().await;
     let mut relations = BTreeMap::new();
     let mut tables = Vec::new();
     for (name, _) in job.query.relations() {

@@ -6,16 +6,22 @@
 //! [`QueryResult`] stops the engine. Every query leaves an audit row, refused ones too.
 
 mod alone;
+mod arrow_end;
 mod batches;
 mod encoded;
 mod error;
+mod files;
+mod frames;
+mod hybrid;
 mod in_process;
 mod instance;
 mod internal;
 mod json;
 mod lease;
+mod native;
 mod params;
 mod pivot;
+mod plain;
 mod readable;
 mod receipt;
 mod remote;
@@ -28,6 +34,7 @@ mod scrub;
 mod sealed;
 mod service;
 mod text;
+mod threads;
 mod write;
 
 pub use alone::Alone;
@@ -36,11 +43,17 @@ pub use batches::Batches;
 pub(crate) use batches::Next;
 pub use encoded::EncodedRows;
 pub use error::QueryError;
+pub(crate) use files::FileQueries;
+pub use frames::{Frame, FrameError};
+pub use hybrid::{HybridAnswer, HybridQuery, WarehouseCheck};
 pub use in_process::InProcess;
 pub(crate) use in_process::{no_thread, run};
 pub(crate) use instance::{Instance, Wall, open_engine};
 pub use json::{json_column, json_rows};
 pub(crate) use lease::leased_blobs;
+pub(crate) use native::MetadataRuns;
+pub use native::{KnownTable, MetadataRefresh, MetadataStatus, TableRefresh};
+pub(crate) use native::{estimate as estimate_native, facts as warehouse_facts};
 pub use params::{Params, Value};
 pub use receipt::{Receipt, ReceiptBody, ReceiptError, ReceiptTable};
 pub use replay::{Replay, ReplayedOn};
@@ -49,7 +62,7 @@ pub use runtime::{GrantSet, Isolation, QueryJob, QueryLimits, Relation, RunningQ
 pub(crate) use scrub::scrub;
 #[cfg(feature = "testing")]
 pub use sealed::Sealed;
-pub(crate) use service::{Queries, RuntimeChoice, probe};
+pub(crate) use service::{Manner, Queries, RuntimeChoice, probe};
 pub use text::{value_text, writable};
 pub use write::{RowFormat, RowWriteError, RowWriter, RowsEnd};
 
@@ -68,12 +81,15 @@ pub struct Query {
     /// Most rows to return; more make the result [truncated](QueryResult::truncated).
     #[serde(default)]
     pub limit: Option<usize>,
-    /// Most bytes of Arrow memory to return.
+    /// Most bytes to return, as Arrow has them.
     #[serde(default)]
     pub max_bytes: Option<usize>,
     /// Write a [`Receipt`], and keep the data it is of as long as its lease lasts.
     #[serde(default)]
     pub receipt: bool,
+    /// Rows that come along, to be joined with what the caller may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<Frame>,
 }
 
 impl Query {
@@ -104,6 +120,13 @@ impl Query {
         self
     }
 
+    /// Brings rows along.
+    #[must_use]
+    pub fn frame(mut self, frame: Frame) -> Self {
+        self.frames.push(frame);
+        self
+    }
+
     /// Returns at most about `bytes` bytes.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
@@ -117,9 +140,14 @@ impl Engine {
     ///
     /// # Errors
     /// Any [`SandboxError`](crate::sandbox::SandboxError) and [`QueryError`];
-    /// `inactive_user`, `scope_denied`.
+    /// any [`FrameError`]; `inactive_user`, `scope_denied`.
     pub async fn query(&self, ctx: &CallContext, query: Query) -> Result<QueryResult> {
-        ctx.principal().require(crate::rbac::Ability::Everything)?;
-        service::query(self, ctx, query, None).await
+        ctx.principal().require(crate::rbac::Ability::Rows)?;
+        service::query(self, ctx, query, None, Manner::default()).await
+    }
+
+    /// Asks a query on behalf of something else, whose name and limits it has.
+    pub(crate) async fn query_in_manner(&self, ctx: &CallContext, query: Query, manner: Manner) -> Result<QueryResult> {
+        service::query(self, ctx, query, None, manner).await
     }
 }

@@ -143,7 +143,42 @@ impl TryFrom<serde_json::Value> for Params {
     }
 }
 
+impl Value {
+    /// As JSON that [`Value::try_from`] reads: what has no form there is text, which the engine
+    /// casts.
+    fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Bool(v) => (*v).into(),
+            Self::Int(v) => (*v).into(),
+            Self::UInt(v) => (*v).into(),
+            Self::Float(v) if v.is_finite() => (*v).into(),
+            Self::Float(v) => v.to_string().into(),
+            Self::Text(v) => v.as_str().into(),
+            Self::Date(v) => v.to_string().into(),
+            Self::Time(v) => v.to_string().into(),
+            Self::Timestamp(v) => v.to_string().into(),
+            Self::TimestampTz(v) => v.to_rfc3339().into(),
+            Self::Blob(v) => v.iter().map(|byte| format!("\\x{byte:02X}")).collect::<String>().into(),
+            Self::List(v) => v.iter().map(Self::to_json).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
 impl Params {
+    /// As JSON that [`Params::try_from`] reads.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::None => serde_json::Value::Null,
+            Self::Positional(values) => values.iter().map(Value::to_json).collect::<Vec<_>>().into(),
+            Self::Named(values) => {
+                let members = values.iter().map(|(name, value)| (name.clone(), value.to_json()));
+                serde_json::Value::Object(members.collect())
+            }
+        }
+    }
+
     /// The value of the parameter named `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         match self {

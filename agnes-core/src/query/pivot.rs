@@ -4,11 +4,10 @@ use arrow::array::{Array, AsArray};
 use futures::future::BoxFuture;
 
 use super::QueryError;
-use super::readable::CallerSet;
 use super::runtime::RunningQuery;
 use super::service::Service;
 use crate::error::{Error, Result};
-use crate::sandbox::{Checked, Parsed, PivotLookup};
+use crate::sandbox::{Checked, Gate, Parsed, PivotLookup, Readable};
 
 /// The engine's own limit is 100,000 columns; a screen has fewer.
 const MAX_VALUES: usize = 5_000;
@@ -18,25 +17,32 @@ impl Service {
     pub(super) async fn expand_pivots<'a>(
         &self,
         parsed: &Parsed,
-        caller: &CallerSet,
+        readable: &(dyn Readable + Sync),
         start: &(dyn Fn(Checked) -> BoxFuture<'a, Result<RunningQuery>> + Sync),
     ) -> Result<Parsed> {
-        let mut open: Vec<PivotLookup> = parsed.pivots().to_vec();
-        let mut known: Vec<(PivotLookup, Vec<String>)> = Vec::new();
-        while !open.is_empty() {
-            let ready = open.iter().position(|lookup| !lookup.waits_for(&open));
-            let ready = ready.ok_or_else(|| Error::internal("order the lookups of a PIVOT", "a circle"))?;
-            let lookup = open.remove(ready);
-            let query = if known.is_empty() {
-                lookup.query().clone()
-            } else {
-                self.gate.fill_pivots(lookup.query(), &known).await?
-            };
-            let values = values(start(query.resolve(caller)?).await?).await?;
-            known.push((lookup, values));
-        }
-        self.gate.fill_pivots(parsed, &known).await
+        expand_pivots(&self.gate, parsed, readable, start).await
     }
+}
+
+/// [`Service::expand_pivots`] for whoever may read what `readable` says.
+pub(super) async fn expand_pivots<'a>(
+    gate: &Gate,
+    parsed: &Parsed,
+    readable: &(dyn Readable + Sync),
+    start: &(dyn Fn(Checked) -> BoxFuture<'a, Result<RunningQuery>> + Sync),
+) -> Result<Parsed> {
+    let mut open: Vec<PivotLookup> = parsed.pivots().to_vec();
+    let mut known: Vec<(PivotLookup, Vec<String>)> = Vec::new();
+    while !open.is_empty() {
+        let ready = open.iter().position(|lookup| !lookup.waits_for(&open));
+        let ready = ready.ok_or_else(|| Error::internal("order the lookups of a PIVOT", "a circle"))?;
+        let lookup = open.remove(ready);
+        let query =
+            if known.is_empty() { lookup.query().clone() } else { gate.fill_pivots(lookup.query(), &known).await? };
+        let values = values(start(query.resolve(readable)?).await?).await?;
+        known.push((lookup, values));
+    }
+    gate.fill_pivots(parsed, &known).await
 }
 
 /// The values that a lookup found, each once.
@@ -70,6 +76,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::query::readable::CallerSet;
     use crate::query::runtime::{GrantSet, QueryJob, Relation};
     use crate::query::{InProcess, Params, QueryLimits, Value};
 

@@ -21,14 +21,17 @@ const LAYOUT: u32 = 1;
 
 /// What an answer was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReceiptBody {
     /// Layout version.
     pub version: u32,
     /// 32 hex digits.
     pub id: String,
     /// When the query was asked.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub issued_at: DateTime<Utc>,
     /// Until when the data it was made of is kept.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: DateTime<Utc>,
     /// Who asked.
     pub user_id: String,
@@ -61,6 +64,7 @@ pub struct ReceiptBody {
 
 /// One table of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReceiptTable {
     /// Its name.
     pub name: String,
@@ -73,6 +77,7 @@ pub struct ReceiptTable {
 
 /// A receipt with this installation's mark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// What it says.
     #[serde(flatten)]
@@ -87,7 +92,7 @@ pub struct Receipt {
 pub enum ReceiptError {
     #[error("this installation did not write this receipt, or somebody changed it")]
     Forged,
-    #[error("a query that asks a source or Agnes's own tables has no receipt: what they said is not kept")]
+    #[error("a query that asks a source, Agnes's own tables or frames has no receipt: what they said is not kept")]
     NotKept,
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
+use super::native::{Natives, Others};
 use super::readable::CallerSet;
 use super::runtime::{GrantSet, QueryJob, Relation, RunningQuery, Runtime};
 use super::{Alone, Asked, Attached, Loaded, Params, QueryError};
@@ -42,14 +43,20 @@ fn asked(generation: &Generation, caller: &CallerSet, job: &QueryJob) -> Vec<Ask
         .collect()
 }
 
-/// Runs a query that names remote tables.
+/// Runs a query that names remote tables; `natives` are those whose warehouse answers by itself,
+/// `tables` those whose rows are here already.
 pub(super) async fn start(
     sources: Sources,
     generation: &Generation,
     caller: &CallerSet,
     mut job: QueryJob,
+    natives: Option<Natives>,
+    mut tables: Vec<Loaded>,
 ) -> Result<RunningQuery> {
-    let asked = asked(generation, caller, &job);
+    let mut asked = asked(generation, caller, &job);
+    if let Some(natives) = &natives {
+        asked.retain(|(name, ..)| !natives.tables.contains_key(name));
+    }
     let locals: BTreeMap<String, Relation> = job
         .query
         .relations()
@@ -57,16 +64,17 @@ pub(super) async fn start(
         .filter(|(_, kind)| *kind == RelationKind::Local)
         .filter_map(|(name, _)| Some((name.clone(), caller.set.relations.get(name)?.clone())))
         .collect();
-    let mixed = !locals.is_empty() || !job.query.system().is_empty();
-    let Sources { policy, secrets, caps, gate, runtime } = sources;
+    let mixed = !locals.is_empty() || !job.query.system().is_empty() || !tables.is_empty();
+    let alone = !mixed && asked.is_empty();
+    let Sources { policy, secrets, caps, gate, runtime } = sources.clone();
     let nothing = Arc::new(GrantSet { fingerprint: String::new(), relations: BTreeMap::new() });
-    if !mixed {
+    if !mixed && natives.is_none() {
         job.grant_set = nothing;
         job.alone = Some(Alone { tables: Vec::new(), remote: Some(Attached { policy, secrets, asked }) });
         return runtime.start(job).await;
     }
-    let mut tables = Vec::new();
-    let mut left = caps.max_bytes;
+    let moved = |table: &Loaded| table.rows.iter().map(|rows| rows.get_array_memory_size() as u64).sum::<u64>();
+    let mut left = caps.max_bytes.saturating_sub(tables.iter().map(moved).sum());
     for one in asked {
         // A query of its own, checked as any other: all rows of one relation.
         let name = one.0.clone();
@@ -85,7 +93,11 @@ pub(super) async fn start(
     }
     // The catalog shows the whole grant set; files are open only to what the query names.
     let relations = if job.query.system().is_empty() { locals } else { caller.set.relations.clone() };
-    job.grant_set = Arc::new(GrantSet { fingerprint: String::new(), relations });
+    let set = Arc::new(GrantSet { fingerprint: String::new(), relations });
+    if let Some(natives) = natives {
+        return super::native::start(sources, natives, job, Others { alone, set, tables, left }).await;
+    }
+    job.grant_set = set;
     job.alone = Some(Alone { tables, remote: None });
     runtime.start(job).await
 }
@@ -113,7 +125,7 @@ async fn fetch(
     Ok((running.schema, batches))
 }
 
-fn create(name: &str, schema: &Schema) -> String {
+pub(super) fn create(name: &str, schema: &Schema) -> String {
     let columns: Vec<String> = schema
         .fields()
         .iter()

@@ -11,6 +11,7 @@ use crate::error::Result;
 
 /// What a replay read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayedOn {
     /// The data that the receipt was made of.
@@ -21,6 +22,7 @@ pub enum ReplayedOn {
 
 /// What a replay found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Replay {
     /// Which receipt.
     pub receipt_id: String,
@@ -92,7 +94,7 @@ impl Engine {
         }
         let kept = leased.is_some().then_some(kept);
         let data = if leased.is_some() { ReplayedOn::Receipt } else { ReplayedOn::Current };
-        let mut result = service::query(self, ctx, query, leased).await?;
+        let mut result = service::query(self, ctx, query, leased, service::Manner::default()).await?;
         let mut hash = RowHash::default();
         while let Some(batch) = result.next().await {
             hash.add(&batch?);

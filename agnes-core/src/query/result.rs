@@ -15,13 +15,14 @@ use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::policy::RowScope;
+use crate::scan::Slot;
 
 /// What a query has done so far.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct QueryStats {
     /// Rows returned.
     pub rows: u64,
-    /// Bytes of Arrow memory returned.
+    /// Bytes returned, as Arrow has them.
     pub bytes: u64,
     /// Number of the published catalog it reads.
     pub generation: u64,
@@ -29,6 +30,8 @@ pub struct QueryStats {
     pub relations: Vec<String>,
     /// Time since it was asked.
     pub elapsed: Duration,
+    /// Bytes that a warehouse read for it, as estimated; none where none was asked.
+    pub bytes_scanned: Option<u64>,
 }
 
 /// What goes into the audit row.
@@ -37,6 +40,8 @@ pub(super) struct Report {
     pub(super) engine: Engine,
     pub(super) ctx: CallContext,
     pub(super) action: &'static str,
+    /// Further facts, an object or nothing.
+    pub(super) facts: serde_json::Value,
     pub(super) sql: String,
     pub(super) relations: Vec<String>,
     pub(super) generation: u64,
@@ -57,6 +62,9 @@ impl Report {
             "bytes": bytes,
             "generation": self.generation,
         });
+        for (name, fact) in self.facts.as_object().into_iter().flatten() {
+            params[name] = fact.clone();
+        }
         if !self.scope.is_empty() {
             params["row_scope"] = serde_json::json!(self.scope);
         }
@@ -92,17 +100,28 @@ pub struct QueryResult {
     /// Until the last row.
     pending: Option<Pending>,
     receipt: Option<Receipt>,
-    stats: (u64, Vec<String>, Instant),
+    stats: (u64, Vec<String>, Instant, Option<u64>),
+    slot: Option<Slot>,
+}
+
+/// Bytes of the rows of a batch alone: its buffers may be part of a larger piece of memory.
+pub(super) fn size_of(batch: &RecordBatch) -> u64 {
+    let sizes = batch.columns().iter().map(|column| {
+        let data = column.to_data();
+        data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size()) as u64
+    });
+    sizes.sum()
 }
 
 impl QueryResult {
     pub(super) fn new(
         running: RunningQuery,
-        limit: Option<usize>,
-        max_bytes: Option<usize>,
+        (limit, max_bytes): (Option<usize>, Option<usize>),
         report: Report,
         pending: Option<Pending>,
+        slot: Option<Slot>,
     ) -> Self {
+        let scanned = running.scanned;
         Self {
             schema: RowScope::into_schema(&report.scope, &running.schema),
             scope: report.scope.clone(),
@@ -112,10 +131,11 @@ impl QueryResult {
             rows: 0,
             bytes: 0,
             truncated: false,
-            stats: (report.generation, report.relations.clone(), report.asked),
+            stats: (report.generation, report.relations.clone(), report.asked, scanned),
             report: Some(report),
             pending,
             receipt: None,
+            slot,
         }
     }
 
@@ -152,6 +172,7 @@ impl QueryResult {
             generation: self.stats.0,
             relations: self.stats.1.clone(),
             elapsed: self.stats.2.elapsed(),
+            bytes_scanned: self.stats.3,
         }
     }
 
@@ -174,6 +195,7 @@ impl QueryResult {
 
     fn end(&mut self, outcome: &Result<()>) {
         self.running = None;
+        self.slot = None;
         if let Some(report) = self.report.take() {
             report.write(outcome, self.rows, self.bytes, self.truncated);
         }
@@ -188,7 +210,8 @@ impl QueryResult {
         }
     }
 
-    fn cut(&mut self) {
+    /// Leaves out the rows that did not come yet.
+    pub(super) fn cut(&mut self) {
         self.truncated = true;
         self.close();
         self.end(&Ok(()));
@@ -218,16 +241,25 @@ impl Stream for QueryResult {
         let left = self
             .limit
             .map_or(usize::MAX, |limit| limit.saturating_sub(usize::try_from(self.rows).unwrap_or(usize::MAX)));
-        let size = batch.get_array_memory_size();
-        let full = self.max_bytes.is_some_and(|max| self.rows > 0 && self.bytes + size as u64 > max as u64);
-        if left == 0 || full {
+        let (size, rows) = (size_of(&batch), batch.num_rows());
+        let room = self.max_bytes.map_or(u64::MAX, |max| (max as u64).saturating_sub(self.bytes));
+        let fitting = match size > room {
+            true => usize::try_from(u128::from(room) * rows as u128 / u128::from(size)).unwrap_or(rows),
+            false => rows,
+        };
+        // One at least: an answer without any row would not say what is too large.
+        let keep = if self.rows == 0 { fitting.max(1) } else { fitting }.min(left).min(rows);
+        if keep == 0 && rows > 0 {
             self.cut();
             return Poll::Ready(None);
         }
-        let more = batch.num_rows() > left;
-        let batch = if more { batch.slice(0, left) } else { batch };
-        self.rows += batch.num_rows() as u64;
-        self.bytes += size as u64;
+        let more = rows > keep;
+        let (batch, size) = if more { (batch.slice(0, keep), size * keep as u64 / rows as u64) } else { (batch, size) };
+        self.rows += keep as u64;
+        self.bytes += size;
+        if let Some(slot) = &self.slot {
+            slot.charge(size);
+        }
         if let Some(pending) = self.pending.as_mut() {
             pending.add(&batch);
         }

@@ -125,6 +125,8 @@ pub struct RunningQuery {
     pub batches: Batches,
     /// Stops the query when dropped.
     pub stop: Box<dyn Send + Sync>,
+    /// Bytes that a warehouse read for it, as estimated; none where none was asked.
+    pub scanned: Option<u64>,
 }
 
 impl fmt::Debug for RunningQuery {

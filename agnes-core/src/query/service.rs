@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
+use super::frames::WithFrames;
+use super::native::Natives;
 use super::readable::{CallerSet, CallerSets, HeldSlices};
 use super::receipt::Pending;
 use super::result::{QueryResult, Report};
 use super::runtime::{GrantSet, Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
-use super::{Query, QueryError, internal, remote};
+use super::{Frame, Query, QueryError, internal, native, remote};
 use crate::context::CallContext;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -20,6 +22,11 @@ use crate::orchestrator::Generation;
 use crate::policy::{NarrowedTables, RowScope};
 use crate::rbac::{Principal, ResourceType};
 use crate::sandbox::{Checked, Gate, RelationKind, SandboxError};
+use crate::scan::Slot;
+
+/// Tables of warehouses that are remembered, and for how long.
+const FACTS: u64 = 512;
+const FACTS_LIVE: Duration = Duration::from_secs(3600);
 
 /// What an engine keeps to answer queries; started by the first one.
 #[derive(Debug)]
@@ -28,6 +35,8 @@ pub(crate) struct Queries {
     scratch: PathBuf,
     runtime: RuntimeChoice,
     service: OnceCell<Service>,
+    /// What warehouses said of tables that stay there, by name in lower case.
+    facts: moka::sync::Cache<String, Arc<crate::connector::WarehouseTable>>,
 }
 
 /// Where queries run.
@@ -41,7 +50,13 @@ pub(crate) enum RuntimeChoice {
 
 impl Queries {
     pub(crate) fn new(limits: QueryLimits, scratch: PathBuf, runtime: RuntimeChoice) -> Self {
-        Self { limits, scratch, runtime, service: OnceCell::new() }
+        let facts = moka::sync::Cache::builder().max_capacity(FACTS).time_to_live(FACTS_LIVE).build();
+        Self { limits, scratch, runtime, service: OnceCell::new(), facts }
+    }
+
+    /// What warehouses said of tables that stay there.
+    pub(super) fn facts(&self) -> &moka::sync::Cache<String, Arc<crate::connector::WarehouseTable>> {
+        &self.facts
     }
 
     /// Forgets what callers may read, so that nothing of it is held.
@@ -62,7 +77,7 @@ impl Queries {
         Ok(&self.service().await?.gate)
     }
 
-    async fn service(&self) -> Result<&Service> {
+    pub(super) async fn service(&self) -> Result<&Service> {
         self.service
             .get_or_try_init(|| async {
                 let runtime = match &self.runtime {
@@ -120,11 +135,25 @@ pub(super) struct Look {
 pub(super) async fn look(engine: &Engine, ctx: &CallContext, query: &Query) -> Result<Look> {
     let service = engine.queries().service().await?;
     let (caller, generation) = service.sets.of(engine, &service.gate, ctx.principal()).await?;
-    let parsed = service.gate.parse(&query.sql).await?;
+    let sql = native::named(engine, &service.gate, &caller, &query.sql).await?;
+    let parsed = service.gate.parse(&sql).await?;
     let checked = parsed.resolve(&*caller).map_err(|e| not_yet(e, &caller, ctx))?;
     let names = checked.relations().iter().map(|(name, _)| name.as_str());
     let (caller, slices) = caller.with_slices(engine, names).await?;
     Ok(Look { checked, caller, generation, _slices: slices })
+}
+
+/// How a query is asked on behalf of something else.
+#[derive(Debug, Default)]
+pub(crate) struct Manner {
+    /// Action of the audit row, where it is not the query's own.
+    pub(crate) action: Option<&'static str>,
+    /// Further facts of the audit row, an object or nothing.
+    pub(crate) facts: serde_json::Value,
+    /// Wall clock, where it is not that of queries.
+    pub(crate) timeout: Option<Duration>,
+    /// Told how much was returned; held until the last row.
+    pub(crate) slot: Option<Slot>,
 }
 
 /// Asks a query: of what the caller may read now, or, once that was compared, of `leased`.
@@ -133,6 +162,7 @@ pub(super) async fn query(
     ctx: &CallContext,
     query: Query,
     leased: Option<Arc<GrantSet>>,
+    manner: Manner,
 ) -> Result<QueryResult> {
     let asked = Instant::now();
     let mut seen = Seen {
@@ -142,12 +172,14 @@ pub(super) async fn query(
         scope: Vec::new(),
         receipt: None,
     };
-    let started = begin(engine, ctx, &query, asked, &mut seen, leased).await;
+    let turn = Turn::OfUser { timeout: manner.timeout, slotted: manner.slot.is_some() };
+    let started = begin(engine, ctx, &query, asked, &mut seen, leased, turn).await;
     let started = if seen.scope.is_empty() { started } else { started.map_err(super::error::without_values) };
     let report = Report {
         engine: engine.clone(),
         ctx: ctx.clone(),
-        action: seen.action,
+        action: manner.action.unwrap_or(seen.action),
+        facts: manner.facts,
         sql: query.sql,
         relations: seen.relations,
         generation: seen.generation,
@@ -155,8 +187,19 @@ pub(super) async fn query(
         asked,
         runtime: tokio::runtime::Handle::current(),
     };
+    let mut report = report;
+    let scanned = started.as_ref().ok().and_then(|running| running.scanned);
+    if report.facts.is_null() && (scanned.is_some() || !query.frames.is_empty()) {
+        report.facts = serde_json::json!({});
+    }
+    if let Some(bytes) = scanned {
+        report.facts["bytes_scanned"] = bytes.into();
+    }
+    if !query.frames.is_empty() {
+        report.facts["frames"] = query.frames.iter().take(20).map(Frame::name).collect();
+    }
     match started {
-        Ok(running) => Ok(QueryResult::new(running, query.limit, query.max_bytes, report, seen.receipt)),
+        Ok(running) => Ok(QueryResult::new(running, (query.limit, query.max_bytes), report, seen.receipt, manner.slot)),
         Err(error) => {
             report.write(&Err(error.to_wire().into()), 0, 0, false);
             Err(error)
@@ -164,15 +207,37 @@ pub(super) async fn query(
     }
 }
 
-/// Asks for one row of a published table, else for a constant, and forgets the answer.
+/// Whose turn a query takes.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// One of the caller's, and of all.
+    OfUser {
+        timeout: Option<Duration>,
+        /// Whether a turn among scans is kept already.
+        slotted: bool,
+    },
+    /// One that nobody else may take: however many queries run and wait, it is asked at once.
+    OfProbe,
+}
+
+/// Asks for one row of a published table, else for a constant, and forgets the answer. It
+/// has an instance of its own, so that no query of anybody stands in its way.
 pub(crate) async fn probe(engine: &Engine, ctx: &CallContext) -> Result<()> {
-    let generation = engine.generation();
-    let table = generation.tables().find(|table| table.remote.is_none() && !table.parts.is_empty());
-    let from = table.map(|table| format!(" FROM {}", crate::ident::quote_ident(table.name.as_str())));
+    let service = engine.queries().service().await?;
+    let (caller, generation) = service.sets.of(engine, &service.gate, ctx.principal()).await?;
+    let relations = caller.set.relations.iter();
+    let table = relations.filter(|(_, relation)| !relation.blobs.is_empty()).min_by_key(|(name, _)| name.as_str());
+    let from = table.map(|(_, relation)| format!(" FROM {}", crate::ident::quote_ident(&relation.name)));
     let query = Query::new(format!("SELECT 1{} LIMIT 1", from.unwrap_or_default()));
+    let blobs: Vec<_> = table.iter().flat_map(|(_, relation)| &relation.blobs).collect();
+    let set = GrantSet {
+        fingerprint: format!("probe {blobs:?}"),
+        relations: table.map(|(name, relation)| (name.clone(), relation.clone())).into_iter().collect(),
+    };
     let (action, number) = ("query.probe", generation.number);
     let mut seen = Seen { action, relations: Vec::new(), generation: number, scope: Vec::new(), receipt: None };
-    let mut running = begin(engine, ctx, &query, Instant::now(), &mut seen, None).await?;
+    let asked = Instant::now();
+    let mut running = begin(engine, ctx, &query, asked, &mut seen, Some(Arc::new(set)), Turn::OfProbe).await?;
     while let Some(batch) = running.batches.recv().await {
         batch?;
     }
@@ -186,6 +251,7 @@ async fn begin(
     asked: Instant,
     seen: &mut Seen,
     leased: Option<Arc<GrantSet>>,
+    turn: Turn,
 ) -> Result<RunningQuery> {
     let service = engine.queries().service().await?;
     // Who asks comes first: a stranger learns nothing, not even about syntax.
@@ -194,21 +260,33 @@ async fn begin(
     if query.sql.len() > service.limits.max_sql_bytes {
         return Err(SandboxError::TooLong { bytes: query.sql.len(), limit: service.limits.max_sql_bytes }.into());
     }
-    let parsed = service.gate.parse(&query.sql).await?;
+    let sql = native::named(engine, &service.gate, &caller, &query.sql).await?;
+    let parsed = service.gate.parse(&sql).await?;
     seen.relations = parsed.named().map(|name| crate::ident::printable(name, 128)).take(20).collect();
-    let checked = parsed.resolve(&*caller).map_err(|e| not_yet(e, &caller, ctx))?;
+    let asker = caller.clone();
+    let readable = WithFrames::new(&asker, &query.frames, engine.config().remote_query.max_bytes)?;
+    let checked = parsed.resolve(&readable).map_err(|e| not_yet(e, &caller, ctx))?;
+    let mut sources = checked.relations().iter().filter(|(_, kind)| *kind == RelationKind::Remote);
+    let asks_source = sources.any(|(name, _)| !readable.has(name));
     if checked.has(RelationKind::Internal) {
         seen.action = "query.internal";
-    } else if checked.has(RelationKind::Remote) {
+    } else if asks_source {
         seen.action = "query.remote";
     }
     query.params.check(checked.params())?;
     let names = || checked.relations().iter().map(|(name, _)| name.as_str());
     seen.scope = caller.row_scope(names());
-    let asks_source = checked.has(RelationKind::Remote);
-    let own = asked + if asks_source { service.limits.remote_timeout } else { service.limits.timeout };
+    let usual = if asks_source { service.limits.remote_timeout } else { service.limits.timeout };
+    let own = asked
+        + match turn {
+            Turn::OfUser { timeout: Some(given), .. } => given,
+            _ => usual,
+        };
     let deadline = ctx.deadline().map_or(own, |deadline| deadline.min(own));
-    let permits = service.permits(ctx.principal().user_id(), deadline).await?;
+    let permits = match turn {
+        Turn::OfUser { .. } => Some(service.permits(ctx.principal().user_id(), deadline).await?),
+        Turn::OfProbe => None,
+    };
     let sliced = async {
         match leased {
             Some(set) => Ok((Arc::new(CallerSet { set, ..(*caller).clone() }), Vec::new())),
@@ -223,6 +301,7 @@ async fn begin(
         let receipt = Pending::begin(engine, ctx, query, &checked, &caller, &generation).await?;
         seen.receipt = Some(receipt);
     }
+    let own_slot = !matches!(turn, Turn::OfUser { slotted: true, .. });
     // With the turn go generation and slices: their blobs stay as long as the query reads them.
     let guard = Box::new((permits, generation.clone(), slices));
     let start = |checked: Checked, guard: Box<dyn Send>| -> BoxFuture<'_, Result<RunningQuery>> {
@@ -233,14 +312,15 @@ async fn begin(
             return Box::pin(internal::start(engine, &caller, ctx.principal(), &*service.runtime, job));
         }
         if remote {
-            let sources = remote::Sources {
-                policy: crate::orchestrator::AttachPolicy::of(engine.config()),
-                secrets: engine.secrets().clone(),
-                caps: engine.config().remote_query.clone(),
-                gate: service.gate.clone(),
-                runtime: service.runtime.clone(),
-            };
-            return Box::pin(remote::start(sources, &generation, &caller, job));
+            let sources = service.sources(engine);
+            let (caller, generation, limit, readable) = (&caller, &generation, query.limit, &readable);
+            return Box::pin(async move {
+                let names = job.query.relations().iter().map(|(name, _)| name.as_str());
+                let names = names.filter(|name| !readable.has(name)).collect::<Vec<_>>();
+                let natives = Natives::of(engine, ctx, caller, &names, limit, own_slot).await?;
+                let tables = readable.tables(job.query.relations());
+                remote::start(sources, generation, caller, job, natives, tables).await
+            });
         }
         Box::pin(service.runtime.start(job))
     };
@@ -248,7 +328,7 @@ async fn begin(
         checked
     } else {
         let lookup = |checked: Checked| start(checked, Box::new(()));
-        service.expand_pivots(&parsed, &caller, &lookup).await?.resolve(&*caller)?
+        service.expand_pivots(&parsed, &readable, &lookup).await?.resolve(&readable)?
     };
     start(checked, guard).await
 }
@@ -285,8 +365,32 @@ impl Service {
         })
     }
 
+    /// What a query of remote tables needs besides the job.
+    pub(super) fn sources(&self, engine: &Engine) -> remote::Sources {
+        remote::Sources {
+            policy: crate::orchestrator::AttachPolicy::of(engine.config()),
+            secrets: engine.source_secrets(),
+            caps: engine.config().remote_query.clone(),
+            gate: self.gate.clone(),
+            runtime: self.runtime.clone(),
+        }
+    }
+
+    /// What a caller may read, as of now.
+    pub(super) async fn caller(
+        &self,
+        engine: &Engine,
+        principal: &Principal,
+    ) -> Result<(Arc<CallerSet>, Arc<Generation>)> {
+        self.sets.of(engine, &self.gate, principal).await
+    }
+
     /// A turn for one query of `user`: of theirs first, so that waiting takes nobody else's.
-    async fn permits(&self, user: &str, deadline: Instant) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    pub(super) async fn permits(
+        &self,
+        user: &str,
+        deadline: Instant,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let mine = {
             let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
             match users.get(user).and_then(Weak::upgrade) {
@@ -315,8 +419,6 @@ impl Service {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::query::InProcess;
 

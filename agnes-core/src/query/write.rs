@@ -37,7 +37,8 @@ pub enum RowFormat {
     Ndjson,
     /// Compressed with Zstandard; intervals are text.
     Parquet,
-    /// An IPC stream.
+    /// An IPC stream. Its last message is a batch without rows with what [`RowsEnd`] says as
+    /// custom metadata: `agnes.truncated`, `agnes.row_scope`, `agnes.receipt`.
     Arrow,
 }
 
@@ -50,6 +51,8 @@ pub struct RowsEnd<'a> {
     pub row_scope: &'a [RowScope],
     /// The receipt, where one was asked for.
     pub receipt: Option<&'a Receipt>,
+    /// Bytes that a warehouse read for it, as estimated.
+    pub bytes_scanned: Option<u64>,
 }
 
 /// Why rows could not be written.
@@ -129,7 +132,7 @@ enum Sink<W: Write + Send> {
     JsonTable(JsonTable<W>),
     Ndjson(json::Writer<W, json::writer::LineDelimited>),
     Parquet(Box<ArrowWriter<W>>),
-    Arrow(Box<StreamWriter<W>>),
+    Arrow(Box<ArrowStream<W>>),
 }
 
 impl<W: Write + Send> fmt::Debug for RowWriter<W> {
@@ -167,7 +170,10 @@ impl<W: Write + Send> RowWriter<W> {
                 let schema = without_intervals(&RecordBatch::new_empty(schema.clone()))?.schema();
                 Sink::Parquet(Box::new(ArrowWriter::try_new(to, schema, Some(properties))?))
             }
-            RowFormat::Arrow => Sink::Arrow(Box::new(StreamWriter::try_new(to, schema)?)),
+            RowFormat::Arrow => {
+                let to = StreamWriter::try_new(to, schema)?;
+                Sink::Arrow(Box::new(ArrowStream { to, schema: schema.clone(), is_empty: true }))
+            }
         }))
     }
 
@@ -182,7 +188,10 @@ impl<W: Write + Send> RowWriter<W> {
             Sink::JsonTable(table) => table.write(batch)?,
             Sink::Ndjson(json) => json.write(&writable(batch))?,
             Sink::Parquet(parquet) => parquet.write(&without_intervals(batch)?)?,
-            Sink::Arrow(arrow) => arrow.write(batch)?,
+            Sink::Arrow(arrow) => {
+                arrow.to.write(batch)?;
+                arrow.is_empty = false;
+            }
         }
         Ok(())
     }
@@ -201,9 +210,30 @@ impl<W: Write + Send> RowWriter<W> {
             Sink::JsonTable(table) => table.finish(end)?,
             Sink::Ndjson(mut json) => json.finish()?,
             Sink::Parquet(parquet) => drop(parquet.close()?),
-            Sink::Arrow(mut arrow) => arrow.finish()?,
+            Sink::Arrow(arrow) => arrow.finish(end)?,
         }
         Ok(())
+    }
+}
+
+/// The stream of [`RowFormat::Arrow`].
+struct ArrowStream<W: Write> {
+    to: StreamWriter<W>,
+    schema: SchemaRef,
+    is_empty: bool,
+}
+
+impl<W: Write> ArrowStream<W> {
+    fn finish(mut self, end: &RowsEnd<'_>) -> Result<(), RowWriteError> {
+        let mut metadata = vec![("agnes.truncated", end.truncated.to_string())];
+        if !end.row_scope.is_empty() {
+            metadata.push((crate::policy::ROW_SCOPE_KEY, json!(end.row_scope).to_string()));
+        }
+        if let Some(receipt) = end.receipt {
+            metadata.push(("agnes.receipt", json!(receipt).to_string()));
+        }
+        super::arrow_end::write(self.to.get_mut(), &self.schema, self.is_empty, &metadata)?;
+        Ok(self.to.finish()?)
     }
 }
 
@@ -235,7 +265,8 @@ impl<W: Write> JsonTable<W> {
     }
 
     fn finish(mut self, end: &RowsEnd<'_>) -> Result<(), RowWriteError> {
-        write!(self.to, r#"],"row_count":{},"truncated":{},"bytes_scanned":null"#, self.rows, end.truncated)?;
+        let scanned = json!(end.bytes_scanned);
+        write!(self.to, r#"],"row_count":{},"truncated":{},"bytes_scanned":{scanned}"#, self.rows, end.truncated)?;
         if !end.row_scope.is_empty() {
             write!(self.to, r#","row_scope":{}"#, json!(end.row_scope))?;
         }

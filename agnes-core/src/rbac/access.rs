@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Coded, ErrorKind, Result};
 use crate::policy::Policy;
+use crate::rbac::{DirectoryChange, DirectoryGroup};
 
 /// Name of the system group whose members pass every check.
 pub const ADMIN_GROUP: &str = "Admin";
@@ -181,6 +182,8 @@ pub struct AccessSnapshot {
     pub admin_group: Option<String>,
     /// Policies by table id, case-folded.
     pub policies: BTreeMap<String, Vec<Policy>>,
+    /// Ids of users whom the Workspace directory put into some group.
+    pub from_directory: BTreeSet<String>,
 }
 
 /// Keeps groups, members and grants. Every method is one transaction and bumps
@@ -215,6 +218,19 @@ pub trait AccessRepository: Send + Sync {
     /// `google_sync`; `last_admin` when no other active Admin would remain (checked in
     /// the same transaction).
     async fn remove_member(&self, group_id: &str, user_id: &str) -> Result<()>;
+    /// Replaces what the directory says of a user: their memberships of source `google_sync`
+    /// become these groups, which are made where missing; those of other sources stay. Moves
+    /// the revision only when something changed. `user_not_found`; `last_admin`, with nothing
+    /// changed, when no other active Admin would remain.
+    async fn replace_directory_groups(
+        &self,
+        user_id: &str,
+        groups: &[DirectoryGroup],
+        now: DateTime<Utc>,
+    ) -> Result<DirectoryChange>;
+    /// Says that a seeded Admin signed in as a person: from then on nobody else may make the
+    /// first Admin.
+    async fn settle_seeded_admin(&self, user_id: &str) -> Result<()>;
     /// Grants, optionally of one group, by group name, type and resource id.
     async fn grants(&self, group_id: Option<&str>) -> Result<Vec<Grant>>;
     /// Inserts a grant. `grant_exists`, `group_not_found`.
@@ -267,7 +283,7 @@ pub enum AccessError {
     SessionRequired { auth: &'static str },
     #[error("looking at what somebody else sees changes nothing")]
     ReadOnlyView,
-    #[error("the service may not change users, groups, grants or policies")]
+    #[error("this is for people: the token of the service is not for users, groups, grants, policies or tokens")]
     ServiceForbidden,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ability, AccessError, AccessSnapshot, AuthMethod, Principal, ResourceType};
+use super::{Ability, AccessError, AccessSnapshot, Principal, ResourceType};
 use crate::error::Result;
 
 /// Ids of the internal tables: every active user may name them, rows are filtered per caller.
@@ -84,6 +84,22 @@ impl AccessSnapshot {
         principal.is_trusted_owner() || self.active_users.contains_key(principal.user_id())
     }
 
+    /// How many active people are in a group.
+    #[must_use]
+    pub fn active_members(&self, group_id: &str) -> usize {
+        let is_in = |groups: &BTreeSet<String>| groups.contains(group_id);
+        self.groups_of.iter().filter(|(user, groups)| is_in(groups) && self.active_users.contains_key(*user)).count()
+    }
+
+    /// Whether the Workspace directory put this user into some group, and so keeps them.
+    #[must_use]
+    pub fn is_directory_user(&self, user_id: &str) -> bool {
+        self.from_directory.contains(user_id)
+            || self.groups_of.get(user_id).is_some_and(|mine| {
+                mine.iter().any(|id| self.groups.get(id).is_some_and(super::Group::is_from_directory))
+            })
+    }
+
     /// Refuses unknown and inactive users.
     ///
     /// # Errors
@@ -107,13 +123,14 @@ impl AccessSnapshot {
         principal.require_own()
     }
 
-    /// Refuses everybody but admins who are people: the service may not change who may what.
+    /// Refuses everybody but admins who are people: the service neither sees nor changes who
+    /// may what.
     ///
     /// # Errors
     /// Those of [`AccessSnapshot::require_admin`], [`AccessError::ServiceForbidden`].
     pub fn require_access_admin(&self, principal: &Principal) -> Result<()> {
         self.require_admin(principal)?;
-        if principal.auth() == AuthMethod::Service { Err(AccessError::ServiceForbidden.into()) } else { Ok(()) }
+        principal.require_person()
     }
 
     /// May `principal` use this resource, and why.
@@ -183,7 +200,7 @@ impl AccessSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rbac::{ClientKind, Proof, Scope};
+    use crate::rbac::{AuthMethod, ClientKind, Proof, Scope};
 
     fn snapshot() -> AccessSnapshot {
         let mut s = AccessSnapshot { admin_group: Some("ga".into()), ..AccessSnapshot::default() };
@@ -249,11 +266,13 @@ mod tests {
 
     #[test]
     fn scopes_open_what_they_say() {
-        use Ability::{Catalog, Desktop, Download, Everything, Manifest, Me};
-        let opens = |scope: Scope| [Me, Catalog, Manifest, Download, Desktop, Everything].map(|a| scope.allows(a));
-        assert_eq!(opens(Scope::General), [true; 6]);
-        assert_eq!(opens(Scope::BootstrapAnalyst), [true, true, true, true, false, false]);
-        assert_eq!(opens(Scope::Desktop), [false, false, false, false, true, false]);
+        use Ability::{Catalog, Desktop, Download, Everything, Manifest, Me, Rows};
+        let opens =
+            |scope: Scope| [Me, Catalog, Manifest, Download, Desktop, Rows, Everything].map(|a| scope.allows(a));
+        assert_eq!(opens(Scope::General), [true; 7]);
+        assert_eq!(opens(Scope::BootstrapAnalyst), [true, true, true, true, false, false, false]);
+        assert_eq!(opens(Scope::Desktop), [false, false, false, false, true, false, false]);
+        assert_eq!(opens(Scope::Mcp), [true, true, false, false, false, true, false]);
         assert_eq!(Scope::parse("bootstrap-analyst"), Some(Scope::BootstrapAnalyst));
         assert_eq!(Scope::parse("everything"), None);
     }

@@ -2,8 +2,10 @@
 
 mod access;
 mod decision;
+mod directory;
 mod principal;
 
 pub use access::*;
 pub use decision::*;
+pub use directory::*;
 pub use principal::*;

@@ -49,6 +49,8 @@ pub enum Scope {
     BootstrapAnalyst,
     /// What a desktop application asks for.
     Desktop,
+    /// What an assistant asks for: tables and their rows, to read.
+    Mcp,
 }
 
 /// What a call is for, as far as scopes tell calls apart.
@@ -68,6 +70,8 @@ pub enum Ability {
     Workspace,
     /// The endpoints of desktop applications.
     Desktop,
+    /// Rows: queries, scans and what they would read.
+    Rows,
     /// Anything else.
     Everything,
 }
@@ -80,13 +84,16 @@ impl Scope {
             Self::General => "general",
             Self::BootstrapAnalyst => "bootstrap-analyst",
             Self::Desktop => "desktop",
+            Self::Mcp => "mcp",
         }
     }
 
     /// The scope of this name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::General, Self::BootstrapAnalyst, Self::Desktop].into_iter().find(|scope| scope.as_str() == text)
+        [Self::General, Self::BootstrapAnalyst, Self::Desktop, Self::Mcp]
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
     }
 
     /// Whether a token of this scope opens such a call.
@@ -94,8 +101,9 @@ impl Scope {
     pub fn allows(self, ability: Ability) -> bool {
         match self {
             Self::General => true,
-            Self::BootstrapAnalyst => !matches!(ability, Ability::Desktop | Ability::Everything),
+            Self::BootstrapAnalyst => !matches!(ability, Ability::Desktop | Ability::Rows | Ability::Everything),
             Self::Desktop => ability == Ability::Desktop,
+            Self::Mcp => matches!(ability, Ability::Me | Ability::Catalog | Ability::Rows),
         }
     }
 }
@@ -125,6 +133,8 @@ pub enum ClientKind {
     Api,
     /// The desktop application.
     Desktop,
+    /// An assistant, through the Model Context Protocol.
+    Mcp,
 }
 
 impl ClientKind {
@@ -137,6 +147,7 @@ impl ClientKind {
             Self::Scheduler => "scheduler",
             Self::Api => "api",
             Self::Desktop => "desktop",
+            Self::Mcp => "mcp",
         }
     }
 }
@@ -223,6 +234,14 @@ impl Principal {
     /// [`AccessError::ReadOnlyView`].
     pub fn require_own(&self) -> Result<()> {
         if self.viewer.is_none() { Ok(()) } else { Err(AccessError::ReadOnlyView.into()) }
+    }
+
+    /// Refuses the service, which is no person and has no account of its own.
+    ///
+    /// # Errors
+    /// [`AccessError::ServiceForbidden`].
+    pub fn require_person(&self) -> Result<()> {
+        if self.auth == AuthMethod::Service { Err(AccessError::ServiceForbidden.into()) } else { Ok(()) }
     }
 
     /// Refuses everybody who did not sign in themselves: tokens, the service, an admin who

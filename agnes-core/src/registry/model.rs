@@ -4,11 +4,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::config::SyncConfig;
 use crate::error::{Coded, ErrorKind, Result};
 use crate::ident::{SourceName, TableName};
 
 /// Where a table's rows are when a query asks for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum QueryMode {
     /// Parquet kept here.
@@ -42,6 +44,7 @@ impl QueryMode {
 
 /// How a table is brought up to date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SyncStrategy {
     /// Everything, each time.
@@ -72,6 +75,7 @@ impl SyncStrategy {
 
 /// One table of the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisteredTable {
     /// Slug that grants name. New rows have `id == name`; older rows may differ.
     pub id: String,
@@ -103,6 +107,7 @@ pub struct RegisteredTable {
     /// Who registered it.
     pub registered_by: Option<String>,
     /// When; kept on update.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub registered_at: Option<DateTime<Utc>>,
     /// Days re-read by an incremental sync.
     pub incremental_window_days: Option<i32>,
@@ -143,7 +148,7 @@ impl RegisteredTable {
         }
     }
 
-    fn named(name: String, source_type: &str, query_mode: QueryMode) -> Self {
+    pub(super) fn named(name: String, source_type: &str, query_mode: QueryMode) -> Self {
         Self {
             id: name.clone(),
             name,
@@ -173,6 +178,14 @@ impl RegisteredTable {
         }
     }
 
+    /// When it is due: as it says itself, else as its source says, else, materialized, as
+    /// `config` says.
+    #[must_use]
+    pub fn schedule<'a>(&'a self, source: Option<&'a RegisteredSource>, config: &'a SyncConfig) -> Option<&'a str> {
+        let own = self.sync_schedule.as_deref().or(source.and_then(|source| source.schedule.as_deref()));
+        own.or((self.query_mode == QueryMode::Materialized).then_some(config.materialized_schedule.as_str()))
+    }
+
     /// The source this row belongs to: `source`, else `source_type`.
     #[must_use]
     pub fn source_name(&self) -> Option<&str> {
@@ -182,16 +195,20 @@ impl RegisteredTable {
 
 /// A configured source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisteredSource {
     /// The folder under `extracts/`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: SourceName,
     /// Kind of the connector.
     pub kind: String,
     /// Settings, a JSON object. Secrets appear only as names of environment variables.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub config: serde_json::Value,
     /// Schedule of its tables that have none of their own.
     pub schedule: Option<String>,
     /// When it was added.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub created_at: Option<DateTime<Utc>>,
     /// Who added it.
     pub created_by: Option<String>,
@@ -200,6 +217,8 @@ pub struct RegisteredSource {
 /// Keeps the table registry.
 #[async_trait]
 pub trait TableRepository: Send + Sync {
+    /// Inserts; `false` when the id or the name is that of another row, case-folded.
+    async fn insert(&self, table: &RegisteredTable) -> Result<bool>;
     /// Inserts or replaces by id: all columns but `id`, `registered_by`, `registered_at`,
     /// which an update keeps.
     async fn upsert(&self, table: &RegisteredTable) -> Result<()>;
@@ -226,7 +245,15 @@ pub struct ColumnMetadata {
     /// For people and their assistants.
     pub description: Option<String>,
     /// `manual`, or how sure a machine was.
+    #[serde(default = "manual")]
     pub confidence: String,
+    /// When it was written; set by whoever keeps it.
+    #[serde(default)]
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+fn manual() -> String {
+    "manual".to_owned()
 }
 
 /// Keeps the configured sources.
@@ -269,8 +296,22 @@ pub enum RegistryError {
     SourceExists { source_name: String },
     #[error("there is no connector `{connector}`")]
     UnknownConnector { connector: String, known: String },
+    #[error("the settings of the source are not valid: {reason}")]
+    InvalidConfig { reason: String },
     #[error("`{field}` is not valid: {reason}")]
     InvalidField { field: &'static str, reason: String },
+    #[error("`{field}` is not what the source takes: {reason}")]
+    InvalidSourceField { field: &'static str, reason: String },
+    #[error("the source of `{table}` takes no descriptions of columns")]
+    PushUnsupported { table: String },
+    #[error("no source of kind `{kind}` is configured")]
+    NoSourceOfKind { kind: String },
+    #[error("this source is not added through a server: {reason}")]
+    ForOperators { reason: String },
+    #[error("source `{source_name}` could not list its tables: {reason}")]
+    SourceFailed { source_name: String, reason: String, cause: String, advice: Option<String> },
+    #[error("source `{source_name}` did not list its tables within {seconds} s")]
+    DiscoveryTimeout { source_name: String, seconds: u64 },
 }
 
 impl Coded for RegistryError {
@@ -278,7 +319,14 @@ impl Coded for RegistryError {
         match self {
             Self::TableNotFound { .. } | Self::SourceNotFound { .. } => ErrorKind::NotFound,
             Self::TableExists { .. } | Self::SourceExists { .. } => ErrorKind::Conflict,
-            Self::UnknownConnector { .. } | Self::InvalidField { .. } => ErrorKind::InvalidInput,
+            Self::UnknownConnector { .. }
+            | Self::InvalidConfig { .. }
+            | Self::InvalidField { .. }
+            | Self::InvalidSourceField { .. }
+            | Self::PushUnsupported { .. }
+            | Self::NoSourceOfKind { .. } => ErrorKind::InvalidInput,
+            Self::ForOperators { .. } => ErrorKind::Forbidden,
+            Self::SourceFailed { .. } | Self::DiscoveryTimeout { .. } => ErrorKind::Unavailable,
         }
     }
     fn code(&self) -> &str {
@@ -288,7 +336,14 @@ impl Coded for RegistryError {
             Self::SourceNotFound { .. } => "source_not_found",
             Self::SourceExists { .. } => "source_exists",
             Self::UnknownConnector { .. } => "unknown_connector",
+            Self::InvalidConfig { .. } => "invalid_config",
             Self::InvalidField { .. } => "invalid_field",
+            Self::InvalidSourceField { .. } => "invalid_source_field",
+            Self::PushUnsupported { .. } => "metadata_push_unsupported",
+            Self::NoSourceOfKind { .. } => "source_not_configured",
+            Self::ForOperators { .. } => "source_for_operators",
+            Self::SourceFailed { .. } => "source_failed",
+            Self::DiscoveryTimeout { .. } => "discovery_timeout",
         }
     }
     fn hint(&self) -> Option<String> {
@@ -298,6 +353,27 @@ impl Coded for RegistryError {
             Self::TableNotFound { .. } => Some("`agnes catalog` shows the tables you may read".to_owned()),
             Self::SourceNotFound { .. } => Some("`agnes source list` shows the sources".to_owned()),
             Self::UnknownConnector { known, .. } => Some(format!("known connectors: {known}")),
+            Self::PushUnsupported { .. } => {
+                Some("descriptions are kept here; tables of Keboola can be told".to_owned())
+            }
+            Self::NoSourceOfKind { kind } => Some(format!("`agnes source add NAME --kind {kind}` adds one")),
+            Self::ForOperators { .. } => Some(
+                "on the server's machine: `agnes source add NAME .. --data-dir DIR`; it works while the server runs"
+                    .to_owned(),
+            ),
+            Self::SourceFailed { advice, .. } => advice.clone(),
+            Self::DiscoveryTimeout { .. } => Some("`agnes source check` shows whether it answers".to_owned()),
+            _ => None,
+        }
+    }
+    fn facts(&self) -> Option<serde_json::Value> {
+        match self {
+            Self::InvalidField { field, .. } | Self::InvalidSourceField { field, .. } => {
+                Some(serde_json::json!({"field": field}))
+            }
+            Self::SourceFailed { source_name, cause, .. } => {
+                Some(serde_json::json!({"source": source_name, "kind": cause}))
+            }
             _ => None,
         }
     }

@@ -15,12 +15,14 @@ use crate::schedule::Schedule;
 
 /// A source to add.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewSource {
     /// The folder under `extracts/`; strict grammar.
     pub name: String,
     /// Kind of the connector.
     pub kind: String,
     /// Settings, a JSON object; secrets only as names of environment variables.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub config: serde_json::Value,
     /// Schedule of its tables that have none of their own.
     pub schedule: Option<String>,
@@ -28,6 +30,7 @@ pub struct NewSource {
 
 /// What adding a source did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceAdded {
     /// The source as it is kept.
     pub source: RegisteredSource,
@@ -39,6 +42,7 @@ pub struct SourceAdded {
 
 /// A source in a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceRow {
     /// Its name.
     pub name: String,
@@ -56,14 +60,15 @@ pub struct SourceRow {
     pub size_bytes: u64,
     /// Whether its tables are those of an earlier read, since it cannot be read now.
     pub degraded: bool,
-    /// Settings; hold no secret.
+    /// Settings, a JSON object; hold no secret. Null of an extract that somebody else writes.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub config: serde_json::Value,
 }
 
 /// The sources of an engine. Everything here is for admins.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
 }
 
 impl Engine {
@@ -75,17 +80,24 @@ impl Engine {
 }
 
 impl Sources<'_> {
-    async fn admin(&self, ctx: &CallContext) -> Result<()> {
+    pub(super) async fn admin(&self, ctx: &CallContext) -> Result<()> {
         self.engine.access().await?.require_admin(ctx.principal())
     }
 
-    /// Adds a source, finds its tables and registers them.
+    /// Admins in person: where data comes from is a setting of the whole server.
+    async fn manager(&self, ctx: &CallContext) -> Result<()> {
+        self.engine.access().await?.require_access_admin(ctx.principal())
+    }
+
+    /// Adds a source, finds its tables and registers them. Settings that reach the files and secrets
+    /// of this machine are for its owner: see [`Connector::for_operators`].
     ///
     /// # Errors
     /// `invalid_name`, `unknown_connector`, `source_exists`, `invalid_field`, what the
-    /// connector says about the settings, `admin_required`.
+    /// connector says about the settings, `source_for_operators`, `admin_required`,
+    /// `service_forbidden`.
     pub async fn add(&self, ctx: &CallContext, new: NewSource) -> Result<SourceAdded> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let resource = format!("source:{}", printable(&new.name, 64));
         let done = self.insert(ctx, new).await;
         self.engine
@@ -120,12 +132,22 @@ impl Sources<'_> {
             created_at: Some(self.engine.clock().now()),
             created_by: Some(ctx.principal().user_id().to_owned()),
         };
+        let asked = context(self.engine, &source, Cancel::default(), Progress::default());
+        // What the server's own configuration says for the kind is its operator's already.
+        let own = SourceContext { config: source.config.clone(), ..asked.clone() };
+        if !ctx.principal().is_trusted_owner()
+            && let Some(reason) = connector.for_operators(&own)
+        {
+            return Err(RegistryError::ForOperators { reason }.into());
+        }
         // Asked before it is kept: a source that cannot even list its tables is a mistake.
         let found = match connector.capability().discover {
-            true => connector.discover(&context(self.engine, &source, Cancel::default(), Progress::default())).await?,
+            true if ctx.principal().is_trusted_owner() => connector.discover(&asked).await?,
+            true => super::discovery::discover(ctx, connector.as_ref(), &source, asked).await?,
             false => Vec::new(),
         };
         self.engine.store().sources().insert(&source).await?;
+        self.engine.push_state().forget(source.name.as_str()).await;
         let (tables, skipped) = self.engine.register_discovered(&source, found, ctx.principal().user_id()).await?;
         Ok(SourceAdded { source, tables, skipped })
     }
@@ -168,9 +190,9 @@ impl Sources<'_> {
     /// disk (and published) unless `drop_data`.
     ///
     /// # Errors
-    /// `source_not_found`, `sync_already_in_progress`, `admin_required`.
+    /// `source_not_found`, `sync_already_in_progress`, `admin_required`, `service_forbidden`.
     pub async fn remove(&self, ctx: &CallContext, name: &str, drop_data: bool) -> Result<()> {
-        self.admin(ctx).await?;
+        self.manager(ctx).await?;
         let source = self.get(name).await?;
         let done = self.delete(&source, drop_data).await;
         self.engine
@@ -195,6 +217,7 @@ impl Sources<'_> {
         }
         self.engine.tables_changed();
         self.engine.store().sources().delete(source.name.as_str()).await?;
+        self.engine.push_state().forget(source.name.as_str()).await;
         if drop_data {
             let folder = self.engine.folder().extract(&source.name);
             crate::duck::blocking(move || match std::fs::remove_dir_all(&folder) {
@@ -229,7 +252,7 @@ impl Sources<'_> {
         connector.discover(&context(self.engine, &source, Cancel::default(), Progress::default())).await
     }
 
-    async fn get(&self, name: &str) -> Result<RegisteredSource> {
+    pub(crate) async fn get(&self, name: &str) -> Result<RegisteredSource> {
         if let Some(source) = self.engine.store().sources().get(name).await? {
             return Ok(source);
         }
@@ -258,12 +281,15 @@ impl Engine {
                 }
                 continue;
             }
+            row.bucket = table.bucket;
             row.source_table = Some(table.source_table);
             row.description = table.description;
             row.sync_strategy = table.sync_strategy;
             row.partition_by = table.partition_by;
             row.primary_key = table.primary_key;
             row.options = table.options;
+            row.query_mode = table.query_mode;
+            row.source_query = table.source_query;
             row.registered_by = Some(by.to_owned());
             match self.registry().insert(row).await {
                 Ok(row) => added.push(row),
@@ -289,12 +315,38 @@ pub(crate) fn connector(engine: &Engine, kind: &str) -> Result<Arc<dyn Connector
 pub(crate) fn context(engine: &Engine, source: &RegisteredSource, cancel: Cancel, progress: Progress) -> SourceContext {
     SourceContext {
         name: source.name.clone(),
-        config: source.config.clone(),
-        secrets: engine.secrets().clone(),
+        config: with_defaults(engine, &source.kind, crate::uploads::config_of(engine, source)),
+        secrets: engine.source_secrets(),
+        attach: Arc::new(crate::orchestrator::AttachPolicy::of(engine.config())),
+        timeout: engine.config().sync.table_timeout,
         scratch: engine.scratch().to_owned(),
         cancel,
         progress,
     }
+}
+
+impl Engine {
+    /// Says what in the settings of sources will cost people time later.
+    pub(crate) async fn warn_of_sources(&self) {
+        for source in self.store().sources().list().await.unwrap_or_default() {
+            let Some(connector) = self.connectors().get(&source.kind) else { continue };
+            for warning in connector.warnings(&with_defaults(self, &source.kind, source.config.clone())) {
+                tracing::warn!(source = source.name.as_str(), "{warning}");
+            }
+        }
+    }
+}
+
+/// A source's settings, with what the configuration of the whole server says for its kind.
+pub(crate) fn with_defaults(engine: &Engine, kind: &str, mut config: serde_json::Value) -> serde_json::Value {
+    if kind == "bigquery"
+        && let serde_json::Value::Object(map) = &mut config
+    {
+        for (key, value) in engine.config().bigquery.settings() {
+            map.entry(key).or_insert(value);
+        }
+    }
+    config
 }
 
 /// Takes tables out of an extract that Agnes writes; nothing when there is none.

@@ -6,6 +6,18 @@ use std::collections::HashSet;
 pub(super) const TABLE_FUNCTIONS: [&str; 6] =
     ["range", "generate_series", "unnest", "json_each", "json_tree", "repeat"];
 
+/// The functions of the official library of one version, which heads them: asking an engine for
+/// them takes longer than opening it. A new version shows here what it brings.
+const LISTED: &str = include_str!("functions.txt");
+
+/// The functions of an engine of this version, where they are known without asking it.
+pub(super) fn listed(version: &str) -> Option<Vec<String>> {
+    let (of, names) = LISTED.split_once('\n')?;
+    // Of an engine that is compiled in, others are missing.
+    let is_known = of == version && !cfg!(feature = "bundled");
+    is_known.then(|| names.lines().map(str::to_owned).collect())
+}
+
 /// Understood by the parser or the binder itself, so not in the catalog of functions.
 const BINDER_FUNCTIONS: [&str; 16] = [
     "unnest",

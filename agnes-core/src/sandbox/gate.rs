@@ -16,6 +16,8 @@ pub const MAX_SQL_BYTES: usize = 64 * 1024;
 const MAX_BRACKETS: usize = 200;
 /// Texts whose reading is remembered, counted in bytes of SQL.
 const CACHE_BYTES: u64 = 4 << 20;
+/// Threads that read for a process with many callers.
+const PARSERS: usize = 2;
 
 /// Reads what callers write. One for a process; cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,7 +50,16 @@ impl Gate {
     /// [`SandboxError::SelfTest`] when the linked engine does not behave as expected;
     /// `internal` when it cannot be opened.
     pub async fn start() -> Result<Self> {
-        let (pool, functions) = crate::duck::blocking(ParserPool::start).await?;
+        Self::with_parsers(PARSERS).await
+    }
+
+    /// One for a single caller, which is there sooner.
+    pub(crate) async fn start_single() -> Result<Self> {
+        Self::with_parsers(1).await
+    }
+
+    async fn with_parsers(parsers: usize) -> Result<Self> {
+        let (pool, functions) = crate::duck::blocking(move || ParserPool::start(parsers)).await?;
         let cache = moka::sync::Cache::builder()
             .max_capacity(CACHE_BYTES)
             .weigher(|sql: &Arc<str>, _| u32::try_from(sql.len() + 512).unwrap_or(u32::MAX))
@@ -96,6 +107,46 @@ impl Gate {
             _ => Ok(text),
         };
         self.pool.run(render).await
+    }
+
+    /// The tree of a checked query.
+    pub(crate) async fn tree(&self, sql: &str) -> Result<serde_json::Value> {
+        let text = sql.to_owned();
+        self.pool.run(move |parser| tree(parser, &text)?.ok_or_else(|| SandboxError::NotAQuery.into())).await
+    }
+
+    /// The tree of a text that may name tables of a warehouse by their full paths, with those in
+    /// backticks written as names the parser reads, and whether `EXPLAIN` stands before it. None
+    /// where no path can be in it.
+    pub(crate) async fn with_paths(&self, sql: &str) -> Result<Option<(serde_json::Value, bool)>> {
+        if sql.len() > MAX_SQL_BYTES || sql.contains('\0') {
+            return Ok(None);
+        }
+        let backticks = sql.contains('`');
+        if !backticks && !sql.to_ascii_lowercase().contains("bq") {
+            return Ok(None);
+        }
+        let text = lex::without_backticks(sql, &crate::warehouse::unquoted).ok_or(SandboxError::Backtick)?;
+        let (statement, tokens) = lex::statement(&text);
+        check_tokens(&tokens)?;
+        let explain = tokens.first().is_some_and(|first| first.is(statement, "EXPLAIN"));
+        let query = match tokens.get(1) {
+            Some(inner) if explain => &statement[inner.start..],
+            _ => statement,
+        };
+        let query = query.to_owned();
+        match self.pool.run(move |parser| tree(parser, &query)).await {
+            Ok(Some(tree)) => Ok(Some((tree, explain))),
+            // What is wrong with it is said when it is read.
+            Ok(None) | Err(_) if !backticks => Ok(None),
+            Ok(None) => Err(SandboxError::Backtick.into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// SQL of a statement's tree.
+    pub(crate) async fn render(&self, statement: serde_json::Value) -> Result<String> {
+        self.pool.run(move |parser| parser.render(&statement)).await
     }
 
     /// The query of `parsed` with the values of `PIVOT`s filled in.

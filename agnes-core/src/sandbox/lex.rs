@@ -178,6 +178,35 @@ pub(super) fn statement(text: &str) -> (&str, Vec<Token>) {
     (&text[start..end], tokens)
 }
 
+/// Where the first statement of `text` ends: after its semicolon. None while there is none, or it
+/// stands in a literal, a name or a comment that goes on.
+#[must_use]
+pub fn statement_end(text: &str) -> Option<usize> {
+    tokens(text).iter().find(|token| token.is_punct(b';')).map(|token| token.end)
+}
+
+/// Whether `text` holds anything but white space, comments and semicolons.
+#[must_use]
+pub fn says_something(text: &str) -> bool {
+    tokens(text).iter().any(|token| !token.is_punct(b';'))
+}
+
+/// Most names in backticks in one text.
+const MAX_BACKTICKS: usize = 100;
+
+/// The text with what stands between backticks (outside of literals, quoted names and comments)
+/// written as `name` says; none where it has no name for one of them.
+pub(super) fn without_backticks(text: &str, name: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let mut text = text.to_owned();
+    for _ in 0..MAX_BACKTICKS {
+        let Some(open) = tokens(&text).into_iter().find(|token| token.is_punct(b'`')) else { return Some(text) };
+        let close = open.end + text[open.end..].find('`')?;
+        let written = name(&text[open.end..close])?;
+        text.replace_range(open.start..=close, &written);
+    }
+    None
+}
+
 /// How deep brackets nest.
 pub(super) fn bracket_depth(tokens: &[Token]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
@@ -221,6 +250,32 @@ mod tests {
         check("-- a\n SELECT ';' ;", "SELECT ';'");
         check(" ; ", "");
         check("/* only */", "");
+    }
+
+    #[test]
+    fn a_statement_ends_at_a_semicolon_of_its_own() {
+        let check = |text: &str, first: &str| {
+            assert_eq!(statement_end(text).map(|end| &text[..end]), Some(first), "{text}");
+        };
+        check("select 1; select 2;", "select 1;");
+        check("select ';' as \"a;b\" -- no ;\n, $$;$$ /* ; */; x", "select ';' as \"a;b\" -- no ;\n, $$;$$ /* ; */;");
+        check(" ; ", " ;");
+        for open in ["select 1", "select ';", "select 1 -- ;", "select /* ;", "select $$ ; $", "select \";", ""] {
+            assert_eq!(statement_end(open), None, "{open}");
+        }
+        assert!(says_something("select") && says_something("'x"));
+        assert!(!says_something(" ; -- nothing\n /* at all */ ;"));
+    }
+
+    #[test]
+    fn names_in_backticks_are_written_anew_outside_of_literals() {
+        let name = |inner: &str| (!inner.contains(' ')).then(|| format!("<{inner}>"));
+        let check = |text: &str| without_backticks(text, &name);
+        assert_eq!(check("a `b.c` 'x `y z`' `d`").as_deref(), Some("a <b.c> 'x `y z`' <d>"));
+        assert_eq!(check("a -- `b c`\n").as_deref(), Some("a -- `b c`\n"));
+        for bad in ["`a b`", "`a", "``` "] {
+            assert_eq!(check(bad), None, "{bad}");
+        }
     }
 
     proptest::proptest! {

@@ -21,6 +21,7 @@ mod walk;
 pub use error::SandboxError;
 pub(crate) use expression::{Select, SliceQuery, UserValues};
 pub use gate::{Gate, MAX_SQL_BYTES, Parsed};
+pub use lex::{says_something, statement_end};
 pub(crate) use pivot::PivotLookup;
 #[cfg(target_os = "linux")]
 pub(crate) use resolve::CheckedWire;

@@ -16,7 +16,6 @@ use super::error::SandboxError;
 use crate::duck::{Bind, MemoryConn, MemoryDb};
 use crate::error::{Error, Result};
 
-const THREADS: usize = 2;
 const STACK_BYTES: usize = 64 << 20;
 /// A tree of [`super::MAX_DEPTH`] nodes nests about four times as deep in JSON.
 const MAX_JSON_DEPTH: usize = 1000;
@@ -36,24 +35,26 @@ impl std::fmt::Debug for ParserPool {
 }
 
 impl ParserPool {
-    /// Opens the connections and starts the threads; also the names of the functions the
-    /// pristine engine has.
-    pub(super) fn start() -> Result<(Self, Vec<String>)> {
+    /// Starts so many threads; also the names of the functions the pristine engine has.
+    pub(super) fn start(threads: usize) -> Result<(Self, Vec<String>)> {
         let (jobs, inbox) = channel::<Job>();
         let inbox = Arc::new(Mutex::new(inbox));
-        let mut functions = Vec::new();
-        for _ in 0..THREADS {
-            let parser = Parser::open()?;
-            if functions.is_empty() {
-                functions = parser.functions()?;
-            }
+        let start = |parser: Option<Parser>| {
             let inbox = inbox.clone();
-            std::thread::Builder::new()
-                .name("agnes-parser".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn(move || serve(&parser, &inbox))
-                .map_err(|e| Error::io("start a parser thread", e))?;
+            // Whoever waits for the first need not wait for the others.
+            let work = move || match parser.map_or_else(Parser::open, Ok) {
+                Ok(parser) => serve(&parser, &inbox),
+                Err(error) => tracing::error!(%error, "a parser did not start: those that run do its work"),
+            };
+            let thread = std::thread::Builder::new().name("agnes-parser".to_owned()).stack_size(STACK_BYTES);
+            thread.spawn(work).map_err(|e| Error::io("start a parser thread", e))
+        };
+        for _ in 1..threads {
+            start(None)?;
         }
+        let first = Parser::open()?;
+        let functions = first.functions()?;
+        start(Some(first))?;
         Ok((Self { jobs }, functions))
     }
 
@@ -109,9 +110,20 @@ impl Parser {
     }
 
     fn functions(&self) -> Result<Vec<String>> {
+        match super::functions::listed(&self.version()?) {
+            Some(names) => Ok(names),
+            None => self.asked_functions(),
+        }
+    }
+
+    fn version(&self) -> Result<String> {
+        Ok(texts(&self.conn.rows("SELECT version()")?).concat())
+    }
+
+    fn asked_functions(&self) -> Result<Vec<String>> {
         let batches = self.conn.rows(
             "SELECT DISTINCT function_name FROM duckdb_functions() \
-             WHERE function_type NOT IN ('table', 'table_macro', 'pragma')",
+             WHERE function_type NOT IN ('table', 'table_macro', 'pragma') ORDER BY ALL",
         )?;
         Ok(texts(&batches))
     }
@@ -232,6 +244,20 @@ fn read_json(json: &str) -> Result<Value> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(not(feature = "bundled"))]
+    fn the_listed_functions_are_those_of_the_engine() {
+        let parser = Parser::open().unwrap();
+        let (version, names) = (parser.version().unwrap(), parser.asked_functions().unwrap());
+        assert!(names.len() > 500, "{names:?}");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sandbox/functions.txt");
+            return std::fs::write(file, format!("{version}\n{}\n", names.join("\n"))).unwrap();
+        }
+        let listed = crate::sandbox::functions::listed(&version);
+        assert!(listed == Some(names), "the engine has others; `UPDATE_GOLDEN=1` writes them to functions.txt");
+    }
 
     #[test]
     fn reads_what_serde_reads() {

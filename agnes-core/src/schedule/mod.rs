@@ -89,6 +89,19 @@ impl Schedule {
         }
     }
 
+    /// Time between two runs, as of `now`: the longest where they are not the same.
+    #[must_use]
+    pub fn interval(&self, now: DateTime<Utc>) -> Option<Duration> {
+        match self {
+            Self::Every(every) => Some(*every),
+            Self::Daily(_) => Some(Duration::days(1)),
+            Self::Cron(cron) => {
+                let first = cron.find_next_occurrence(&now, false).ok()?;
+                Some(cron.find_next_occurrence(&first, false).ok()? - first)
+            }
+        }
+    }
+
     /// The next time a run becomes due after `now`, when the last one ended at `last`.
     #[must_use]
     pub fn next_after(&self, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {

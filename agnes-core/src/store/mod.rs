@@ -11,16 +11,21 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 
-use crate::audit::AuditRepository;
+use crate::audit::{AuditRepository, ViewRepository};
 use crate::error::Result;
-use crate::identity::{AccessRequestRepository, CredentialRepository, TokenRepository, UserRepository};
+use crate::identity::{
+    AccessRequestRepository, CredentialRepository, OAuthRepository, TokenRepository, UserRepository,
+};
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
+use crate::scan::UsageRepository;
 use crate::sync::{JobRepository, PreferenceRepository, ProfileRepository, SyncRepository};
+use crate::templates::TemplateRepository;
+use crate::warehouse::MetadataRepository;
 
 /// Newest version of the state schema this build writes.
-pub const STATE_SCHEMA_VERSION: i32 = 54;
+pub const STATE_SCHEMA_VERSION: i32 = 56;
 
 /// Hands out the repositories.
 #[async_trait]
@@ -31,6 +36,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn credentials(&self) -> Arc<dyn CredentialRepository>;
     /// Personal access tokens and tokens of desktop applications.
     fn tokens(&self) -> Arc<dyn TokenRepository>;
+    /// Clients of assistants, and what they were allowed.
+    fn oauth(&self) -> Arc<dyn OAuthRepository>;
     /// What people asked to be given.
     fn access_requests(&self) -> Arc<dyn AccessRequestRepository>;
     /// Groups, members, grants.
@@ -49,8 +56,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn profiles(&self) -> Arc<dyn ProfileRepository>;
     /// What people want to pull.
     fn preferences(&self) -> Arc<dyn PreferenceRepository>;
+    /// How much was scanned.
+    fn usage(&self) -> Arc<dyn UsageRepository>;
+    /// What warehouses told of tables.
+    fn metadata(&self) -> Arc<dyn MetadataRepository>;
     /// Durable jobs.
     fn jobs(&self) -> Arc<dyn JobRepository>;
+    /// Saved filters of the audit log.
+    fn views(&self) -> Arc<dyn ViewRepository>;
+    /// Texts that admins edit.
+    fn templates(&self) -> Arc<dyn TemplateRepository>;
     /// The audit log.
     fn audit(&self) -> Arc<dyn AuditRepository>;
 
@@ -60,6 +75,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Counter in memory that moves with [`Store::revision`], and with every transaction
     /// that changed what a credential is worth: tokens, ended sessions, passwords.
     fn credential_revision(&self) -> u64;
+    /// Counter in memory that moves with every transaction that changed the state of a table's
+    /// syncs, or what somebody wants of them.
+    fn sync_revision(&self) -> u64;
     /// Rows of one internal table (`agnes_sessions`, `agnes_telemetry`, `agnes_audit`) as
     /// Arrow, JSON columns as text: all of them, or those of one user. The fallback to
     /// the local part of the address is used only when it is unique among users.

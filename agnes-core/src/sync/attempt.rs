@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SyncState;
+use super::claim::Claim;
 use crate::connector::{Cancel, Cancelled, Connector, ExtractReport, ExtractRequest, Progress};
 use crate::engine::Engine;
 use crate::error::{Coded, Error, ErrorKind, Result};
@@ -27,6 +28,8 @@ pub(super) enum RunError {
     DiskNearlyFull { free: u64 },
     #[error("`{mode}` tables are not supported by a source of kind `{kind}`")]
     Unsupported { mode: &'static str, kind: String },
+    #[error("another program copies it just now")]
+    InFlight,
     #[error("it was read but not published: {detail}")]
     NotPublished { reason: String, detail: String },
 }
@@ -34,7 +37,7 @@ pub(super) enum RunError {
 impl Coded for RunError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Deadline { .. } | Self::DiskNearlyFull { .. } => ErrorKind::Unavailable,
+            Self::Deadline { .. } | Self::DiskNearlyFull { .. } | Self::InFlight => ErrorKind::Unavailable,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::NotPublished { .. } => ErrorKind::DataInvalid,
         }
@@ -44,6 +47,7 @@ impl Coded for RunError {
             Self::Deadline { .. } => "extract_timeout",
             Self::DiskNearlyFull { .. } => "disk_full",
             Self::Unsupported { .. } => "unsupported_query_mode",
+            Self::InFlight => "in_flight",
             Self::NotPublished { reason, .. } => reason,
         }
     }
@@ -53,10 +57,19 @@ impl Coded for RunError {
                 Some("raise `sync.table_timeout_seconds`, or split the table into parts".to_owned())
             }
             Self::DiskNearlyFull { .. } => Some("free some space, or run `agnes gc`".to_owned()),
+            Self::InFlight => {
+                Some("`materialize.lock_ttl_seconds` says when a forgotten lock is taken over".to_owned())
+            }
             Self::Unsupported { .. } => None,
             Self::NotPublished { .. } => Some("`agnes rebuild` shows what each source published".to_owned()),
         }
     }
+}
+
+/// How long the source asked to be left alone.
+pub(super) fn retry_after(error: &Error) -> Duration {
+    let seconds = error.facts().and_then(|facts| facts.get("retry_after_seconds")?.as_u64());
+    Duration::from_secs(seconds.unwrap_or_default())
 }
 
 /// A table of a run with what its last run left.
@@ -67,6 +80,18 @@ pub(super) struct Target {
 }
 
 impl Engine {
+    /// Says that this process copies a table, where copies are made by a stored query: other programs
+    /// may write the same folder.
+    pub(super) async fn claim(&self, source: &RegisteredSource, target: &Target) -> Result<Option<Claim>> {
+        if target.row.query_mode != QueryMode::Materialized {
+            return Ok(None);
+        }
+        let (folder, name) = (self.folder().extract(&source.name), target.name.clone());
+        let (ttl, now) = (self.config().sync.materialize_lock_ttl, self.clock().now());
+        let claim = crate::duck::blocking(move || Claim::take(&folder, &name, ttl, now)).await?;
+        claim.map(Some).ok_or_else(|| RunError::InFlight.into())
+    }
+
     /// One table, with deadline and further attempts where the error says they may help.
     pub(super) async fn sync_table(
         &self,
@@ -100,10 +125,11 @@ impl Engine {
                     if attempt < attempts
                         && error.is_retryable()
                         && error.code() != "disk_full"
+                        && retry_after(&error) <= MAX_BACKOFF
                         && !cancel.is_cancelled() =>
                 {
                     tracing::warn!(table = %target.name, attempt, code = error.code(), "reading a table failed, trying again: {error}");
-                    tokio::time::sleep(wait).await;
+                    tokio::time::sleep(wait.max(retry_after(&error))).await;
                     wait = (wait * 4).min(MAX_BACKOFF);
                     attempt += 1;
                 }

@@ -2,22 +2,25 @@
 //! happen: a table's failure never stops another table, nor the publication.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 
-use super::attempt::{RunError, Target};
-use super::runs::{LEASE, Reservation, SyncOutcome, SyncRequest, TableOutcome, TableStatus};
+use super::attempt::{RunError, Target, retry_after};
+use super::claim::Claim;
+use super::outcome::{SyncOutcome, SyncRequest, TableOutcome, TableStatus};
+use super::runs::{LEASE, Reservation};
 use super::{Heart, Job, JobState, SyncUpdate};
-use crate::connector::{Cancel, Progress, ProgressEvent};
+use crate::connector::{Cancel, Connector, Progress, ProgressEvent};
 use crate::engine::Engine;
 use crate::error::{Coded, Error, Result};
-use crate::extract::{self, TableChange};
+use crate::extract::{self, TableChange, TableData};
 use crate::ident::TableName;
 use crate::orchestrator::{self, Generation};
-use crate::registry::{self, RegisteredSource, RegisteredTable};
-use crate::schedule::{Due, due};
+use crate::registry::{self, QueryMode, RegisteredSource, RegisteredTable};
+use crate::schedule::{Due, Schedule, due};
 
 /// What came of one table before publication.
 struct Extracted {
@@ -25,6 +28,19 @@ struct Extracted {
     name: TableName,
     change: Option<TableChange>,
     cursor: Option<serde_json::Value>,
+    /// When it is tried again, if it failed.
+    again: Again,
+    /// Kept until it is published.
+    _claim: Option<Claim>,
+}
+
+/// When a table is tried again.
+#[derive(Debug, Clone, Copy)]
+enum Again {
+    /// By every run of the scheduler, but not before the source asked for.
+    EachRun { asked: DateTime<Utc> },
+    /// As its schedule says; `None` where that names no moment any more.
+    At(Option<DateTime<Utc>>),
 }
 
 impl Engine {
@@ -38,7 +54,8 @@ impl Engine {
         if jobs.get(id).await?.is_some_and(|job| job.state == JobState::Cancelled) {
             cancel.cancel();
         }
-        let heart = Heart::beat(self, id, &worker, &cancel);
+        let heart = Heart::beat(jobs.clone(), self.clock().clone(), id, &worker, &cancel);
+        let (_watched, progress) = self.sync_runs().watch(id, progress);
         let result = self.run_job(&job, &cancel, &progress).await;
         drop(heart);
         self.sync_runs().end(id);
@@ -54,6 +71,7 @@ impl Engine {
         }
         match result {
             Ok(outcome) => {
+                self.sync_runs().count(&outcome);
                 let failed = outcome.tables.iter().filter(|t| t.status == TableStatus::Error).count();
                 let all_failed = failed > 0 && failed == outcome.tables.len();
                 let value = serde_json::to_value(&outcome).map_err(|e| Error::internal("write a sync outcome", e))?;
@@ -91,9 +109,17 @@ impl Engine {
             extracted.extend(tables);
         }
         drop(done);
+        let everything = request.sources.is_empty() && request.tables.is_empty();
+        #[cfg(unix)]
+        {
+            let wanted = |name: &str| everything || request.sources.iter().any(|source| source == name);
+            match self.run_programs(&wanted, cancel).await {
+                Ok(notes) => outcome.notes.extend(notes),
+                Err(error) => outcome.notes.push(format!("connector programs were not run: {error}")),
+            }
+        }
 
         progress.report(ProgressEvent::Stage { name: "publish".to_owned() });
-        let everything = request.sources.is_empty() && request.tables.is_empty();
         let rebuilt = match everything {
             true => orchestrator::rebuild_all(self).await,
             false => orchestrator::rebuild_sources(self, &touched).await,
@@ -144,7 +170,7 @@ impl Engine {
             let mut targets = Vec::new();
             for row in rows {
                 let state = self.store().sync().get(&row.name).await?;
-                let schedule = row.sync_schedule.as_deref().or(source.schedule.as_deref());
+                let schedule = row.schedule(Some(&source), &self.config().sync);
                 let last = state.as_ref().and_then(|s| s.last_sync);
                 if by_schedule && due(schedule, last, self.clock().now()) == Due::No {
                     self.store().sync().set_skipped(&row.name, "due_check").await?;
@@ -171,7 +197,7 @@ impl Engine {
     async fn discover_new(&self, source: &RegisteredSource, by: &str, outcome: &mut SyncOutcome) {
         let found = async {
             let connector = registry::connector(self, &source.kind)?;
-            if !connector.capability().discover {
+            if !connector.capability().discover || !self.registers_what_it_finds(source).await? {
                 return Ok((Vec::new(), Vec::new()));
             }
             let context = registry::context(self, source, Cancel::default(), Progress::default());
@@ -195,64 +221,116 @@ impl Engine {
         cancel: Cancel,
         progress: Progress,
     ) -> Vec<Extracted> {
-        let mut extracted = Vec::with_capacity(targets.len());
-        let connector = registry::connector(self, &source.kind);
-        for target in targets {
-            let started = Instant::now();
-            // The connector says it again once it knows how much there is to read.
-            progress.report(ProgressEvent::TableStarted {
-                source: source.name.to_string(),
-                table: target.name.to_string(),
-                total_bytes: None,
-            });
-            let result = match &connector {
-                Ok(connector) => self.sync_table(connector, &source, &target, full, &cancel, &progress).await,
-                Err(error) => Err(error.to_wire().into()),
-            };
-            let mut outcome = blank(&target.row, source.name.as_str(), TableStatus::Ok, None);
-            outcome.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let mut one = Extracted { outcome, name: target.name.clone(), change: None, cursor: None };
-            match result {
-                Ok((writer, report)) => {
-                    one.outcome.rejected_rows = report.rejected_rows;
-                    one.outcome.notes = report.notes;
-                    one.cursor = report.cursor;
-                    if report.unchanged {
-                        one.outcome.status = TableStatus::Unchanged;
-                    } else {
-                        one.change = Some(TableChange {
-                            name: target.name,
-                            description: target.row.description.clone(),
-                            mode: target.row.query_mode,
-                            writer,
-                        });
-                    }
-                }
-                Err(error) => fail(&mut one.outcome, &error),
+        let mut connector = registry::connector(self, &source.kind);
+        if let Ok(known) = &connector {
+            let context = registry::context(self, &source, cancel.clone(), progress.clone());
+            let prepared = known.prepare(&context, &self.folder().extract(&source.name), full).await;
+            if let Err(error) = prepared {
+                connector = Err(error);
             }
-            progress.report(ProgressEvent::TableFinished {
-                source: source.name.to_string(),
-                table: one.outcome.table.clone(),
-                status: one.outcome.status.as_str().to_owned(),
-                rows: one.outcome.rows,
-                bytes: one.outcome.bytes,
-            });
-            extracted.push(one);
         }
+        // Deliveries of a source that tells by itself change the same files.
+        let tells = connector.as_ref().is_ok_and(|connector| connector.push().is_some());
+        let turn = self.push_state().turn(source.name.as_str());
+        let _mine = if tells { Some(turn.lock().await) } else { None };
+        let parallel = connector.as_ref().map_or(1, |connector| {
+            connector.parallel_tables(&registry::context(self, &source, cancel.clone(), progress.clone()))
+        });
+        let one = |target| self.extract_one(&connector, &source, target, full, &cancel, &progress);
+        let mut extracted: Vec<Extracted> =
+            futures::stream::iter(targets).map(one).buffered(parallel.max(1)).collect().await;
         self.publish_source(&source, &mut extracted).await;
         extracted
+    }
+
+    /// Reads one table, and tells how that went.
+    async fn extract_one(
+        &self,
+        connector: &Result<Arc<dyn Connector>>,
+        source: &RegisteredSource,
+        target: Target,
+        full: bool,
+        cancel: &Cancel,
+        progress: &Progress,
+    ) -> Extracted {
+        let started = Instant::now();
+        // The connector says it again once it knows how much there is to read.
+        progress.report(ProgressEvent::TableStarted {
+            source: source.name.to_string(),
+            table: target.name.to_string(),
+            total_bytes: None,
+        });
+        let claim = self.claim(source, &target).await;
+        let result = match (&claim, connector) {
+            (Ok(_), Ok(connector)) => self.sync_table(connector, source, &target, full, cancel, progress).await,
+            (Err(error), _) | (_, Err(error)) => Err(error.to_wire().into()),
+        };
+        let mut outcome = blank(&target.row, source.name.as_str(), TableStatus::Ok, None);
+        outcome.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = self.clock().now();
+        let schedule = target.row.schedule(Some(source), &self.config().sync).and_then(Schedule::parse);
+        let last = target.state.as_ref().and_then(|s| s.last_sync);
+        let asked = |error: &Error| {
+            let wait = chrono::Duration::from_std(retry_after(error)).unwrap_or_default();
+            now.checked_add_signed(wait).unwrap_or(now)
+        };
+        let again = |asked| match &schedule {
+            Some(schedule) => Again::At(schedule.next_after(last, now).map(|next| next.max(asked))),
+            None => Again::EachRun { asked },
+        };
+        let (name, _claim) = (target.name.clone(), claim.ok().flatten());
+        let mut one = Extracted { outcome, name, change: None, cursor: None, again: again(now), _claim };
+        match result {
+            Ok((writer, report)) => {
+                one.outcome.rejected_rows = report.rejected_rows;
+                one.outcome.notes = report.notes;
+                one.cursor = report.cursor;
+                if report.unchanged {
+                    one.outcome.status = TableStatus::Unchanged;
+                } else {
+                    one.change = Some(TableChange {
+                        name: target.name,
+                        description: target.row.description.clone(),
+                        data: match (report.remote, target.row.query_mode) {
+                            (Some(remote), _) => TableData::Remote(remote),
+                            (None, QueryMode::Materialized) => TableData::Materialized(writer),
+                            (None, _) => TableData::Local(writer),
+                        },
+                    });
+                }
+            }
+            Err(error) if error.code() == RunError::InFlight.code() => {
+                one.outcome.status = TableStatus::Skipped;
+                one.outcome.reason = Some(error.code().to_owned());
+                one.outcome.notes.push(error.to_string());
+            }
+            Err(error) => {
+                fail(&mut one.outcome, &error);
+                one.again = again(asked(&error));
+            }
+        }
+        progress.report(ProgressEvent::TableFinished {
+            source: source.name.to_string(),
+            table: one.outcome.table.clone(),
+            status: one.outcome.status.as_str().to_owned(),
+            rows: one.outcome.rows,
+            bytes: one.outcome.bytes,
+        });
+        one
     }
 
     /// Publishes what was read of one source; a table that cannot be published fails alone
     /// where the publisher can tell it apart.
     async fn publish_source(&self, source: &RegisteredSource, extracted: &mut [Extracted]) {
-        let changes: Vec<TableChange> = extracted.iter_mut().filter_map(|one| one.change.take()).collect();
+        let mut changes: Vec<TableChange> = extracted.iter_mut().filter_map(|one| one.change.take()).collect();
         if changes.is_empty() {
             return;
         }
         let names: Vec<TableName> = changes.iter().map(|change| change.name.clone()).collect();
         let published = async {
             let index = self.table_index().await?;
+            // What was taken out of the registry meanwhile does not come back.
+            changes.retain(|change| index.by_name(change.name.as_str()).is_some());
             let (folder, now) = (self.folder().extract(&source.name), self.clock().now());
             let keep = move |table: &TableName| {
                 // Rejected rows live and die with their table.
@@ -294,8 +372,18 @@ impl Engine {
         let sync = self.store().sync();
         let now: DateTime<Utc> = self.clock().now();
         let mut updates = Vec::new();
+        let index = self.table_index().await?;
         for one in extracted.iter_mut() {
+            if one.outcome.status == TableStatus::Skipped {
+                continue;
+            }
             let name = one.name.as_str().to_owned();
+            if index.by_name(&name).is_none() {
+                one.outcome.status = TableStatus::Skipped;
+                one.outcome.reason = Some("unregistered".to_owned());
+                one.cursor = None;
+                continue;
+            }
             if one.outcome.status != TableStatus::Error {
                 match (published.get(name.as_str()), failed) {
                     (_, Some(error)) if one.outcome.status == TableStatus::Ok => fail(&mut one.outcome, error),
@@ -322,6 +410,10 @@ impl Engine {
             }
             if one.outcome.status == TableStatus::Error {
                 sync.set_error(&name, one.outcome.error.as_deref().unwrap_or("failed"), now).await?;
+                one.outcome.next_try = match one.again {
+                    Again::At(next) => next,
+                    Again::EachRun { asked } => Some(self.next_refresh().await?.map_or(asked, |next| next.max(asked))),
+                };
             }
         }
         sync.update(&updates, now).await?;
@@ -352,6 +444,8 @@ fn blank(row: &RegisteredTable, source: &str, status: TableStatus, reason: Optio
         reason: reason.map(str::to_owned),
         error: None,
         hint: None,
+        kind: None,
+        next_try: None,
         rows: 0,
         bytes: 0,
         rejected_rows: 0,
@@ -365,4 +459,5 @@ fn fail(outcome: &mut TableOutcome, error: &Error) {
     outcome.reason = Some(error.code().to_owned());
     outcome.error = Some(error.to_string());
     outcome.hint = error.hint();
+    outcome.kind = Some(error.kind());
 }

@@ -10,6 +10,7 @@ use crate::error::{Coded, ErrorKind, Result};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Waits for a worker.
@@ -137,6 +138,17 @@ pub trait JobRepository: Send + Sync {
         error: &str,
         outcome: Option<&serde_json::Value>,
         retry_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<()>;
+    /// Ends a run of a job that comes back: queued again for `run_after`, as if it was asked for
+    /// now and never tried. `lease_lost` when `worker` does not hold it.
+    async fn again(
+        &self,
+        id: &str,
+        worker: &str,
+        outcome: &serde_json::Value,
+        error: Option<&str>,
+        run_after: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<()>;
     /// Cancels a job that is not final; `false` otherwise.

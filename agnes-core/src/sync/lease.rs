@@ -1,8 +1,10 @@
 //! Keeps a job ours while we work on it.
 
+use std::sync::Arc;
+
+use crate::clock::Clock;
 use crate::connector::Cancel;
-use crate::engine::Engine;
-use crate::sync::LEASE;
+use crate::sync::{JobRepository, LEASE};
 
 /// Prolongs the lease of a job until dropped; cancels the work when another worker took
 /// the job over.
@@ -10,9 +12,14 @@ use crate::sync::LEASE;
 pub(crate) struct Heart(tokio::task::JoinHandle<()>);
 
 impl Heart {
-    pub(crate) fn beat(engine: &Engine, id: &str, worker: &str, cancel: &Cancel) -> Self {
-        let (jobs, clock, cancel) = (engine.store().jobs(), engine.clock().clone(), cancel.clone());
-        let (id, worker) = (id.to_owned(), worker.to_owned());
+    pub(crate) fn beat(
+        jobs: Arc<dyn JobRepository>,
+        clock: Arc<dyn Clock>,
+        id: &str,
+        worker: &str,
+        cancel: &Cancel,
+    ) -> Self {
+        let (id, worker, cancel) = (id.to_owned(), worker.to_owned(), cancel.clone());
         Self(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(LEASE / 3).await;

@@ -8,6 +8,7 @@ use crate::error::Result;
 
 /// What a person gets without asking for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TableMode {
     /// Every table they may pull, but those they switched off.

@@ -1,15 +1,16 @@
 //! What people ask of a sync: run it, follow it, stop it, read what happened.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Job, JobError, JobState, NewJob, SyncHistory, SyncState};
+use super::{
+    Job, JobError, JobState, NewJob, RunProgress, SyncHistory, SyncOutcome, SyncRequest, SyncRun, SyncState,
+    TableStatus,
+};
 use crate::connector::{Cancel, Progress};
 use crate::context::CallContext;
 use crate::engine::Engine;
@@ -26,135 +27,18 @@ const HOLD: Duration = Duration::from_secs(30);
 /// How long a worker may be silent before another takes its job over.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
-/// Which tables to bring up to date.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SyncRequest {
-    /// All tables of these sources. Schedules are not asked.
-    #[serde(default)]
-    pub sources: Vec<String>,
-    /// These tables, by id or name. Schedules are not asked.
-    #[serde(default)]
-    pub tables: Vec<String>,
-    /// Read everything, whatever changed.
-    #[serde(default)]
-    pub full: bool,
-}
-
-/// One run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SyncRun {
-    /// Its id.
-    pub id: String,
-    /// Where it stands.
-    pub state: JobState,
-    /// What was asked for.
-    pub request: SyncRequest,
-    /// When it was asked for.
-    pub created_at: DateTime<Utc>,
-    /// When it started.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    pub finished_at: Option<DateTime<Utc>>,
-    /// What happened, per table; set when it ended.
-    pub outcome: Option<SyncOutcome>,
-    /// Why it failed as a whole.
-    pub error: Option<String>,
-    /// Who asked for it.
-    pub created_by: Option<String>,
-}
-
-impl From<Job> for SyncRun {
-    fn from(job: Job) -> Self {
-        Self {
-            id: job.id,
-            state: job.state,
-            request: serde_json::from_value(job.payload).unwrap_or_default(),
-            created_at: job.created_at,
-            started_at: job.started_at,
-            finished_at: job.finished_at,
-            outcome: job.outcome.and_then(|outcome| serde_json::from_value(outcome).ok()),
-            error: job.error,
-            created_by: job.created_by,
-        }
-    }
-}
-
-/// What a run did.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct SyncOutcome {
-    /// By source and table.
-    pub tables: Vec<TableOutcome>,
-    /// Number of the generation that was published last.
-    pub generation: u64,
-    /// Whether some tables failed and others did not.
-    pub partial: bool,
-    /// Asked for but unknown, and other things the caller should know.
-    pub notes: Vec<String>,
-}
-
-/// How one table fared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableStatus {
-    /// New data is published.
-    Ok,
-    /// The source has nothing new.
-    Unchanged,
-    /// Left out; see the reason.
-    Skipped,
-    /// Failed; the last good data stays.
-    Error,
-}
-
-impl TableStatus {
-    /// The text on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Unchanged => "unchanged",
-            Self::Skipped => "skipped",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// One table of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TableOutcome {
-    /// Its name.
-    pub table: String,
-    /// Its source.
-    pub source: String,
-    /// How it fared.
-    pub status: TableStatus,
-    /// Code of the error, or why it was skipped: `due_check`, `in_flight`, ...
-    pub reason: Option<String>,
-    /// The error in words.
-    pub error: Option<String>,
-    /// One thing to try.
-    pub hint: Option<String>,
-    /// Rows now.
-    pub rows: u64,
-    /// Bytes of Parquet now.
-    pub bytes: u64,
-    /// Rows put aside because they do not fit.
-    pub rejected_rows: u64,
-    /// Milliseconds.
-    pub duration_ms: u64,
-    /// One sentence each.
-    pub notes: Vec<String>,
-}
-
 /// The runs that are going on in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     busy: Arc<Mutex<BTreeSet<String>>>,
     cancels: Mutex<HashMap<String, Cancel>>,
+    progress: Arc<Mutex<HashMap<String, RunProgress>>>,
     background: Mutex<tokio::task::JoinSet<()>>,
     stopping: AtomicBool,
     /// When a run was last started in the background.
     triggered: Mutex<Option<Instant>>,
+    /// Tables of runs that ended, as [`TableStatus::ALL`] names how.
+    counted: [AtomicU64; 4],
 }
 
 /// Sources that nobody else may touch until this is dropped.
@@ -173,7 +57,40 @@ impl Drop for Reservation {
     }
 }
 
+/// A run whose progress is kept until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    all: Arc<Mutex<HashMap<String, RunProgress>>>,
+    id: String,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
 impl Runs {
+    /// Keeps how far the run `id` is, for whoever asks after it, and hands its events on to `told`.
+    pub(crate) fn watch(&self, id: &str, told: Progress) -> (Watched, Progress) {
+        let watched = Watched { all: self.progress.clone(), id: id.to_owned() };
+        watched.all.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), RunProgress::default());
+        let (all, id) = (watched.all.clone(), watched.id.clone());
+        let progress = Progress::to(move |event| {
+            if let Some(run) = all.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id) {
+                run.take(&event);
+            }
+            told.report(event);
+        });
+        (watched, progress)
+    }
+
+    /// A run as it is kept, with how far it is.
+    fn run_of(&self, job: Job) -> SyncRun {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).get(&job.id).cloned();
+        SyncRun { progress: progress.filter(|_| job.finished_at.is_none()), ..job.into() }
+    }
+
     /// Takes all of `sources` or none: one run at a time per source.
     pub(crate) fn reserve(&self, sources: &[String]) -> Result<Reservation> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,6 +106,14 @@ impl Runs {
         let triggered = *self.triggered.lock().unwrap_or_else(PoisonError::into_inner);
         triggered.is_some_and(|at| at.elapsed() < HOLD)
             || !self.busy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Counts how the tables of a run fared.
+    pub(crate) fn count(&self, outcome: &SyncOutcome) {
+        for (status, counted) in TableStatus::ALL.iter().zip(&self.counted) {
+            let tables = outcome.tables.iter().filter(|table| table.status == *status).count();
+            counted.fetch_add(tables as u64, Ordering::Relaxed);
+        }
     }
 
     /// Whether the engine is being closed.
@@ -265,6 +190,14 @@ impl Engine {
 }
 
 impl Sync<'_> {
+    /// How many tables fared how, in runs of this process that ended: a figure for whoever watches
+    /// it, without names.
+    #[must_use]
+    pub fn counted(&self) -> [(TableStatus, u64); 4] {
+        let counted = &self.engine.sync_runs().counted;
+        std::array::from_fn(|n| (TableStatus::ALL[n], counted[n].load(Ordering::Relaxed)))
+    }
+
     async fn admin(&self, ctx: &CallContext) -> Result<()> {
         self.engine.access().await?.require_admin(ctx.principal())
     }
@@ -414,7 +347,7 @@ impl Sync<'_> {
     pub async fn runs(&self, ctx: &CallContext, limit: usize) -> Result<Vec<SyncRun>> {
         self.admin(ctx).await?;
         let jobs = self.engine.store().jobs().list(Some(SYNC_JOB), &[], limit.clamp(1, 1000)).await?;
-        Ok(jobs.into_iter().map(SyncRun::from).collect())
+        Ok(jobs.into_iter().map(|job| self.engine.sync_runs().run_of(job)).collect())
     }
 
     /// One run.
@@ -428,7 +361,8 @@ impl Sync<'_> {
 
     async fn find(&self, id: &str) -> Result<SyncRun> {
         let job = self.engine.store().jobs().get(id).await?.filter(|job| job.kind == SYNC_JOB);
-        job.map(SyncRun::from).ok_or_else(|| JobError::NotFound { id: crate::ident::printable(id, 64) }.into())
+        job.map(|job| self.engine.sync_runs().run_of(job))
+            .ok_or_else(|| JobError::NotFound { id: crate::ident::printable(id, 64) }.into())
     }
 
     /// Cancels a run that did not end; `false` when it had.

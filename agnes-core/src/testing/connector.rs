@@ -11,7 +11,6 @@ use crate::duck::{ScratchDb, ScratchLimits};
 use crate::error::Result;
 use crate::extract::TableWriter;
 use crate::ident::TableName;
-use crate::registry::SyncStrategy;
 
 /// What happens when a table is read.
 #[derive(Debug, Clone)]
@@ -59,18 +58,7 @@ impl Connector for TestConnector {
     }
 
     async fn discover(&self, _: &SourceContext) -> Result<Vec<DiscoveredTable>> {
-        let table = |(name, _): &(&'static str, Behaviour)| {
-            Ok(DiscoveredTable {
-                name: TableName::parse(name)?,
-                source_table: (*name).to_owned(),
-                description: None,
-                sync_strategy: SyncStrategy::FullRefresh,
-                partition_by: None,
-                primary_key: None,
-                options: None,
-                size_bytes: None,
-            })
-        };
+        let table = |(name, _): &(&'static str, Behaviour)| Ok(DiscoveredTable::new(TableName::parse(name)?, *name));
         self.tables.iter().map(table).collect()
     }
 

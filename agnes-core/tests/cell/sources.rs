@@ -113,7 +113,7 @@ impl Postgres {
         }
         let made = run("initdb").args(["-U", "agnes", "--auth=trust", "--no-sync", "--locale=C"]).status().unwrap();
         assert!(made.success(), "initdb");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = agnes_core::testing::free_port();
         let port_text = port.to_string();
         let server = run("postgres").args(["-h", "127.0.0.1", "-F", "-k", "", "-p", &port_text]).spawn().unwrap();
         let postgres = Self { server, port, _folder: folder };

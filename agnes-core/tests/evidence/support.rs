@@ -202,8 +202,11 @@ fn is_near(a: f64, b: f64) -> bool {
 
 impl Answer {
     pub(crate) fn new(schema: &arrow::datatypes::Schema, batches: &[RecordBatch]) -> Self {
-        let columns =
-            schema.fields().iter().map(|f| (f.name().clone(), without_zone(f.data_type()).to_string())).collect();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|f| (f.name().clone(), without_zone(plain(f.data_type())).to_string()))
+            .collect();
         let mut rows: Vec<Row> = batches.iter().flat_map(rows_of).collect();
         rows.sort_by(|a, b| {
             let floats = || a.floats.iter().zip(&b.floats).map(|(a, b)| a.total_cmp(b)).find(|o| o.is_ne());
@@ -240,6 +243,11 @@ impl Answer {
         }
         None
     }
+}
+
+/// DuckDB's `ENUM`s are dictionaries, which queries hand over as their values.
+fn plain(kind: &DataType) -> &DataType {
+    if let DataType::Dictionary(_, values) = kind { values } else { kind }
 }
 
 fn without_zone(kind: &DataType) -> DataType {

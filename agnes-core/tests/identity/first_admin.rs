@@ -16,6 +16,7 @@ fn first(email: &str, token: Option<&Secret>) -> FirstAdmin {
         name: Some("Root".into()),
         password: Some(Secret::new(PASSWORD)),
         token: token.cloned(),
+        host: None,
     }
 }
 
@@ -100,8 +101,22 @@ async fn the_service(site: Site) {
     let caller = ctx.principal();
     assert_eq!((caller.auth(), caller.client()), (AuthMethod::Service, ClientKind::Scheduler));
     let (identity, tokens) = (site.engine.identity(), site.engine.tokens());
-    // It is an admin who changes nothing of who may what.
-    assert_eq!(identity.users(&ctx).await.unwrap().len(), 1);
+    // It is an admin who neither sees nor changes who may what.
+    let audit = site.engine.audit();
+    assert!(audit.list(&ctx, &agnes_core::audit::AuditFilter::default()).await.is_ok());
+    refused(identity.users(&ctx).await, "service_forbidden");
+    refused(identity.person(&ctx, SCHEDULER_EMAIL).await, "service_forbidden");
+    refused(identity.groups(&ctx).await, "service_forbidden");
+    refused(identity.members(&ctx, "Admin").await, "service_forbidden");
+    refused(identity.memberships(&ctx, SCHEDULER_EMAIL).await, "service_forbidden");
+    refused(identity.grants(&ctx, None).await, "service_forbidden");
+    refused(identity.permissions(&ctx, None, None, None).await, "service_forbidden");
+    refused(identity.effective_access(&ctx, SCHEDULER_EMAIL).await, "service_forbidden");
+    refused(site.engine.access_requests().pending(&ctx, 1, 0).await, "service_forbidden");
+    refused(site.engine.access_requests().mine(&ctx, None, 1, 0).await, "service_forbidden");
+    refused(tokens.list_all(&ctx, 1, 0).await, "service_forbidden");
+    refused(tokens.list(&ctx).await, "service_forbidden");
+    refused(sign_in.me(&ctx).await, "service_forbidden");
     refused(identity.add_user(&ctx, "x@acme.example", None).await, "service_forbidden");
     refused(identity.grant(&ctx, "Everyone", ResourceType::Table, "orders").await, "service_forbidden");
     refused(identity.create_group(&ctx, "g", None).await, "service_forbidden");
@@ -285,7 +300,7 @@ mod looking_on {
             2
         );
         identity.set_active(&root, "ann@acme.example", false).await.unwrap();
-        refused(identity.see_as(&root, "ann@acme.example").await, "inactive_user");
+        refused(identity.see_as(&root, "ann@acme.example").await, "user_deactivated");
         refused(site.engine.catalog().tables(&seen).await, "inactive_user");
     }
 }

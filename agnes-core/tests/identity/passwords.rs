@@ -1,12 +1,14 @@
 //! Passwords: setting, resetting, changing, and what a stranger learns.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use agnes_core::identity::{SignedIn, UserToken};
 use agnes_core::secret::Secret;
 use chrono::TimeDelta;
 
 use crate::support::{PASSWORD, Site, client, on_both_stores, owner, refused};
 
-on_both_stores! { set_up reset change strangers_learn_nothing one_of_many deactivated }
+on_both_stores! { set_up reset change strangers_learn_nothing one_of_many deactivated overtaken }
 
 async fn set_up(site: Site) {
     let user = site.user(" Ann@Acme.example ").await;
@@ -138,6 +140,51 @@ async fn one_of_many(site: Site) {
     assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1);
     for (won, password) in done.iter().zip(&passwords) {
         assert_eq!(site.sign_in("ann@acme.example", password.expose()).await.is_ok(), won.is_ok());
+    }
+}
+
+/// Whoever knows the old password keeps trying while the owner sets another one: whatever they
+/// got, it is worth nothing afterwards.
+async fn overtaken(site: Site) {
+    site.person("ann@acme.example").await;
+    for round in 0..2 {
+        let old = if round == 0 { PASSWORD } else { "a new password" };
+        site.later(TimeDelta::seconds(1));
+        let sign_in = site.engine.sign_in();
+        let letter = sign_in.ask_for_reset("ann@acme.example").await.unwrap().unwrap();
+        let (is_reset, got_in) = (AtomicBool::new(false), tokio::sync::Notify::new());
+        // More of them than are checked at a time: some read the old password and wait for their turn.
+        let thieves = (0..6).map(|_| async {
+            let mut sessions = Vec::new();
+            while !is_reset.load(Relaxed) {
+                match site.sign_in("ann@acme.example", old).await {
+                    Ok(SignedIn::Session(session)) => {
+                        sessions.push(session);
+                        got_in.notify_one();
+                    }
+                    Ok(SignedIn::ChangeRequired { .. }) => panic!("nobody asked for another password"),
+                    Err(error) => assert!(["invalid_credentials", "sign_in_busy"].contains(&error.code()), "{error}"),
+                }
+            }
+            sessions
+        });
+        let owner_resets = async {
+            got_in.notified().await;
+            if round == 0 {
+                let new = Secret::new("a new password");
+                sign_in.reset_password(&client(), "ann@acme.example", letter.token.expose(), &new).await.unwrap();
+            } else {
+                let new = Secret::new("the password of an admin");
+                site.engine.identity().set_password(&owner(), "ann@acme.example", &new, false).await.unwrap();
+            }
+            is_reset.store(true, Relaxed);
+        };
+        let (stolen, ()) = futures::join!(futures::future::join_all(thieves), owner_resets);
+        let stolen: Vec<_> = stolen.into_iter().flatten().collect();
+        assert!(!stolen.is_empty(), "nobody got in while the password was the old one");
+        for session in &stolen {
+            refused(site.caller(&session.token).await, "session_revoked");
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agnes_core::audit::{AuditEvent, AuditFilter};
 use agnes_core::clock::FixedClock;
+use agnes_core::config::Config;
 use agnes_core::identity::{Session, SignedIn, User};
 use agnes_core::rbac::{ClientKind, Principal};
 use agnes_core::secret::{FixedSecrets, Secret};
@@ -54,10 +55,15 @@ impl Site {
     }
 
     pub(crate) async fn with(embedded: bool, secrets: &[(&str, &str)]) -> Self {
+        Self::configured(embedded, secrets, Config::default()).await
+    }
+
+    pub(crate) async fn configured(embedded: bool, secrets: &[(&str, &str)], config: Config) -> Self {
         let root = tempfile::tempdir().unwrap();
         let clock = Arc::new(FixedClock::at(start()));
         let mut builder = Engine::builder(root.path())
             .clock(clock.clone())
+            .config(config)
             .secrets(Arc::new(FixedSecrets::new(secrets.iter().copied())));
         if !embedded {
             builder = builder.store(Arc::new(MemoryStore::new()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use agnes_core::Engine;
 use agnes_core::config::Config;
 
-use crate::support::{META, Site, ask, rebuild, skipped, source, sql};
+use crate::support::{META, Site, ask, pair, rebuild, skipped, source, sql};
 
 /// The extension's file, if it is there.
 fn sqlite_extension() -> Option<PathBuf> {
@@ -83,4 +83,41 @@ async fn other_tools_find_remote_tables_once_they_attach_the_source() {
     let left: String =
         conn.query_row("SELECT string_agg(name, ',' ORDER BY name) FROM (SHOW TABLES)", [], |row| row.get(0)).unwrap();
     assert_eq!(left, "costs,orders");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_extension_is_not_there_is_left_out_and_said() {
+    let site = Site::new();
+    let elsewhere = site.outside().join("elsewhere.duckdb");
+    sql(Some(&elsewhere), "CREATE SCHEMA mart; CREATE TABLE mart.web_sessions AS SELECT 1 AS id, 'CZ' AS country;");
+    // As a producer leaves it that has the community's extension.
+    site.made_by(
+        "warehouse",
+        &format!(
+            "{META} CREATE TABLE _remote_attach(alias VARCHAR, extension VARCHAR, url VARCHAR, token_env VARCHAR); \
+             INSERT INTO _remote_attach VALUES ('bq', 'bigquery', 'project=acme-data', ''); \
+             INSERT INTO _meta(table_name, query_mode) VALUES ('web', 'remote'); \
+             ATTACH '{}' AS bq; CREATE VIEW web AS SELECT * FROM bq.mart.web_sessions; DETACH bq;",
+            elsewhere.display()
+        ),
+    );
+    site.write("local", &[("orders", "SELECT 1 AS n")]);
+    let mut config = Config::default();
+    config.attach.extension_folder = Some(site.outside().to_owned());
+    let engine = Engine::builder(site.root()).config(config.clone()).open().await.unwrap();
+    let outcome = rebuild(&engine).await;
+    assert_eq!(skipped(&outcome, "warehouse"), [pair("web", "attach_extension_missing")]);
+    let said = &source(&outcome, "warehouse").skipped[0].detail;
+    assert!(said.contains("`bigquery` is not installed"), "{said}");
+    assert_eq!(source(&outcome, "local").views, ["orders"]);
+    assert_eq!(ask(&engine, "SELECT n FROM orders").await.unwrap(), ["1"]);
+    assert!(ask(&engine, "SELECT * FROM web").await.is_err());
+    engine.close().await.unwrap();
+
+    // What was missing is looked for at every rebuild: here it is something else that is missing.
+    config.attach.extensions = Some(vec!["keboola".to_owned()]);
+    let engine = Engine::builder(site.root()).config(config).open().await.unwrap();
+    let outcome = rebuild(&engine).await;
+    let reasons: Vec<String> = skipped(&outcome, "warehouse").into_iter().map(|(_, reason)| reason).collect();
+    assert!(reasons.contains(&"attach_extension_not_allowed".to_owned()), "{reasons:?}");
 }

@@ -1,8 +1,8 @@
 //! Groups, members, grants, and what they open. For admins.
 
 use agnes_core::CallContext;
-use agnes_core::identity::{EffectiveAccess, GrantRow, GroupRow, MemberRow, User, UserError};
-use agnes_core::rbac::{AccessError, ResourceType};
+use agnes_core::identity::{GrantFilter, GrantRow, GroupRow, MemberRow};
+use agnes_core::rbac::ResourceType;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,25 +13,11 @@ use crate::caller::Caller;
 use crate::extract::{self, Path, Query};
 use crate::openapi::{ForAdmins, ProblemShape, WithBody};
 use crate::problem::Problem;
-use crate::state::App;
+use crate::state::{App, time};
 
 /// The group with exactly this id. Names and prefixes are for people who type.
 pub(super) async fn group_of(app: &App, ctx: &CallContext, id: &str) -> Result<GroupRow, Problem> {
-    let groups = app.engine().identity().groups(ctx).await?;
-    let missing = || agnes_core::Error::from(AccessError::GroupNotFound { group: shown(id) });
-    Ok(groups.into_iter().find(|row| row.group.id == id).ok_or_else(missing)?)
-}
-
-/// The user with exactly this id or address.
-async fn user_of(app: &App, ctx: &CallContext, reference: &str) -> Result<User, Problem> {
-    let users = app.engine().identity().users(ctx).await?;
-    let folded = reference.trim().to_lowercase();
-    let missing = || agnes_core::Error::from(UserError::NotFound { user: shown(reference) });
-    Ok(users.into_iter().find(|user| user.id == reference || user.email == folded).ok_or_else(missing)?)
-}
-
-fn shown(text: &str) -> String {
-    agnes_core::ident::printable(text, 80)
+    Ok(app.engine().identity().group(ctx, id).await?)
 }
 
 /// A group.
@@ -58,18 +44,21 @@ pub(crate) struct GroupAnswer {
     grant_count: usize,
     /// Whether a directory keeps its members.
     is_google_managed: bool,
+    /// The directory's group that this system group is.
+    mapped_email: Option<String>,
 }
 
 impl From<GroupRow> for GroupAnswer {
     fn from(row: GroupRow) -> Self {
         Self {
-            is_google_managed: row.origin == "google_sync",
+            mapped_email: row.mapped_email,
+            is_google_managed: row.group.is_from_directory(),
             id: row.group.id,
             name: row.group.name,
             description: row.group.description,
             is_system: row.group.is_system,
             origin: row.origin,
-            created_at: row.group.created_at.map(|at| at.to_rfc3339()),
+            created_at: row.group.created_at.map(time),
             created_by: row.group.created_by,
             member_count: row.member_count,
             grant_count: row.grant_count,
@@ -126,6 +115,38 @@ pub(crate) async fn group(
     Ok(Json(group_of(&app, &ctx, &id).await?.into()))
 }
 
+/// What to change of a group; what is not there stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GroupPatch {
+    /// Unique, whatever its case.
+    name: Option<String>,
+    /// For people.
+    description: Option<String>,
+}
+
+/// Change a group
+///
+/// A system group keeps its name, and so does one that a directory keeps.
+#[utoipa::path(patch, path = "/api/admin/groups/{group_id}", tag = "access",
+    params(("group_id" = String, Path, description = "Its id")), request_body = GroupPatch, responses(
+    (status = 200, description = "The group", body = GroupAnswer),
+    ForAdmins, WithBody,
+    (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 409, description = "The name is taken, or cannot be changed", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn update_group(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+    extract::Json(patch): extract::Json<GroupPatch>,
+) -> Result<Json<GroupAnswer>, Problem> {
+    let found = group_of(&app, &ctx, &id).await?;
+    let (name, description) = (patch.name.as_deref(), patch.description.as_deref());
+    app.engine().identity().update_group(&ctx, &found.group.id, name, description).await?;
+    Ok(Json(group_of(&app, &ctx, &id).await?.into()))
+}
+
 /// Delete a group
 ///
 /// With its members and grants.
@@ -173,7 +194,7 @@ impl From<MemberRow> for MemberAnswer {
             name: row.name,
             active: row.active,
             source: row.source.as_str(),
-            added_at: row.added_at.map(|at| at.to_rfc3339()),
+            added_at: row.added_at.map(time),
             added_by: row.added_by,
         }
     }
@@ -226,11 +247,9 @@ pub(crate) async fn add_member(
     else {
         return Err(Problem::invalid(&["body"], "either `email` or `user_id` is expected", "value_error"));
     };
-    let user = user_of(&app, &ctx, reference).await?;
-    app.engine().identity().add_member(&ctx, &found.group.id, &user.id).await?;
-    let members = app.engine().identity().members(&ctx, &found.group.id).await?;
-    let member = members.into_iter().find(|member| member.user_id == user.id).ok_or_else(Problem::internal)?;
-    Ok((StatusCode::CREATED, Json(member.into())))
+    let user = app.engine().identity().exact_user(&ctx, reference).await?;
+    let member = app.engine().identity().add_member(&ctx, &found.group.id, &user.id).await?;
+    Ok((StatusCode::CREATED, Json(MemberRow::of(member, Some(&user)).into())))
 }
 
 /// Take a member out
@@ -248,7 +267,7 @@ pub(crate) async fn remove_member(
     Path((id, user)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let found = group_of(&app, &ctx, &id).await?;
-    let user = user_of(&app, &ctx, &user).await?;
+    let user = app.engine().identity().exact_user(&ctx, &user).await?;
     app.engine().identity().remove_member(&ctx, &found.group.id, &user.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -283,7 +302,7 @@ impl From<GrantRow> for GrantAnswer {
             resource_type: row.grant.resource_type.as_str(),
             resource_id: row.grant.resource_id,
             resource_exists: row.resource_exists,
-            assigned_at: row.grant.assigned_at.map(|at| at.to_rfc3339()),
+            assigned_at: row.grant.assigned_at.map(time),
             assigned_by: row.grant.assigned_by,
         }
     }
@@ -312,13 +331,10 @@ pub(crate) async fn grants(
     Caller(ctx): Caller,
     Query(params): Query<GrantParams>,
 ) -> Result<Json<Vec<GrantAnswer>>, Problem> {
-    let is_wanted = |row: &GrantRow| {
-        params.group_id.as_ref().is_none_or(|id| *id == row.grant.group_id)
-            && params.resource_type.as_ref().is_none_or(|kind| kind == row.grant.resource_type.as_str())
-            && params.resource_id.as_ref().is_none_or(|id| id.eq_ignore_ascii_case(&row.grant.resource_id))
-    };
-    let grants = app.engine().identity().grants(&ctx, None).await?;
-    Ok(Json(grants.into_iter().filter(is_wanted).map(GrantAnswer::from).collect()))
+    let GrantParams { resource_type, group_id, resource_id } = params;
+    let filter = GrantFilter { group_id, resource_type, resource_id };
+    let grants = app.engine().identity().grants_where(&ctx, &filter).await?;
+    Ok(Json(grants.into_iter().map(GrantAnswer::from).collect()))
 }
 
 /// A grant to make.
@@ -366,68 +382,6 @@ pub(crate) async fn delete_grant(
     Caller(ctx): Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let grants = app.engine().identity().grants(&ctx, None).await?;
-    if !grants.iter().any(|row| row.grant.id == id) {
-        return Err(agnes_core::Error::from(AccessError::GrantNotFound { grant: shown(&id) }).into());
-    }
-    app.engine().identity().revoke(&ctx, &id).await?;
+    app.engine().identity().revoke_exact(&ctx, &id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// A group that opens a resource.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ViaGroupAnswer {
-    /// Its id.
-    group_id: String,
-    /// Its name.
-    group_name: String,
-}
-
-/// A resource that is open.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OpenResource {
-    /// What kind of resource.
-    resource_type: &'static str,
-    /// Which one.
-    resource_id: String,
-    /// The groups that open it.
-    via_groups: Vec<ViaGroupAnswer>,
-}
-
-/// What one person may use.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EffectiveAccessAnswer {
-    /// Members of Admin pass every check; `items` lists explicit grants only.
-    is_admin: bool,
-    /// By type and id.
-    items: Vec<OpenResource>,
-}
-
-impl From<EffectiveAccess> for EffectiveAccessAnswer {
-    fn from(access: EffectiveAccess) -> Self {
-        let via =
-            |via: agnes_core::identity::ViaGroup| ViaGroupAnswer { group_id: via.group_id, group_name: via.group_name };
-        let item = |item: agnes_core::identity::EffectiveItem| OpenResource {
-            resource_type: item.resource_type.as_str(),
-            resource_id: item.resource_id,
-            via_groups: item.via_groups.into_iter().map(via).collect(),
-        };
-        Self { is_admin: access.is_admin, items: access.items.into_iter().map(item).collect() }
-    }
-}
-
-/// What a person may use, and through which groups
-#[utoipa::path(get, path = "/api/admin/users/{user_id}/effective-access", tag = "access",
-    params(("user_id" = String, Path, description = "Their id or address")), responses(
-    (status = 200, description = "What they may use", body = EffectiveAccessAnswer),
-    ForAdmins,
-    (status = 404, description = "There is no such user", body = ProblemShape, content_type = "application/problem+json"),
-), security(("bearer" = []), ("session" = [])))]
-pub(crate) async fn effective_access(
-    State(app): State<App>,
-    Caller(ctx): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<EffectiveAccessAnswer>, Problem> {
-    let user = user_of(&app, &ctx, &id).await?;
-    Ok(Json(app.engine().identity().effective_access(&ctx, &user.id).await?.into()))
 }

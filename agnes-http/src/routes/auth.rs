@@ -1,21 +1,24 @@
 //! Signing in and out, and who the caller is.
 
-use agnes_core::identity::{FirstAdmin, Me, Session, SignedIn};
+use agnes_core::identity::{FirstAdmin, FirstSteps, Me, Session, SignedIn};
 use agnes_core::secret::Secret;
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{HeaderValue, SET_COOKIE};
+use axum::http::header::HOST;
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::caller::{Caller, SESSION_COOKIE, Sender};
+use crate::caller::{Caller, Sender};
 use crate::extract;
-use crate::openapi::{ForUsers, ProblemShape, WithBody};
+use crate::openapi::{ForUsers, ProblemShape, WithBody, WithForm};
 use crate::problem::Problem;
 use crate::rates::Limited;
-use crate::state::App;
+use crate::state::{App, time};
+use crate::web;
+
+use super::first_time::Typed;
 
 /// Address and password.
 #[derive(Deserialize, ToSchema)]
@@ -31,7 +34,9 @@ pub(crate) struct Credentials {
 
 /// A session that was begun.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct TokenAnswer {
+#[schema(example = json!({"access_token": "...", "token_type": "bearer", "user_id": "1f0e9a61c5a94f2d8a0b6a3f4f1c2d3e",
+    "email": "ann@example.com", "role": "user", "expires_at": "2026-03-01T09:00:00+00:00"}))]
+pub(crate) struct SessionAnswer {
     /// For `Authorization: Bearer`.
     access_token: String,
     /// Always `bearer`.
@@ -46,11 +51,12 @@ pub(crate) struct TokenAnswer {
     expires_at: String,
 }
 
-fn role(is_admin: bool) -> &'static str {
+/// What clients call an admin, and everybody else.
+pub(super) fn role(is_admin: bool) -> &'static str {
     if is_admin { "admin" } else { "user" }
 }
 
-impl From<Session> for TokenAnswer {
+impl From<Session> for SessionAnswer {
     fn from(session: Session) -> Self {
         Self {
             access_token: session.token.expose().to_owned(),
@@ -58,12 +64,12 @@ impl From<Session> for TokenAnswer {
             user_id: session.user_id,
             email: session.email,
             role: role(session.is_admin),
-            expires_at: session.expires_at.to_rfc3339(),
+            expires_at: time(session.expires_at),
         }
     }
 }
 
-async fn signed_in(app: &App, sender: &Sender, credentials: Credentials) -> Result<Json<TokenAnswer>, Problem> {
+async fn signed_in(app: &App, sender: &Sender, credentials: Credentials) -> Result<Json<SessionAnswer>, Problem> {
     app.rates().count(Limited::SignIn, sender.0.ip())?;
     let password = Secret::new(credentials.password);
     match app.engine().sign_in().with_password(&sender.0, &credentials.email, &password).await? {
@@ -79,9 +85,9 @@ async fn signed_in(app: &App, sender: &Sender, credentials: Credentials) -> Resu
 ///
 /// At most ten times a minute from one address.
 #[utoipa::path(post, path = "/auth/token", tag = "sign-in", request_body = Credentials, responses(
-    (status = 200, description = "A session", body = TokenAnswer),
+    (status = 200, description = "A session", body = SessionAnswer),
     (status = 401, description = "They do not fit, or the account is deactivated", body = ProblemShape, content_type = "application/problem+json"),
-    (status = 403, description = "A new password is asked for", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 403, description = "A new password is asked for, or passwords are switched off", body = ProblemShape, content_type = "application/problem+json"),
     (status = 429, description = "Too many tries", body = ProblemShape, content_type = "application/problem+json"),
     WithBody,
 ))]
@@ -89,13 +95,13 @@ pub(crate) async fn token(
     State(app): State<App>,
     sender: Sender,
     extract::Json(credentials): extract::Json<Credentials>,
-) -> Result<Json<TokenAnswer>, Problem> {
+) -> Result<Json<SessionAnswer>, Problem> {
     signed_in(&app, &sender, credentials).await
 }
 
 /// Sign in by password, as `/auth/token`
 #[utoipa::path(post, path = "/auth/password/login", tag = "sign-in", request_body = Credentials, responses(
-    (status = 200, description = "A session", body = TokenAnswer),
+    (status = 200, description = "A session", body = SessionAnswer),
     (status = 401, description = "They do not fit, or the account is deactivated", body = ProblemShape, content_type = "application/problem+json"),
     (status = 403, description = "A new password is asked for", body = ProblemShape, content_type = "application/problem+json"),
     (status = 429, description = "Too many tries", body = ProblemShape, content_type = "application/problem+json"),
@@ -105,7 +111,7 @@ pub(crate) async fn password_login(
     State(app): State<App>,
     sender: Sender,
     extract::Json(credentials): extract::Json<Credentials>,
-) -> Result<Json<TokenAnswer>, Problem> {
+) -> Result<Json<SessionAnswer>, Problem> {
     signed_in(&app, &sender, credentials).await
 }
 
@@ -123,6 +129,7 @@ pub(crate) struct SetupRequest {
 
 /// A first password that was set.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({"access_token": "...", "token_type": "bearer", "message": "the password is set"}))]
 pub(crate) struct SetupAnswer {
     /// For `Authorization: Bearer`.
     access_token: String,
@@ -164,36 +171,64 @@ pub(crate) struct BootstrapRequest {
     /// At least 8 characters; without one another way to sign in again is needed.
     #[serde(default)]
     password: String,
+    /// As the header `X-Bootstrap-Token`, for forms.
+    #[serde(default)]
+    token: String,
 }
 
 /// Make the first Admin
 ///
 /// As long as there is none. Where the operator set a token, `X-Bootstrap-Token` brings it, or
 /// what the server printed at its start. At most three times a minute from one address.
-#[utoipa::path(post, path = "/auth/bootstrap", tag = "sign-in", request_body = BootstrapRequest,
+#[utoipa::path(post, path = "/auth/bootstrap", tag = "sign-in",
+    request_body(content((BootstrapRequest = "application/json"), (BootstrapRequest = "application/x-www-form-urlencoded"))),
     params(("x-bootstrap-token" = Option<String>, Header, description = "The operator's token, or the one of the start")),
     responses(
-    (status = 200, description = "A session of the first Admin", body = TokenAnswer),
-    (status = 403, description = "There is an Admin, or the token is another", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 200, description = "A session of the first Admin", body = SessionAnswer),
+    (status = 303, description = "Signed in, for a form"),
     (status = 409, description = "The account belongs to Agnes itself", body = ProblemShape, content_type = "application/problem+json"),
-    (status = 429, description = "Too many tries", body = ProblemShape, content_type = "application/problem+json"),
-    WithBody,
+    WithBody, WithForm,
 ))]
 pub(crate) async fn bootstrap(
     State(app): State<App>,
     sender: Sender,
     headers: HeaderMap,
-    extract::Json(request): extract::Json<BootstrapRequest>,
-) -> Result<Json<TokenAnswer>, Problem> {
-    app.rates().count(Limited::Bootstrap, sender.0.ip())?;
-    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    body: web::Body<BootstrapRequest>,
+) -> Result<Response<axum::body::Body>, Problem> {
+    app.rates().count(Limited::Bootstrap, sender.0.ip()).map_err(Problem::for_people)?;
+    let (web::Body::Json(request) | web::Body::Form(request, _)) = &body;
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let header = headers.get("x-bootstrap-token").and_then(|value| value.to_str().ok());
     let wanted = FirstAdmin {
-        email: request.email,
-        name: given(request.name),
-        password: given(request.password).map(Secret::new),
-        token: headers.get("x-bootstrap-token").and_then(|value| value.to_str().ok()).map(Secret::new),
+        email: request.email.clone(),
+        name: given(&request.name),
+        password: given(&request.password).map(Secret::new),
+        token: header.map(str::to_owned).or(given(&request.token)).map(Secret::new),
+        host: Some(headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned()),
     };
-    Ok(Json(app.engine().sign_in().bootstrap(&sender.0, &wanted).await?.into()))
+    let web::Body::Form(request, visit) = &body else {
+        let session = app.engine().sign_in().bootstrap(&sender.0, &wanted).await?;
+        return Ok(Json(SessionAnswer::from(session)).into_response());
+    };
+    match app.engine().sign_in().bootstrap(&visit.client, &wanted).await {
+        Ok(session) => Ok(web::begin_session(&app, visit, &session, StatusCode::SEE_OTHER, None)),
+        Err(error) if error.code() == "bootstrap_closed" => Ok(web::redirect(StatusCode::SEE_OTHER, "/login")),
+        Err(error) => {
+            let problem = Problem::from(error);
+            if problem.status().is_server_error() {
+                return Err(problem.for_people());
+            }
+            // A token that is not the one gives way to a field for the right one.
+            let wrong_token = problem.code() == "bootstrap_token_invalid";
+            let typed = Typed {
+                email: request.email.clone(),
+                name: request.name.clone(),
+                token: if wrong_token { String::new() } else { request.token.clone() },
+            };
+            let text = format!("That did not work: {}.", problem.sentence());
+            Ok(super::first_time::form(&app, visit, &typed, wrong_token, Some(&text), problem.status()))
+        }
+    }
 }
 
 /// Another password.
@@ -226,8 +261,8 @@ pub(crate) async fn change_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A group of the caller.
-#[derive(Serialize, ToSchema)]
+/// A group of the caller, or of a user.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OwnGroup {
     /// Its id.
     id: String,
@@ -237,6 +272,12 @@ pub(crate) struct OwnGroup {
     is_system: bool,
     /// `system`, `google_sync` or `custom`.
     origin: String,
+}
+
+impl From<agnes_core::identity::MyGroup> for OwnGroup {
+    fn from(group: agnes_core::identity::MyGroup) -> Self {
+        Self { id: group.id, name: group.name, is_system: group.is_system, origin: group.origin }
+    }
 }
 
 /// How the caller proved who they are.
@@ -281,27 +322,21 @@ pub(crate) struct MeAnswer {
 
 impl From<Me> for MeAnswer {
     fn from(me: Me) -> Self {
-        let group = |group: agnes_core::identity::MyGroup| OwnGroup {
-            id: group.id,
-            name: group.name,
-            is_system: group.is_system,
-            origin: group.origin,
-        };
         Self {
             user_id: me.user_id,
             email: me.email,
             name: me.name,
             is_admin: me.is_admin,
             role: role(me.is_admin),
-            groups: me.groups.into_iter().map(group).collect(),
+            groups: me.groups.into_iter().map(OwnGroup::from).collect(),
             onboarded: me.onboarded,
-            last_pull_at: me.last_pull_at.map(|at| at.to_rfc3339()),
+            last_pull_at: me.last_pull_at.map(time),
             auth: Proved {
                 r#type: me.auth,
                 token_id: me.token_id,
                 token_name: me.token_name,
                 scope: me.scope,
-                expires_at: me.expires_at.map(|at| at.to_rfc3339()),
+                expires_at: me.expires_at.map(time),
             },
             server_version: env!("CARGO_PKG_VERSION"),
         }
@@ -331,22 +366,28 @@ pub(crate) async fn profile(State(app): State<App>, Caller(ctx): Caller) -> Resu
 /// Ends the session the caller came with; who is signed out already gets the same answer.
 #[utoipa::path(post, path = "/auth/logout", tag = "sign-in", responses(
     (status = 204, description = "Nobody is signed in"),
+    (status = 303, description = "Nobody is signed in, for a form"),
     (status = 403, description = "A page of somebody else made this request", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 413, description = "The form is too large", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 422, description = "This is no form", body = ProblemShape, content_type = "application/problem+json"),
 ), security((), ("bearer" = []), ("session" = [])))]
 pub(crate) async fn sign_out(
     State(app): State<App>,
     caller: Result<Caller, Problem>,
+    headers: HeaderMap,
+    form: web::MaybeForm,
 ) -> Result<Response<axum::body::Body>, Problem> {
     match caller {
         Ok(Caller(ctx)) => app.engine().sign_in().sign_out(&ctx).await?,
         Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {}
         Err(problem) => return Err(problem),
     }
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let gone = format!("{SESSION_COOKIE}=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
-    if let Ok(value) = HeaderValue::from_str(&gone) {
-        response.headers_mut().insert(SET_COOKIE, value);
-    }
+    let mut response = match form {
+        web::MaybeForm::Form => web::redirect(StatusCode::SEE_OTHER, "/login?msg=signed_out"),
+        web::MaybeForm::Other => StatusCode::NO_CONTENT.into_response(),
+    };
+    let is_https = web::is_https(&headers, app.limits().trusted_proxy_hops);
+    web::session_gone(response.headers_mut(), is_https);
     Ok(response)
 }
 
@@ -390,6 +431,12 @@ fn done() -> bool {
     true
 }
 
+impl Default for OnboardedRequest {
+    fn default() -> Self {
+        Self { source: OnboardedSource::default(), onboarded: done() }
+    }
+}
+
 /// Whether the first steps are done.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OnboardedAnswer {
@@ -400,15 +447,19 @@ pub(crate) struct OnboardedAnswer {
 }
 
 /// Say that the first steps are done, or not
-#[utoipa::path(post, path = "/api/me/onboarded", tag = "sign-in", request_body = OnboardedRequest, responses(
+#[utoipa::path(post, path = "/api/me/onboarded", tag = "sign-in", request_body = Option<OnboardedRequest>, responses(
     (status = 200, description = "It is kept", body = OnboardedAnswer), ForUsers, WithBody,
 ), security(("bearer" = []), ("session" = [])))]
 pub(crate) async fn onboarded(
     State(app): State<App>,
     Caller(ctx): Caller,
-    extract::Json(request): extract::Json<OnboardedRequest>,
+    extract::MaybeJson(request): extract::MaybeJson<OnboardedRequest>,
 ) -> Result<Json<OnboardedAnswer>, Problem> {
-    let onboarded = request.onboarded && !matches!(request.source, OnboardedSource::SelfUnmark);
-    app.engine().sign_in().set_onboarded(&ctx, onboarded).await?;
+    let source = match request.source {
+        OnboardedSource::AgnesInit => FirstSteps::Command,
+        OnboardedSource::SelfAcknowledged => FirstSteps::Acknowledged,
+        OnboardedSource::SelfUnmark => FirstSteps::Unmarked,
+    };
+    let onboarded = app.engine().sign_in().first_steps(&ctx, source, request.onboarded).await?;
     Ok(Json(OnboardedAnswer { status: "ok", onboarded }))
 }

@@ -1,6 +1,7 @@
 //! What a caller may know of tables.
 
-use agnes_core::catalog::{CatalogTable, ColumnSchema, TableSchema};
+use agnes_core::catalog::{CatalogTable, ColumnSchema, LockedTable, Sample, TableSchema};
+use agnes_core::profile::Profile;
 use agnes_core::registry::QueryMode;
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +13,8 @@ use crate::caller::Caller;
 use crate::extract::{Path, Query};
 use crate::openapi::{ForAdmins, ForUsers, ProblemShape};
 use crate::problem::Problem;
-use crate::state::App;
+use crate::rates::Limited;
+use crate::state::{App, time};
 
 /// One table, in short.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,8 +31,23 @@ pub(crate) struct TableShort {
     /// `full_refresh`, `incremental` or `partitioned`.
     sync_strategy: String,
     /// `local`, `materialized`, `remote` or `internal`.
-    #[schema(value_type = String)]
     query_mode: QueryMode,
+}
+
+/// A table that the caller may not read, but may ask for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Locked {
+    /// What to ask for.
+    id: String,
+    /// Its name.
+    name: String,
+    /// For people.
+    description: Option<String>,
+}
+
+async fn locked(app: &App, ctx: &agnes_core::CallContext) -> Result<Vec<Locked>, Problem> {
+    let locked = |table: LockedTable| Locked { id: table.id, name: table.name, description: table.description };
+    Ok(app.engine().catalog().locked(ctx).await?.into_iter().map(locked).collect())
 }
 
 /// The tables that the caller may read.
@@ -40,6 +57,9 @@ pub(crate) struct TablesShort {
     tables: Vec<TableShort>,
     /// How many.
     count: usize,
+    /// Tables that they may ask for, where the server shows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    locked: Vec<Locked>,
 }
 
 /// The tables that the caller may read
@@ -57,7 +77,7 @@ pub(crate) async fn tables(State(app): State<App>, Caller(ctx): Caller) -> Resul
         query_mode: table.query_mode,
     };
     let tables: Vec<TableShort> = app.engine().catalog().tables(&ctx).await?.into_iter().map(short).collect();
-    Ok(Json(TablesShort { count: tables.len(), tables }))
+    Ok(Json(TablesShort { count: tables.len(), tables, locked: locked(&app, &ctx).await? }))
 }
 
 /// One table, with all that is known of it.
@@ -73,7 +93,6 @@ pub(crate) struct TableRow {
     /// Kind of the source.
     source_type: Option<String>,
     /// `local`, `materialized`, `remote` or `internal`.
-    #[schema(value_type = String)]
     query_mode: QueryMode,
     /// Bucket or dataset at the source.
     bucket: Option<String>,
@@ -96,14 +115,13 @@ pub(crate) struct TableRow {
     /// What the source calls it, e.g. `VIEW`; null when unknown.
     entity_type: Option<String>,
     /// `not_applicable` but for remote tables.
-    metadata_freshness: &'static str,
+    metadata_freshness: String,
     /// When it was last brought up to date.
     last_sync: Option<String>,
     /// Whether it can be queried now.
     published: bool,
     /// What policies take from it for the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     row_scope: Option<agnes_core::policy::RowScope>,
 }
 
@@ -116,10 +134,12 @@ impl From<CatalogTable> for TableRow {
                 QueryMode::Internal => "query it; you see your own rows".to_owned(),
                 _ => format!("query `{}`, or `agnes pull` brings its file", table.name),
             },
-            where_examples: Vec::new(),
-            clustered_by: Vec::new(),
-            entity_type: None,
-            metadata_freshness: if remote { "never_fetched" } else { "not_applicable" },
+            where_examples: table.where_examples,
+            clustered_by: table.clustered_by,
+            entity_type: table.entity_type,
+            metadata_freshness: table
+                .metadata_freshness
+                .unwrap_or_else(|| if remote { "never_fetched" } else { "not_applicable" }.to_owned()),
             id: table.id,
             name: table.name,
             description: table.description,
@@ -131,7 +151,7 @@ impl From<CatalogTable> for TableRow {
             rows: table.rows,
             size_bytes: table.size_bytes,
             partition_by: table.partition_by,
-            last_sync: table.last_sync.map(|at| at.to_rfc3339()),
+            last_sync: table.last_sync.map(time),
             published: table.published,
             row_scope: table.row_scope,
         }
@@ -145,6 +165,9 @@ pub(crate) struct Tables {
     tables: Vec<TableRow>,
     /// When this was made, ISO 8601.
     server_time: String,
+    /// Tables that they may ask for, where the server shows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    locked: Vec<Locked>,
 }
 
 /// The tables that the caller may read, with all that is known of them
@@ -156,7 +179,8 @@ pub(crate) struct Tables {
 ), security(("bearer" = []), ("session" = [])))]
 pub(crate) async fn catalog(State(app): State<App>, Caller(ctx): Caller) -> Result<Json<Tables>, Problem> {
     let tables = app.engine().catalog().tables(&ctx).await?.into_iter().map(TableRow::from).collect();
-    Ok(Json(Tables { tables, server_time: crate::state::now() }))
+    let locked = locked(&app, &ctx).await?;
+    Ok(Json(Tables { tables, server_time: crate::state::now(), locked }))
 }
 
 /// One column.
@@ -204,7 +228,6 @@ pub(crate) struct Schema {
     where_dialect_hints: std::collections::BTreeMap<String, String>,
     /// What policies take from it for the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     row_scope: Option<agnes_core::policy::RowScope>,
 }
 
@@ -265,6 +288,12 @@ pub(crate) struct SampleAnswer {
     source: Option<String>,
 }
 
+impl From<Sample> for SampleAnswer {
+    fn from(sample: Sample) -> Self {
+        Self { table_id: sample.table_id, rows: sample.rows, source: sample.source }
+    }
+}
+
 /// The first rows of a table
 #[utoipa::path(get, path = "/api/v2/sample/{table_id}", tag = "catalog",
     params(("table_id" = String, Path, description = "Id or name"), SampleParams), responses(
@@ -281,14 +310,25 @@ pub(crate) async fn sample(
     Path(table): Path<String>,
     Query(params): Query<SampleParams>,
 ) -> Result<Json<SampleAnswer>, Problem> {
-    let sample = app.engine().catalog().sample(&ctx, &table, params.n).await?;
-    Ok(Json(SampleAnswer { table_id: sample.table_id, rows: sample.rows, source: sample.source }))
+    Ok(Json(app.engine().catalog().sample(&ctx, &table, params.n).await?.into()))
+}
+
+/// Statistics of a table's columns, and how old they are.
+#[derive(Debug, Serialize, ToSchema)]
+#[allow(dead_code, reason = "its shape is for the description alone: it is kept as it was made")]
+pub(crate) struct ProfileAnswer {
+    #[serde(flatten)]
+    profile: Profile,
+    /// When they were made, ISO 8601.
+    profiled_at: Option<String>,
+    /// Whether the table changed since.
+    stale: bool,
 }
 
 /// Statistics of a table's columns
 #[utoipa::path(get, path = "/api/catalog/profile/{table_name}", tag = "catalog",
     params(("table_name" = String, Path, description = "Name or id")), responses(
-    (status = 200, description = "The profile, with `profiled_at` and `stale`", body = Object),
+    (status = 200, description = "The profile", body = ProfileAnswer),
     ForUsers,
     (status = 404, description = "It is not there, or has no profile yet", body = ProblemShape, content_type = "application/problem+json"),
     (status = 503, description = "Try again later", body = ProblemShape, content_type = "application/problem+json"),
@@ -314,12 +354,13 @@ pub(crate) struct ProfileMade {
 
 /// Make the profile of a table anew
 ///
-/// For admins.
+/// For admins, and for whoever registered the table and may read it.
 #[utoipa::path(post, path = "/api/catalog/profile/{table_name}/refresh", tag = "catalog",
     params(("table_name" = String, Path, description = "Name or id")), responses(
     (status = 200, description = "It is made", body = ProfileMade),
     ForAdmins,
     (status = 404, description = "It is not there, or has no data yet", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 429, description = "Too many profiles were asked for", body = ProblemShape, content_type = "application/problem+json"),
     (status = 503, description = "Try again later", body = ProblemShape, content_type = "application/problem+json"),
 ), security(("bearer" = []), ("session" = [])))]
 pub(crate) async fn refresh_profile(
@@ -327,6 +368,7 @@ pub(crate) async fn refresh_profile(
     Caller(ctx): Caller,
     Path(table): Path<String>,
 ) -> Result<Json<ProfileMade>, Problem> {
+    app.rates().count(Limited::Profile, ctx.client_ip())?;
     let profile = app.engine().catalog().refresh_profile(&ctx, &table).await?;
     let columns =
         profile["columns"].as_array().map_or_else(|| profile["columns"].as_object().map_or(0, Map::len), Vec::len);

@@ -1,9 +1,6 @@
 //! What is left of a table for a group. For admins.
 
-use agnes_core::CallContext;
-use agnes_core::policy::{
-    AccessChange, AccessPreview, PolicyCheck, PolicyError, PolicyRow, PolicyRules, PolicyVersion,
-};
+use agnes_core::policy::{AccessChange, AccessPreview, PolicyCheck, PolicyRow, PolicyRules, PolicyVersion};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,13 +12,6 @@ use crate::extract::{self, Path, Query};
 use crate::openapi::{ForAdmins, ProblemShape, WithBody};
 use crate::problem::Problem;
 use crate::state::App;
-
-/// The policy with exactly this id. Prefixes are for people who type.
-async fn policy_of(app: &App, ctx: &CallContext, id: &str) -> Result<PolicyRow, Problem> {
-    let policies = app.engine().policies().list(ctx, None, None).await?;
-    let missing = || agnes_core::Error::from(PolicyError::NotFound { policy: agnes_core::ident::printable(id, 80) });
-    Ok(policies.into_iter().find(|row| row.policy.id == id).ok_or_else(missing)?)
-}
 
 /// Which policies.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -35,7 +25,7 @@ pub(crate) struct PolicyParams {
 
 /// The policies
 #[utoipa::path(get, path = "/api/admin/policies", tag = "policies", params(PolicyParams), responses(
-    (status = 200, description = "By table and group", body = Vec<Object>),
+    (status = 200, description = "By table and group", body = Vec<PolicyRow>),
     ForAdmins,
     (status = 422, description = "A parameter is not valid", body = ProblemShape, content_type = "application/problem+json"),
 ), security(("bearer" = []), ("session" = [])))]
@@ -44,9 +34,7 @@ pub(crate) async fn list(
     Caller(ctx): Caller,
     Query(params): Query<PolicyParams>,
 ) -> Result<Json<Vec<PolicyRow>>, Problem> {
-    let mut policies = app.engine().policies().list(&ctx, params.table.as_deref(), None).await?;
-    policies.retain(|row| params.group_id.as_ref().is_none_or(|id| *id == row.policy.group_id));
-    Ok(Json(policies))
+    Ok(Json(app.engine().policies().of(&ctx, params.table.as_deref(), params.group_id.as_deref()).await?))
 }
 
 /// A policy to make.
@@ -58,7 +46,6 @@ pub(crate) struct NewPolicy {
     /// The table, by id or name.
     table: String,
     /// What it says: `filter`, `columns`, `mapping_tables`, `applies_to_admin`, `distribution`, `note`.
-    #[schema(value_type = Object)]
     rules: PolicyRules,
 }
 
@@ -66,7 +53,7 @@ pub(crate) struct NewPolicy {
 ///
 /// Once it is shown to work on the data as it is now.
 #[utoipa::path(post, path = "/api/admin/policies", tag = "policies", request_body = NewPolicy, responses(
-    (status = 201, description = "It holds from the next call on", body = Object),
+    (status = 201, description = "It holds from the next call on", body = PolicyRow),
     ForAdmins, WithBody,
     (status = 404, description = "There is no such group or table", body = ProblemShape, content_type = "application/problem+json"),
     (status = 409, description = "The group has one for this table", body = ProblemShape, content_type = "application/problem+json"),
@@ -84,7 +71,7 @@ pub(crate) async fn create(
 /// One policy
 #[utoipa::path(get, path = "/api/admin/policies/{policy_id}", tag = "policies",
     params(("policy_id" = String, Path, description = "Its id")), responses(
-    (status = 200, description = "The policy", body = Object),
+    (status = 200, description = "The policy", body = PolicyRow),
     ForAdmins,
     (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
 ), security(("bearer" = []), ("session" = [])))]
@@ -93,7 +80,7 @@ pub(crate) async fn get(
     Caller(ctx): Caller,
     Path(id): Path<String>,
 ) -> Result<Json<PolicyRow>, Problem> {
-    Ok(Json(policy_of(&app, &ctx, &id).await?))
+    Ok(Json(app.engine().policies().exact(&ctx, &id).await?))
 }
 
 /// Other rules for a policy.
@@ -101,7 +88,6 @@ pub(crate) async fn get(
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyChange {
     /// What it shall say.
-    #[schema(value_type = Object)]
     rules: PolicyRules,
     /// The version that the change was made from; another one is a conflict.
     expected_version: Option<u32>,
@@ -110,7 +96,7 @@ pub(crate) struct PolicyChange {
 /// Change a policy
 #[utoipa::path(put, path = "/api/admin/policies/{policy_id}", tag = "policies",
     params(("policy_id" = String, Path, description = "Its id")), request_body = PolicyChange, responses(
-    (status = 200, description = "It holds from the next call on", body = Object),
+    (status = 200, description = "It holds from the next call on", body = PolicyRow),
     ForAdmins, WithBody,
     (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
     (status = 409, description = "Somebody changed it meanwhile", body = ProblemShape, content_type = "application/problem+json"),
@@ -121,8 +107,8 @@ pub(crate) async fn update(
     Path(id): Path<String>,
     extract::Json(change): extract::Json<PolicyChange>,
 ) -> Result<Json<PolicyRow>, Problem> {
-    let found = policy_of(&app, &ctx, &id).await?;
     let policies = app.engine().policies();
+    let found = policies.exact_to_change(&ctx, &id).await?;
     Ok(Json(policies.update(&ctx, &found.policy.id, change.rules, change.expected_version).await?))
 }
 
@@ -138,7 +124,7 @@ pub(crate) async fn remove(
     Caller(ctx): Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let found = policy_of(&app, &ctx, &id).await?;
+    let found = app.engine().policies().exact_to_change(&ctx, &id).await?;
     app.engine().policies().remove(&ctx, &found.policy.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -146,7 +132,7 @@ pub(crate) async fn remove(
 /// What a policy said, and when
 #[utoipa::path(get, path = "/api/admin/policies/{policy_id}/history", tag = "policies",
     params(("policy_id" = String, Path, description = "Its id; also of one that is gone")), responses(
-    (status = 200, description = "Newest first", body = Vec<Object>),
+    (status = 200, description = "Newest first", body = Vec<PolicyVersion>),
     ForAdmins,
     (status = 404, description = "There never was one", body = ProblemShape, content_type = "application/problem+json"),
 ), security(("bearer" = []), ("session" = [])))]
@@ -159,7 +145,7 @@ pub(crate) async fn history(
 }
 
 /// Which policy to try.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ValidateRequest {
     /// Its id; all without one.
@@ -167,18 +153,18 @@ pub(crate) struct ValidateRequest {
 }
 
 /// Try policies on the data as it is now
-#[utoipa::path(post, path = "/api/admin/policies/validate", tag = "policies", request_body = ValidateRequest, responses(
-    (status = 200, description = "Whether each works", body = Vec<Object>),
+#[utoipa::path(post, path = "/api/admin/policies/validate", tag = "policies", request_body = Option<ValidateRequest>, responses(
+    (status = 200, description = "Whether each works", body = Vec<PolicyCheck>),
     ForAdmins, WithBody,
     (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
 ), security(("bearer" = []), ("session" = [])))]
 pub(crate) async fn validate(
     State(app): State<App>,
     Caller(ctx): Caller,
-    extract::Json(request): extract::Json<ValidateRequest>,
+    extract::MaybeJson(request): extract::MaybeJson<ValidateRequest>,
 ) -> Result<Json<Vec<PolicyCheck>>, Problem> {
     let id = match &request.policy_id {
-        Some(id) => Some(policy_of(&app, &ctx, id).await?.policy.id),
+        Some(id) => Some(app.engine().policies().exact(&ctx, id).await?.policy.id),
         None => None,
     };
     Ok(Json(app.engine().policies().check(&ctx, id.as_deref()).await?))
@@ -188,9 +174,8 @@ pub(crate) async fn validate(
 ///
 /// Who would see something else, and how much. Nothing is changed.
 #[utoipa::path(post, path = "/api/admin/policies/dry-run", tag = "policies",
-    request_body(content = Object, description = "`change` is `create_policy` (with `group`, `table`, `rules`), \
-        `update_policy` (`policy`, `rules`), `remove_policy` (`policy`), `grant` (`group`, `table`) or `revoke` (`grant`)"), responses(
-    (status = 200, description = "Who would see what", body = Object),
+    request_body = AccessChange, responses(
+    (status = 200, description = "Who would see what", body = AccessPreview),
     ForAdmins, WithBody,
     (status = 404, description = "Something it names is not there", body = ProblemShape, content_type = "application/problem+json"),
     (status = 409, description = "It could not be made", body = ProblemShape, content_type = "application/problem+json"),

@@ -1,6 +1,7 @@
 //! `POST /api/query`: SQL in, rows out, in the format that the client asks for.
 
-use agnes_core::query::{Params, Query};
+use agnes_core::query::{Frame, Params, Query, Receipt, Replay};
+use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
-use crate::extract::Json;
+use crate::extract::QueryJson;
 use crate::openapi::{ForUsers, ProblemShape, WithBody};
 use crate::problem::Problem;
 use crate::rows::{self, RowsFormat};
@@ -34,6 +35,22 @@ pub(crate) struct QueryRequest {
     /// Whether to write a receipt, by which the answer can be asked again.
     #[serde(default)]
     receipt: bool,
+    /// Rows that come along, for this query alone: the query names each like a table. A frame never
+    /// stands in the place of a table that the caller may read.
+    #[serde(default)]
+    frames: Vec<FrameBody>,
+}
+
+/// Rows that come along.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FrameBody {
+    /// What the query names: letters, digits and `_`.
+    #[schema(example = "targets")]
+    name: String,
+    /// A stream of Arrow IPC, not compressed, in base64.
+    #[schema(format = Byte)]
+    arrow: String,
 }
 
 /// Rows of a query.
@@ -52,21 +69,30 @@ pub(crate) struct QueryAnswer {
     /// What a warehouse charges for; null for local data.
     bytes_scanned: Option<u64>,
     /// What policies took from the tables of the query, where they did.
-    row_scope: Option<Vec<Value>>,
+    row_scope: Option<Vec<agnes_core::policy::RowScope>>,
     /// The receipt, where one was asked for.
-    receipt: Option<Value>,
+    receipt: Option<Receipt>,
 }
 
 impl QueryRequest {
-    fn into_query(self, format: RowsFormat, app: &App) -> Result<Query, Problem> {
+    async fn into_query(self, format: RowsFormat, app: &App) -> Result<Query, Problem> {
         let params = Params::try_from(self.params).map_err(agnes_core::Error::from)?;
         let mut query = Query::new(self.sql).params(params);
         query.receipt = self.receipt;
+        if !self.frames.is_empty() {
+            // Reading and casting may take a while.
+            let read = move || self.frames.iter().map(|frame| Frame::decode(&frame.name, &frame.arrow)).collect();
+            let frames: agnes_core::Result<Vec<Frame>> = tokio::task::spawn_blocking(read)
+                .await
+                .unwrap_or_else(|e| Err(agnes_core::Error::internal("read a frame", e)));
+            query.frames = frames?;
+        }
         let wanted = self.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
         let limits = app.limits();
         if format == RowsFormat::Json {
             query.limit = Some(wanted.unwrap_or(DEFAULT_LIMIT).min(limits.query_rows));
-            query.max_bytes = Some(limits.query_bytes);
+            // Whoever asks the same again has to be cut at the same row, in whatever format.
+            query.max_bytes = self.receipt.then_some(limits.query_bytes);
         } else {
             query.limit = wanted;
         }
@@ -99,10 +125,34 @@ pub(crate) async fn query(
     State(app): State<App>,
     Caller(ctx): Caller,
     headers: HeaderMap,
-    Json(request): Json<QueryRequest>,
+    QueryJson(request): QueryJson<QueryRequest>,
 ) -> Result<Response, Problem> {
     let format = RowsFormat::accepted(&headers)?;
-    let query = request.into_query(format, &app)?;
+    let query = request.into_query(format, &app).await?;
+    let asking = app.meters().query();
     let result = app.engine().query(&ctx, query).await?;
-    rows::answer(result.encoded(format.into())?, format).await
+    let rows = result.encoded(format.into())?;
+    let rows = if format == RowsFormat::Json { rows.at_most(app.limits().query_bytes) } else { rows };
+    rows::answer(rows, format, asking).await
+}
+
+/// Ask the query of a receipt again
+///
+/// Says whether the answer is the same, and if not, what changed. It is asked as the caller, who may
+/// read no more by it than by the query.
+#[utoipa::path(post, path = "/api/query/replay", tag = "query", request_body = Receipt, responses(
+    (status = 200, description = "What was found", body = Replay),
+    ForUsers,
+    (status = 408, description = "It took too long", body = ProblemShape, content_type = "application/problem+json"),
+    WithBody,
+    (status = 429, description = "Too many queries run", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 503, description = "Try again later", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn replay(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    QueryJson(receipt): QueryJson<Receipt>,
+) -> Result<Json<Replay>, Problem> {
+    let _asking = app.meters().query();
+    Ok(Json(app.engine().replay(&ctx, &receipt).await?))
 }

@@ -8,14 +8,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use utoipa::ToSchema;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::Caller;
 use crate::extract::{self, Path};
 use crate::openapi::{ForAdmins, ForUsers, ProblemShape, WithBody};
 use crate::problem::Problem;
-use crate::state::App;
+use crate::state::{App, time};
 
 /// Whether a sync runs.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,44 +36,67 @@ pub(crate) struct Triggered {
     /// Always `triggered`.
     status: &'static str,
     /// The tables that were asked for, or `all`.
-    #[schema(value_type = Object)]
-    tables: Value,
+    tables: Asked,
+    /// The sources that were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    sources: Vec<String>,
     /// For people.
     message: String,
     /// Under which `/api/sync/runs/{id}` tells of it.
     run_id: String,
 }
 
-/// Which tables to bring up to date.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TriggerRequest {
-    /// Ids or names; null or missing: all.
-    tables: Option<Vec<String>>,
+/// What was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Asked {
+    /// `all`.
+    All(&'static str),
+    /// These.
+    Tables(Vec<String>),
 }
 
-/// The tables that a body asks for: nothing, `null`, an array, or an object with `tables`.
-fn tables_of(body: &[u8]) -> Result<Option<Vec<String>>, Problem> {
+/// What to bring up to date.
+#[derive(Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TriggerRequest {
+    /// Ids or names; null or missing: all, unless sources are named.
+    tables: Option<Vec<String>>,
+    /// All tables of these sources.
+    sources: Option<Vec<String>>,
+    /// Read everything anew, whatever changed.
+    #[serde(default)]
+    full: bool,
+}
+
+/// What a body asks for: nothing, `null`, an array of tables, or an object.
+fn request_of(body: &[u8]) -> Result<TriggerRequest, Problem> {
     let wrong = |message: &str| Problem::invalid(&["body", "tables"], message, "value_error");
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
+        return Ok(TriggerRequest::default());
     }
     let body: Value = serde_json::from_slice(body).map_err(|_| wrong("the body is not JSON"))?;
-    let tables = match body {
-        Value::Null => None,
+    let request = match body {
+        Value::Null => TriggerRequest::default(),
         Value::Array(_) => {
-            Some(serde_json::from_value::<Vec<String>>(body).map_err(|_| wrong("ids have to be texts"))?)
+            let tables = serde_json::from_value(body).map_err(|_| wrong("ids have to be texts"))?;
+            TriggerRequest { tables: Some(tables), ..TriggerRequest::default() }
         }
-        Value::Object(_) => {
-            let request: TriggerRequest = serde_json::from_value(body).map_err(|e| wrong(&e.to_string()))?;
-            request.tables
-        }
+        Value::Object(_) => serde_json::from_value(body).map_err(|e| wrong(&e.to_string()))?,
         _ => return Err(wrong("an array of ids, or an object with `tables`, is expected")),
     };
-    match tables {
-        Some(tables) if tables.is_empty() => Err(wrong("no table is named; leave it out to sync all")),
-        tables => Ok(tables),
+    if request.tables.as_ref().is_some_and(Vec::is_empty) {
+        return Err(wrong("no table is named; leave it out to sync all"));
     }
+    if request.sources.as_ref().is_some_and(Vec::is_empty) {
+        return Err(Problem::invalid(
+            &["body", "sources"],
+            "no source is named; leave it out to sync all",
+            "value_error",
+        ));
+    }
+    Ok(request)
 }
 
 /// Bring tables up to date
@@ -83,7 +106,7 @@ fn tables_of(body: &[u8]) -> Result<Option<Vec<String>>, Problem> {
     request_body(content = Option<TriggerRequest>, description = "Nothing, an array of ids, or an object"), responses(
     (status = 200, description = "It runs", body = Triggered),
     ForAdmins,
-    (status = 404, description = "A table is not registered", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 404, description = "There is no such table or source", body = ProblemShape, content_type = "application/problem+json"),
     (status = 409, description = "A sync of it runs", body = ProblemShape, content_type = "application/problem+json"),
     (status = 413, description = "The body is too large", body = ProblemShape, content_type = "application/problem+json"),
     (status = 422, description = "The body is not valid", body = ProblemShape, content_type = "application/problem+json"),
@@ -93,8 +116,13 @@ pub(crate) async fn trigger(
     Caller(ctx): Caller,
     body: Bytes,
 ) -> Result<Json<Triggered>, Problem> {
-    let tables = tables_of(&body)?;
-    let request = SyncRequest { tables: tables.clone().unwrap_or_default(), ..SyncRequest::default() };
+    let TriggerRequest { tables, sources, full } = request_of(&body)?;
+    let tables = match (tables, &sources) {
+        (None, Some(_)) => Some(Vec::new()),
+        (tables, _) => tables,
+    };
+    let sources = sources.unwrap_or_default();
+    let request = SyncRequest { tables: tables.clone().unwrap_or_default(), sources: sources.clone(), full };
     let run = app.engine().sync().trigger(&ctx, request).await.map_err(|error| match error.code() {
         // The text that clients of the contract compare.
         code @ "sync_already_in_progress" => {
@@ -103,19 +131,74 @@ pub(crate) async fn trigger(
         _ => error.into(),
     })?;
     let message = match &tables {
-        Some(tables) => format!("sync of {} started", tables.join(", ")),
+        Some(tables) => format!("sync of {} started", [tables.as_slice(), &sources].concat().join(", ")),
         None => "sync of all tables started".to_owned(),
     };
-    let tables = tables.map_or_else(|| json!("all"), |tables| json!(tables));
-    Ok(Json(Triggered { status: "triggered", tables, message, run_id: run.id }))
+    let tables = tables.map_or(Asked::All("all"), Asked::Tables);
+    Ok(Json(Triggered { status: "triggered", tables, sources, message, run_id: run.id }))
+}
+
+/// How many runs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RunParams {
+    /// At most this many.
+    #[param(minimum = 1, maximum = 1000)]
+    #[serde(default = "twenty")]
+    limit: usize,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// The sync runs
+///
+/// For admins, newest first.
+#[utoipa::path(get, path = "/api/sync/runs", tag = "sync", params(RunParams), responses(
+    (status = 200, description = "The runs", body = Vec<SyncRun>),
+    ForAdmins,
+    (status = 422, description = "A parameter is not valid", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn runs(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    extract::Query(params): extract::Query<RunParams>,
+) -> Result<Json<Vec<SyncRun>>, Problem> {
+    extract::within("limit", params.limit, 1000)?;
+    Ok(Json(app.engine().sync().runs(&ctx, params.limit).await?))
+}
+
+/// Whether a run is being stopped.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Cancelled {
+    /// False where it had ended.
+    cancelled: bool,
+}
+
+/// Stop a sync run
+///
+/// For admins. What it published already stays.
+#[utoipa::path(post, path = "/api/sync/runs/{run_id}/cancel", tag = "sync",
+    params(("run_id" = String, Path, description = "As the trigger answered")), responses(
+    (status = 200, description = "It is being stopped, or had ended", body = Cancelled),
+    ForAdmins,
+    (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
+), security(("bearer" = []), ("session" = [])))]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    Caller(ctx): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Cancelled>, Problem> {
+    Ok(Json(Cancelled { cancelled: app.engine().sync().cancel(&ctx, &id).await? }))
 }
 
 /// One sync run
 ///
-/// For admins: its state, and what happened to each table.
+/// For admins: its state, how far it is, and what happened to each table.
 #[utoipa::path(get, path = "/api/sync/runs/{run_id}", tag = "sync",
     params(("run_id" = String, Path, description = "As the trigger answered")), responses(
-    (status = 200, description = "The run", body = Object),
+    (status = 200, description = "The run", body = SyncRun),
     ForAdmins,
     (status = 404, description = "There is none", body = ProblemShape, content_type = "application/problem+json"),
 ), security(("bearer" = []), ("session" = [])))]
@@ -134,6 +217,11 @@ pub(crate) struct Setting {
     dataset: String,
     /// Whether they want it.
     enabled: bool,
+    /// What holds for tables they said nothing about: `all` or `explicit`.
+    table_mode: TableMode,
+    /// Always `null`: every table has a row of its own.
+    #[schema(value_type = Option<Object>)]
+    tables: Option<Value>,
     /// When they said so, ISO 8601.
     updated_at: Option<String>,
 }
@@ -142,7 +230,9 @@ fn settings_of(preferences: &SyncPreferences) -> Vec<Setting> {
     let setting = |one: &agnes_core::sync::SyncPreference| Setting {
         dataset: one.dataset.clone(),
         enabled: one.enabled,
-        updated_at: one.updated_at.map(|at| at.to_rfc3339()),
+        table_mode: preferences.table_mode,
+        tables: None,
+        updated_at: one.updated_at.map(time),
     };
     preferences.settings.iter().map(setting).collect()
 }
@@ -181,18 +271,35 @@ pub(crate) struct SettingsRequest {
     datasets: BTreeMap<String, bool>,
 }
 
+/// What became of one table.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Switched {
+    /// It is kept.
+    Kept {
+        /// Whether it is wanted.
+        enabled: bool,
+    },
+    /// It is not.
+    Refused {
+        /// Always `no permission`.
+        error: &'static str,
+    },
+}
+
 /// What became of each.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Updated {
-    /// Id or name, to `{"enabled": bool}` or `{"error": "no permission"}`.
-    #[schema(value_type = Object)]
-    updated: BTreeMap<String, Value>,
+    /// By id or name.
+    updated: BTreeMap<String, Switched>,
 }
 
-fn updated(wanted: &BTreeMap<String, bool>, kept: &BTreeMap<String, bool>) -> BTreeMap<String, Value> {
+fn updated(wanted: &BTreeMap<String, bool>, kept: &BTreeMap<String, bool>) -> BTreeMap<String, Switched> {
     let told = |(name, enabled): (&String, &bool)| {
         let kept = kept.get(name).copied().unwrap_or_default();
-        (name.clone(), if kept { json!({"enabled": enabled}) } else { json!({"error": "no permission"}) })
+        let told =
+            if kept { Switched::Kept { enabled: *enabled } } else { Switched::Refused { error: "no permission" } };
+        (name.clone(), told)
     };
     wanted.iter().map(told).collect()
 }
@@ -238,7 +345,6 @@ pub(crate) struct Subscriptions {
     /// Whose.
     user_id: String,
     /// `all`: every table but those switched off; `explicit`: only those switched on.
-    #[schema(value_type = String)]
     table_mode: TableMode,
     /// By name.
     subscriptions: Vec<Setting>,
@@ -263,7 +369,6 @@ pub(crate) async fn subscriptions(State(app): State<App>, Caller(ctx): Caller) -
 #[serde(deny_unknown_fields)]
 pub(crate) struct SubscriptionsRequest {
     /// `all` or `explicit`.
-    #[schema(value_type = String)]
     #[serde(default)]
     table_mode: TableMode,
     /// Id or name, to whether it is wanted; at most 500.
@@ -275,11 +380,9 @@ pub(crate) struct SubscriptionsRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Subscribed {
     /// As asked for.
-    #[schema(value_type = String)]
     table_mode: TableMode,
-    /// Id or name, to `{"enabled": bool}` or `{"error": "no permission"}`.
-    #[schema(value_type = Object)]
-    updated: BTreeMap<String, Value>,
+    /// By id or name.
+    updated: BTreeMap<String, Switched>,
 }
 
 /// Subscribe to tables
@@ -355,14 +458,18 @@ mod tests {
     #[test]
     fn a_trigger_takes_every_body_of_the_contract() {
         for all in ["", " ", "null", "{}", r#"{"tables": null}"#] {
-            assert_eq!(tables_of(all.as_bytes()).unwrap(), None, "{all}");
+            assert_eq!(request_of(all.as_bytes()).unwrap(), TriggerRequest::default(), "{all}");
         }
         for some in [r#"["a"]"#, r#"{"tables": ["a"]}"#] {
-            assert_eq!(tables_of(some.as_bytes()).unwrap(), Some(vec!["a".to_owned()]), "{some}");
+            assert_eq!(request_of(some.as_bytes()).unwrap().tables, Some(vec!["a".to_owned()]), "{some}");
         }
+        let more = request_of(br#"{"sources": ["s"], "full": true}"#).unwrap();
+        assert_eq!(more, TriggerRequest { tables: None, sources: Some(vec!["s".to_owned()]), full: true });
         for wrong in ["[]", "1", "\"a\"", "[1]", r#"{"tables": "a"}"#, r#"{"tables": []}"#, r#"{"table": ["a"]}"#, "{"]
+            .into_iter()
+            .chain([r#"{"sources": []}"#, r#"{"full": 1}"#])
         {
-            assert_eq!(tables_of(wrong.as_bytes()).unwrap_err().status(), 422, "{wrong}");
+            assert_eq!(request_of(wrong.as_bytes()).unwrap_err().status(), 422, "{wrong}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::caller::Caller;
 use crate::extract::{self, Path, Query};
 use crate::openapi::{ForAdmins, ForUsers, ProblemShape, WithBody};
 use crate::problem::Problem;
-use crate::state::App;
+use crate::state::{App, time};
 
 /// A token to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -82,8 +82,8 @@ pub(crate) async fn create(
         name: made.row.name,
         prefix: made.row.prefix,
         token: made.token.expose().to_owned(),
-        expires_at: made.row.expires_at.map(|at| at.to_rfc3339()),
-        created_at: made.row.created_at.map(|at| at.to_rfc3339()),
+        expires_at: made.row.expires_at.map(time),
+        created_at: made.row.created_at.map(time),
     };
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -124,7 +124,6 @@ pub(crate) struct AnyTokenAnswer {
 
 impl From<TokenRow> for AnyTokenAnswer {
     fn from(row: TokenRow) -> Self {
-        let time = |at: Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.to_rfc3339());
         Self {
             user_id: row.user_id,
             user_email: row.user_email,
@@ -134,10 +133,10 @@ impl From<TokenRow> for AnyTokenAnswer {
                 name: row.name,
                 prefix: row.prefix,
                 scope: row.scope,
-                created_at: time(row.created_at),
-                expires_at: time(row.expires_at),
-                last_used_at: time(row.last_used_at),
-                revoked_at: time(row.revoked_at),
+                created_at: row.created_at.map(time),
+                expires_at: row.expires_at.map(time),
+                last_used_at: row.last_used_at.map(time),
+                revoked_at: row.revoked_at.map(time),
             },
         }
     }
@@ -213,9 +212,7 @@ pub(crate) async fn list_all(
     Caller(ctx): Caller,
     Query(page): Query<PageParams>,
 ) -> Result<Json<Vec<AnyTokenAnswer>>, Problem> {
-    if !(1..=10_000).contains(&page.limit) {
-        return Err(Problem::invalid(&["query", "limit"], "1 to 10000", "value_error"));
-    }
+    extract::within("limit", page.limit, 10_000)?;
     let tokens = app.engine().tokens().list_all(&ctx, page.limit, page.offset).await?;
     Ok(Json(tokens.into_iter().map(AnyTokenAnswer::from).collect()))
 }

@@ -107,3 +107,8 @@ def from_wire(error: dict[str, Any]) -> AgnesError:
     return KINDS.get(error["kind"], InternalError)(
         error["message"], error["kind"], error["code"], error["hint"], error["retryable"], error["facts"]
     )
+
+
+# People know them by where they find them.
+for _exception in {AgnesError, *KINDS.values()}:
+    _exception.__module__ = "agnes"

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use agnes_core::clock::FixedClock;
 use agnes_core::rbac::ResourceType;
 use agnes_core::registry::RegisteredTable;
 use agnes_core::store::Store;
@@ -172,7 +173,70 @@ async fn preferences_narrow_the_manifest_and_nothing_else() {
     // Documents come along.
     assert!(engine.catalog().manifest(&ann).await.unwrap().assets.is_empty());
     std::fs::create_dir_all(site.root().join("docs/deep")).unwrap();
-    assert_eq!(engine.catalog().manifest(&ann).await.unwrap().assets["docs"]["hash"], "0");
+    assert_eq!(engine.catalog().manifest(&ann).await.unwrap().assets["docs"].hash, "0");
     std::fs::write(site.root().join("docs/deep/read.md"), "# Read").unwrap();
-    assert_ne!(engine.catalog().manifest(&ann).await.unwrap().assets["docs"]["hash"], "0");
+    assert_ne!(engine.catalog().manifest(&ann).await.unwrap().assets["docs"].hash, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_says_who_made_it_for_whom_and_until_when() {
+    let site = Site::new();
+    site.write("orders.csv", "id\n1\n");
+    let start: chrono::DateTime<chrono::Utc> = "2026-03-01T10:00:00Z".parse().unwrap();
+    let clock = Arc::new(FixedClock::at(start));
+    let engine =
+        Engine::builder(site.root()).connectors(agnes_connectors::builtin()).clock(clock.clone()).open().await.unwrap();
+    add_files(&engine, "shop", &site.files()).await;
+    sync(&engine).await;
+    let (ann, bob) = (reader(&engine, "ann", &["orders"]).await, reader(&engine, "bob", &["orders"]).await);
+    let catalog = engine.catalog();
+    let manifest = catalog.manifest(&ann).await.unwrap();
+    assert_eq!(manifest.expires_at, start + chrono::Duration::days(1));
+    // As a program gets it, and sends it back.
+    let kept: agnes_core::catalog::Manifest = serde_json::from_str(&serde_json::to_string(&manifest).unwrap()).unwrap();
+    catalog.verify_manifest(&ann, &kept).await.unwrap();
+    let refused = async |who: &CallContext, manifest: &agnes_core::catalog::Manifest| {
+        catalog.verify_manifest(who, manifest).await.unwrap_err().code().to_owned()
+    };
+    assert_eq!(refused(&bob, &kept).await, "manifest_not_ours");
+    for change in [
+        |m: &mut agnes_core::catalog::Manifest| m.tables.get_mut("orders").unwrap().sha256 = Some("0".repeat(64)),
+        |m: &mut agnes_core::catalog::Manifest| m.tables.clear(),
+        |m: &mut agnes_core::catalog::Manifest| m.expires_at += chrono::Duration::days(1),
+        |m: &mut agnes_core::catalog::Manifest| m.generation += 1,
+        |m: &mut agnes_core::catalog::Manifest| m.etag = "0".repeat(64),
+        |m: &mut agnes_core::catalog::Manifest| m.signature = "0".repeat(64),
+    ] {
+        let mut changed = kept.clone();
+        change(&mut changed);
+        assert_eq!(refused(&ann, &changed).await, "manifest_not_ours", "{changed:?}");
+    }
+    clock.set(start + chrono::Duration::hours(20));
+    let later = catalog.manifest(&ann).await.unwrap();
+    assert_eq!(later.etag, manifest.etag, "nothing changed, so nothing has to be fetched");
+    clock.set(start + chrono::Duration::hours(25));
+    assert_eq!(refused(&ann, &kept).await, "manifest_expired");
+    catalog.verify_manifest(&ann, &later).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_collection_takes_audit_rows_that_are_kept_no_longer() {
+    let site = Site::new();
+    let start: chrono::DateTime<chrono::Utc> = "2026-03-01T10:00:00Z".parse().unwrap();
+    let clock = Arc::new(FixedClock::at(start));
+    for (days, left) in [(0, true), (30, true), (31, false)] {
+        clock.set(start);
+        let mut config = agnes_core::config::Config::default();
+        config.audit_retention_days = days;
+        let engine = Engine::builder(site.root()).config(config).clock(clock.clone()).open().await.unwrap();
+        engine.identity().create_group(&owner(), &format!("group {days}"), None).await.unwrap();
+        clock.set(start + chrono::Duration::days(if days == 31 { 32 } else { 30 }));
+        engine.maintenance().gc(&owner(), true).await.unwrap();
+        engine.maintenance().gc(&owner(), false).await.unwrap();
+        let all = agnes_core::audit::AuditFilter { limit: 1000, ..Default::default() };
+        let rows = engine.audit().list(&owner(), &all).await.unwrap();
+        assert_eq!(rows.iter().any(|row| row.action.contains("group.created")), left, "{days}");
+        assert_eq!(rows.iter().any(|row| row.action == "audit.pruned"), !left, "{days}");
+        engine.close().await.unwrap();
+    }
 }

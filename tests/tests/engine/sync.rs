@@ -8,10 +8,11 @@ use agnes_core::clock::FixedClock;
 use agnes_core::config::Config;
 use agnes_core::connector::Progress;
 use agnes_core::registry::NewSource;
+use agnes_core::scheduler::{JobAnswer, Perform, ScheduledJob, Scheduler, SchedulerSettings};
 use agnes_core::sync::{JobState, SyncRequest, TableStatus};
 use agnes_core::testing::{Behaviour, TestConnector};
 
-use crate::support::{Site, cell, outcome, owner, rows, sync, sync_with};
+use crate::support::{Site, add_files, cell, outcome, owner, rows, sync, sync_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_become_answers_and_changes_arrive() {
@@ -74,6 +75,40 @@ async fn a_broken_table_stops_no_other_and_keeps_its_last_good_data() {
     let state = engine.sync().state(&owner()).await.unwrap();
     let state = state.iter().find(|s| s.table_id == "orders").unwrap();
     assert_eq!((state.status.as_str(), state.error.as_deref().unwrap_or("")), ("ok", ""));
+}
+
+/// Calls nothing.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Perform for Nobody {
+    async fn perform(&self, _job: &ScheduledJob) -> Result<JobAnswer, String> {
+        Ok(JobAnswer { status: 200, body: String::new() })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_schedule_is_tried_again_by_the_next_run_of_the_scheduler() {
+    let site = Site::new();
+    site.write("orders.csv", "id\n1\n");
+    let start: chrono::DateTime<chrono::Utc> = "2026-03-01T10:00:00Z".parse().unwrap();
+    let clock = Arc::new(FixedClock::at(start));
+    let engine =
+        Engine::builder(site.root()).connectors(agnes_connectors::builtin()).clock(clock.clone()).open().await.unwrap();
+    add_files(&engine, "shop", &site.files()).await;
+    let good = sync(&engine).await;
+    assert_eq!((outcome(&good, "orders").status, outcome(&good, "orders").next_try), (TableStatus::Ok, None));
+    site.write("orders.csv", "");
+    let alone = sync(&engine).await;
+    assert_eq!(outcome(&alone, "orders").next_try, Some(start), "nobody else runs it: by the next run");
+    let settings = SchedulerSettings::from_env(&|_| None).unwrap();
+    let scheduler = Scheduler::of(&engine, settings, Arc::new(Nobody));
+    scheduler.tick().await.unwrap();
+    scheduler.finish().await;
+    clock.set(start + chrono::Duration::minutes(1));
+    let run = sync(&engine).await;
+    assert_eq!(outcome(&run, "orders").next_try, Some(start + chrono::Duration::minutes(15)));
+    engine.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,8 +18,9 @@ use crate::files::formats::{Inspected, Reader, json};
 use crate::files::listing::FileEntry;
 use crate::files::schema::Schema;
 use crate::files::text::{self, Transport};
-use crate::files::watch::{Watch, Watched};
+use crate::files::watch::{Watched, watch};
 use crate::files::{cursor, engine_words, rejects};
+use crate::watch::Watch;
 
 /// Attempts at reading one set of files, each after another repair.
 const MAX_REPAIRS: usize = 12;
@@ -140,7 +141,7 @@ impl Run<'_> {
         });
         let (source, table) = (self.source.name.to_string(), self.request.name.to_string());
         let progress = self.source.progress.clone();
-        Watch::start(files.collect(), move |bytes| {
+        watch(files.collect(), move |bytes| {
             let (source, table) = (source.clone(), table.clone());
             progress.report(ProgressEvent::TableProgress { source, table, bytes: before + bytes });
         })

@@ -122,7 +122,7 @@ impl Bench {
             alone: None,
             guard: Box::new(()),
         };
-        let mut running = start(self.sources.clone(), &self.generation, &self.caller, job).await?;
+        let mut running = start(self.sources.clone(), &self.generation, &self.caller, job, None, Vec::new()).await?;
         let mut batches = Vec::new();
         while let Some(batch) = running.batches.recv().await {
             batches.push(batch?);
@@ -224,7 +224,7 @@ impl Postgres {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::testing::free_port();
         if rustix::process::geteuid().is_root() {
             assert!(Command::new("chown").arg("postgres").arg(folder.path()).status().unwrap().success());
         }

@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::ident::printable;
 use crate::identity::{UserError, is_service_account};
 use crate::rbac::{
-    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource,
-    ResourceType, fold_resource_id,
+    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, DirectoryChange, DirectoryGroup, EVERYONE_GROUP, Grant,
+    Group, Member, MemberSource, ResourceType, fold_resource_id,
 };
 
 pub(super) struct Access(pub(super) Db);
@@ -60,7 +60,7 @@ pub(super) fn find_group(conn: &Connection, id: &str) -> ::duckdb::Result<Option
     conn.query_row(&format!("SELECT {GROUP} FROM user_groups WHERE id = ?"), [id], group).optional()
 }
 
-fn named_group(conn: &Connection, name: &str) -> ::duckdb::Result<Option<Group>> {
+pub(super) fn named_group(conn: &Connection, name: &str) -> ::duckdb::Result<Option<Group>> {
     let sql = format!(
         "SELECT {GROUP} FROM user_groups WHERE lower(trim(name)) = lower(trim(?)) ORDER BY is_system DESC, id LIMIT 1"
     );
@@ -316,6 +316,37 @@ impl AccessRepository for Access {
             .await
     }
 
+    async fn replace_directory_groups(
+        &self,
+        user_id: &str,
+        groups: &[DirectoryGroup],
+        now: DateTime<Utc>,
+    ) -> Result<DirectoryChange> {
+        let (user_id, groups) = (user_id.to_owned(), groups.to_vec());
+        let moved = |inner: &super::Inner, done: &Result<DirectoryChange>| {
+            if !done.as_ref().is_ok_and(DirectoryChange::is_empty) {
+                inner.revision.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        let replace = move |conn: &Connection| super::directory::replace(conn, &user_id, &groups, now);
+        self.0.write_then("set the directory groups of a user", replace, moved).await
+    }
+
+    async fn settle_seeded_admin(&self, user_id: &str) -> Result<()> {
+        let user_id = user_id.to_owned();
+        // No decision depends on the source.
+        self.0
+            .write("settle a seeded Admin", move |conn| {
+                conn.execute(
+                    "UPDATE user_group_members SET source = 'admin' WHERE user_id = ? AND source = 'system_seed' \
+                     AND group_id IN (SELECT id FROM user_groups WHERE is_system AND name = ?)",
+                    params![user_id, ADMIN_GROUP],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn grants(&self, group_id: Option<&str>) -> Result<Vec<Grant>> {
         let group_id = group_id.map(str::to_owned);
         self.0
@@ -383,9 +414,12 @@ impl AccessRepository for Access {
                     }
                     snapshot.groups.insert(group.id.clone(), group);
                 }
-                let mut statement = conn.prepare("SELECT user_id, group_id FROM user_group_members")?;
-                for row in statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
-                    let (user, group): (String, String) = row?;
+                let mut statement = conn.prepare("SELECT user_id, group_id, source FROM user_group_members")?;
+                for row in statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+                    let (user, group, source): (String, String, String) = row?;
+                    if MemberSource::from_stored(&source) == MemberSource::GoogleSync {
+                        snapshot.from_directory.insert(user.clone());
+                    }
                     snapshot.groups_of.entry(user).or_default().insert(group);
                 }
                 let mut statement = conn.prepare(&format!("SELECT {GRANT} FROM resource_grants g ORDER BY g.id"))?;

@@ -14,6 +14,7 @@ use crate::identity::{
     UserToken,
 };
 use crate::rbac::ADMIN_GROUP;
+use crate::secret::Secret;
 
 pub(super) struct Credentials(pub(super) Db);
 
@@ -39,7 +40,7 @@ fn account(row: &Row<'_>) -> ::duckdb::Result<Account> {
         active: row.get::<_, Option<bool>>(3)?.unwrap_or(false),
         onboarded: row.get::<_, Option<bool>>(4)?.unwrap_or(false),
         last_pull_at: time(row.get(5)?),
-        has_password: row.get(6)?,
+        password_hash: row.get::<_, Option<String>>(6)?.map(Secret::new),
         must_change_password: row.get::<_, Option<bool>>(7)?.unwrap_or(false),
         sessions_valid_after: time(row.get(8)?),
         kept_session: row.get(9)?,
@@ -74,15 +75,12 @@ impl CredentialRepository for Credentials {
         let revision = self.0.inner.credential_revision();
         self.0
             .read("read who may sign in", move |conn| {
-                let mut snapshot = CredentialSnapshot { revision, ..CredentialSnapshot::default() };
                 let mut statement = conn.prepare(
-                    "SELECT id, email, name, active, onboarded, epoch_us(last_pull_at), coalesce(password_hash, '') <> '', \
+                    "SELECT id, email, name, active, onboarded, epoch_us(last_pull_at), nullif(password_hash, ''), \
                      must_change_password, epoch_us(sessions_valid_after), kept_session FROM users",
                 )?;
-                for row in statement.query_map([], account)? {
-                    let row = row?;
-                    snapshot.accounts.insert(row.id.clone(), row);
-                }
+                let accounts = statement.query_map([], account)?.map(|row| row.map(|row| (row.id.clone(), row)));
+                let mut snapshot = CredentialSnapshot::of(revision, accounts.collect::<::duckdb::Result<_>>()?);
                 for (kind, token) in tokens::all(conn)? {
                     snapshot.tokens.insert((kind, token.id.clone()), token);
                 }
@@ -95,24 +93,10 @@ impl CredentialRepository for Credentials {
             .await
     }
 
-    async fn password_of(&self, email: &str) -> Result<Option<(String, Option<String>)>> {
-        let email = email.to_owned();
-        self.0
-            .read("read a password's hash", move |conn| {
-                conn.query_row(
-                    "SELECT id, nullif(password_hash, '') FROM users WHERE lower(trim(email)) = lower(trim(?)) ORDER BY id LIMIT 1",
-                    [email],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
-                )
-                .optional()
-            })
-            .await
-    }
-
     async fn rehash(&self, user_id: &str, old: &str, new: &str) -> Result<()> {
         let (id, old, new) = (user_id.to_owned(), old.to_owned(), new.to_owned());
         self.0
-            .write("strengthen a password's hash", move |conn| {
+            .write_credentials("strengthen a password's hash", move |conn| {
                 conn.execute("UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?", [new, id, old])?;
                 Ok::<_, Fail>(())
             })

@@ -217,6 +217,30 @@ impl JobRepository for Jobs {
             .await
     }
 
+    async fn again(
+        &self,
+        id: &str,
+        worker: &str,
+        outcome: &Value,
+        error: Option<&str>,
+        run_after: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let (id, worker, outcome) = (id.to_owned(), worker.to_owned(), outcome.to_string());
+        let error = error.map(str::to_owned);
+        self.0
+            .write("put a job back", move |conn| {
+                held(conn, &id, &worker)?;
+                conn.execute(
+                    "UPDATE jobs SET state = 'queued', attempts = 0, created_at = ?::TIMESTAMP, run_after = ?::TIMESTAMP, \
+                     outcome = ?, error = ?, lease_owner = NULL, lease_until = NULL WHERE id = ?",
+                    params![stamp(now), stamp(run_after), outcome, error, id],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn cancel(&self, id: &str, now: DateTime<Utc>) -> Result<bool> {
         let id = id.to_owned();
         self.0

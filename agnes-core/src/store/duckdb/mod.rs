@@ -5,9 +5,12 @@ mod access;
 mod audit;
 mod copies;
 mod credentials;
+mod directory;
 mod internal;
 mod jobs;
+mod metadata;
 mod migrate;
+mod oauth;
 mod ownership;
 mod policies;
 mod preferences;
@@ -19,9 +22,12 @@ mod schema;
 mod sources;
 mod sync;
 mod tables;
+mod templates;
 mod tokens;
+mod usage;
 mod users;
 mod values;
+mod views;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,11 +39,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{InternalScope, STATE_SCHEMA_VERSION, SchemaInfo, Store};
-use crate::audit::AuditRepository;
+use crate::audit::{AuditRepository, ViewRepository};
 use crate::duck::{blocking, engine_error};
 use crate::error::{Coded, Error, ErrorKind, Result};
 use crate::extract::fsio;
-use crate::identity::{AccessRequestRepository, CredentialRepository, TokenRepository, UserRepository};
+use crate::identity::{
+    AccessRequestRepository, CredentialRepository, OAuthRepository, TokenRepository, UserRepository,
+};
 use crate::policy::PolicyRepository;
 use crate::rbac::AccessRepository;
 use crate::registry::{OwnershipRepository, SourceRepository, TableRepository};
@@ -115,6 +123,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     revision: AtomicU64,
     credentials: AtomicU64,
+    syncs: AtomicU64,
 }
 
 impl Db {
@@ -142,6 +151,17 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
     {
+        self.write_then(action, work, |_, _| ()).await
+    }
+
+    /// As [`Db::write`]; what follows the transaction happens even if nobody waits for it any
+    /// more, as when a client hangs up.
+    async fn write_then<T, F, A>(&self, action: &'static str, work: F, after: A) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
+        A: FnOnce(&Inner, &Result<T>) + Send + 'static,
+    {
         let inner = self.inner.clone();
         blocking(move || {
             let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,6 +174,7 @@ impl Db {
                 fsio::kill_point();
                 done
             });
+            after(&inner, &done);
             fsio::kill_point();
             done
         })
@@ -166,9 +187,18 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
     {
-        let done = self.write(action, work).await;
-        self.inner.revision.fetch_add(1, Ordering::SeqCst);
-        done
+        let moved = |inner: &Inner, _: &Result<T>| _ = inner.revision.fetch_add(1, Ordering::SeqCst);
+        self.write_then(action, work, moved).await
+    }
+
+    /// As [`Db::write`], for changes of the state of syncs, and of what people want of them.
+    async fn write_syncs<T, F>(&self, action: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
+    {
+        let moved = |inner: &Inner, _: &Result<T>| _ = inner.syncs.fetch_add(1, Ordering::SeqCst);
+        self.write_then(action, work, moved).await
     }
 
     /// As [`Db::write`], for changes of what credentials are worth.
@@ -177,9 +207,8 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
     {
-        let done = self.write(action, work).await;
-        self.inner.credentials.fetch_add(1, Ordering::SeqCst);
-        done
+        let moved = |inner: &Inner, _: &Result<T>| _ = inner.credentials.fetch_add(1, Ordering::SeqCst);
+        self.write_then(action, work, moved).await
     }
 }
 
@@ -285,6 +314,7 @@ impl DuckStore {
             readers: Mutex::new(Vec::new()),
             revision: AtomicU64::new(1),
             credentials: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
         };
         Ok(Self { db: Db { inner: Arc::new(inner) } })
     }
@@ -300,6 +330,9 @@ impl Store for DuckStore {
     }
     fn tokens(&self) -> Arc<dyn TokenRepository> {
         Arc::new(tokens::Tokens(self.db.clone()))
+    }
+    fn oauth(&self) -> Arc<dyn OAuthRepository> {
+        Arc::new(oauth::OAuth(self.db.clone()))
     }
     fn access_requests(&self) -> Arc<dyn AccessRequestRepository> {
         Arc::new(requests::Requests(self.db.clone()))
@@ -331,6 +364,18 @@ impl Store for DuckStore {
     fn jobs(&self) -> Arc<dyn JobRepository> {
         Arc::new(jobs::Jobs(self.db.clone()))
     }
+    fn metadata(&self) -> Arc<dyn crate::warehouse::MetadataRepository> {
+        Arc::new(metadata::Metadata(self.db.clone()))
+    }
+    fn usage(&self) -> Arc<dyn crate::scan::UsageRepository> {
+        Arc::new(usage::Usages(self.db.clone()))
+    }
+    fn views(&self) -> Arc<dyn ViewRepository> {
+        Arc::new(views::Views(self.db.clone()))
+    }
+    fn templates(&self) -> Arc<dyn crate::templates::TemplateRepository> {
+        Arc::new(templates::Templates(self.db.clone()))
+    }
     fn audit(&self) -> Arc<dyn AuditRepository> {
         Arc::new(audit::Audits(self.db.clone()))
     }
@@ -341,6 +386,10 @@ impl Store for DuckStore {
 
     fn credential_revision(&self) -> u64 {
         self.db.inner.credential_revision()
+    }
+
+    fn sync_revision(&self) -> u64 {
+        self.db.inner.syncs.load(Ordering::SeqCst)
     }
 
     async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>> {

@@ -49,7 +49,7 @@ impl PreferenceRepository for Preferences {
     ) -> Result<()> {
         let (user, entries) = (user_id.to_owned(), entries.to_vec());
         self.0
-            .write("keep sync preferences", move |conn| {
+            .write_syncs("keep sync preferences", move |conn| {
                 for (dataset, enabled) in &entries {
                     conn.execute(
                         "INSERT INTO user_sync_settings (user_id, dataset, enabled, updated_at) VALUES (?, ?, ?, ?::TIMESTAMP) \

@@ -55,6 +55,21 @@ pub(super) const TABLES: &[(&str, &str)] = &[
          expires_at TIMESTAMP NOT NULL",
     ),
     (
+        "oauth_clients",
+        "id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, redirect_uris VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, \
+         last_used_at TIMESTAMP",
+    ),
+    (
+        "oauth_codes",
+        "code_hash VARCHAR PRIMARY KEY, client_id VARCHAR NOT NULL, user_id VARCHAR NOT NULL, redirect_uri VARCHAR NOT NULL, \
+         challenge VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, expires_at TIMESTAMP NOT NULL, token_id VARCHAR",
+    ),
+    (
+        "oauth_tokens",
+        "refresh_hash VARCHAR PRIMARY KEY, token_id VARCHAR NOT NULL, client_id VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, \
+         expires_at TIMESTAMP NOT NULL, replaced_at TIMESTAMP",
+    ),
+    (
         "access_requests",
         "id VARCHAR PRIMARY KEY, user_id VARCHAR NOT NULL, resource_type VARCHAR NOT NULL, resource_id VARCHAR NOT NULL, reason TEXT, \
          status VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL, reviewed_by VARCHAR, reviewed_at TIMESTAMP, review_note TEXT, \
@@ -284,6 +299,7 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "policy_id VARCHAR NOT NULL, version INTEGER NOT NULL, rules JSON, changed_at TIMESTAMP, changed_by VARCHAR, \
          PRIMARY KEY (policy_id, version)",
     ),
+    ("scan_usage", "user_id VARCHAR NOT NULL, day DATE NOT NULL, bytes UBIGINT NOT NULL, PRIMARY KEY (user_id, day)"),
     (
         "jobs",
         "id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, payload JSON NOT NULL, state VARCHAR NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, \

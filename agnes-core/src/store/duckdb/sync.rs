@@ -69,7 +69,7 @@ impl SyncRepository for Syncs {
         }
         let updates = updates.to_vec();
         self.0
-            .write("record syncs", move |conn| {
+            .write_syncs("record syncs", move |conn| {
                 let at = stamp(now);
                 let casts = ["VARCHAR", "TIMESTAMP", "BIGINT", "BIGINT", "INTEGER", "VARCHAR", "JSON"];
                 let cells = |update: &SyncUpdate| -> Cells {
@@ -125,7 +125,7 @@ impl SyncRepository for Syncs {
     async fn set_error(&self, table_id: &str, message: &str, now: DateTime<Utc>) -> Result<()> {
         let (id, message) = (table_id.to_owned(), message.to_owned());
         self.0
-            .write("record a failed sync", move |conn| {
+            .write_syncs("record a failed sync", move |conn| {
                 conn.execute(
                     "INSERT INTO sync_state (table_id, status, error) VALUES (?, 'error', ?) \
                      ON CONFLICT (table_id) DO UPDATE SET status = 'error', error = excluded.error",
@@ -143,7 +143,7 @@ impl SyncRepository for Syncs {
     async fn clear_error(&self, table_id: &str) -> Result<()> {
         let id = table_id.to_owned();
         self.0
-            .write("clear a failed sync", move |conn| {
+            .write_syncs("clear a failed sync", move |conn| {
                 conn.execute(
                     "UPDATE sync_state SET status = 'ok', error = '' WHERE table_id = ? AND status = 'error'",
                     [id],
@@ -156,7 +156,7 @@ impl SyncRepository for Syncs {
     async fn set_skipped(&self, table_id: &str, reason: &str) -> Result<()> {
         let (id, reason) = (table_id.to_owned(), reason.to_owned());
         self.0
-            .write("record a skipped sync", move |conn| {
+            .write_syncs("record a skipped sync", move |conn| {
                 conn.execute(
                     "INSERT INTO sync_state (table_id, status, error) VALUES (?, 'skipped', ?) \
                      ON CONFLICT (table_id) DO UPDATE SET status = 'skipped', error = excluded.error \
@@ -171,7 +171,7 @@ impl SyncRepository for Syncs {
     async fn set_cursor(&self, table_id: &str, cursor: &Value) -> Result<()> {
         let (id, cursor) = (table_id.to_owned(), cursor.to_string());
         self.0
-            .write("keep a cursor", move |conn| {
+            .write_syncs("keep a cursor", move |conn| {
                 conn.execute(
                     "INSERT INTO sync_state (table_id, cursor) VALUES (?, ?) \
                      ON CONFLICT (table_id) DO UPDATE SET cursor = excluded.cursor",
@@ -185,7 +185,7 @@ impl SyncRepository for Syncs {
     async fn set_drift(&self, table_id: &str, drift: &Value) -> Result<()> {
         let (id, drift) = (table_id.to_owned(), drift.to_string());
         self.0
-            .write("record schema drift", move |conn| {
+            .write_syncs("record schema drift", move |conn| {
                 conn.execute(
                     "INSERT INTO sync_state (table_id, drift) VALUES (?, ?) \
                      ON CONFLICT (table_id) DO UPDATE SET drift = excluded.drift",

@@ -1,5 +1,7 @@
 //! The table registry.
 
+use std::sync::atomic::Ordering;
+
 use ::duckdb::{Connection, OptionalExt, Row, params};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -75,61 +77,75 @@ fn find(conn: &Connection, reference: &str) -> ::duckdb::Result<Option<Registere
     conn.query_row(&sql, [reference, reference, reference], table).optional()
 }
 
+/// Inserts a row, or replaces the one with its id.
+fn put(conn: &Connection, t: &RegisteredTable) -> ::duckdb::Result<()> {
+    let key = t.primary_key.as_ref().map(|names| Value::from(names.clone()).to_string());
+    conn.execute(
+        "INSERT INTO table_registry (id, name, source_type, source, bucket, source_table, source_query, sync_strategy, \
+         query_mode, sync_schedule, primary_key, folder, description, registered_by, registered_at, \
+         incremental_window_days, max_history_days, incremental_column, where_filters, partition_by, \
+         partition_granularity, initial_load_chunk_days, bq_fqn, server_only, options) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?::TIMESTAMP, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, source_type = excluded.source_type, \
+         source = excluded.source, bucket = excluded.bucket, source_table = excluded.source_table, \
+         source_query = excluded.source_query, sync_strategy = excluded.sync_strategy, \
+         query_mode = excluded.query_mode, sync_schedule = excluded.sync_schedule, \
+         primary_key = excluded.primary_key, folder = excluded.folder, description = excluded.description, \
+         incremental_window_days = excluded.incremental_window_days, \
+         max_history_days = excluded.max_history_days, incremental_column = excluded.incremental_column, \
+         where_filters = excluded.where_filters, partition_by = excluded.partition_by, \
+         partition_granularity = excluded.partition_granularity, \
+         initial_load_chunk_days = excluded.initial_load_chunk_days, bq_fqn = excluded.bq_fqn, \
+         server_only = excluded.server_only, options = excluded.options",
+        params![
+            t.id,
+            t.name,
+            t.source_type,
+            t.source,
+            t.bucket,
+            t.source_table,
+            t.source_query,
+            t.sync_strategy.as_str(),
+            t.query_mode.as_str(),
+            t.sync_schedule,
+            key,
+            t.folder,
+            t.description,
+            t.registered_by,
+            stamp_opt(t.registered_at),
+            t.incremental_window_days,
+            t.max_history_days,
+            t.incremental_column,
+            json_text(t.where_filters.as_ref()),
+            t.partition_by,
+            t.partition_granularity,
+            t.initial_load_chunk_days,
+            t.bq_fqn,
+            t.server_only,
+            json_text(t.options.as_ref()),
+        ],
+    )?;
+    Ok(())
+}
+
 #[async_trait]
 impl TableRepository for Tables {
-    async fn upsert(&self, table: &RegisteredTable) -> Result<()> {
-        let t = table.clone();
+    async fn insert(&self, table: &RegisteredTable) -> Result<bool> {
+        let table = table.clone();
         self.0
             .write("register a table", move |conn| {
-                let key = t.primary_key.as_ref().map(|names| Value::from(names.clone()).to_string());
-                conn.execute(
-                    "INSERT INTO table_registry (id, name, source_type, source, bucket, source_table, source_query, sync_strategy, \
-                     query_mode, sync_schedule, primary_key, folder, description, registered_by, registered_at, \
-                     incremental_window_days, max_history_days, incremental_column, where_filters, partition_by, \
-                     partition_granularity, initial_load_chunk_days, bq_fqn, server_only, options) \
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?::TIMESTAMP, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-                     ON CONFLICT (id) DO UPDATE SET name = excluded.name, source_type = excluded.source_type, \
-                     source = excluded.source, bucket = excluded.bucket, source_table = excluded.source_table, \
-                     source_query = excluded.source_query, sync_strategy = excluded.sync_strategy, \
-                     query_mode = excluded.query_mode, sync_schedule = excluded.sync_schedule, \
-                     primary_key = excluded.primary_key, folder = excluded.folder, description = excluded.description, \
-                     incremental_window_days = excluded.incremental_window_days, \
-                     max_history_days = excluded.max_history_days, incremental_column = excluded.incremental_column, \
-                     where_filters = excluded.where_filters, partition_by = excluded.partition_by, \
-                     partition_granularity = excluded.partition_granularity, \
-                     initial_load_chunk_days = excluded.initial_load_chunk_days, bq_fqn = excluded.bq_fqn, \
-                     server_only = excluded.server_only, options = excluded.options",
-                    params![
-                        t.id,
-                        t.name,
-                        t.source_type,
-                        t.source,
-                        t.bucket,
-                        t.source_table,
-                        t.source_query,
-                        t.sync_strategy.as_str(),
-                        t.query_mode.as_str(),
-                        t.sync_schedule,
-                        key,
-                        t.folder,
-                        t.description,
-                        t.registered_by,
-                        stamp_opt(t.registered_at),
-                        t.incremental_window_days,
-                        t.max_history_days,
-                        t.incremental_column,
-                        json_text(t.where_filters.as_ref()),
-                        t.partition_by,
-                        t.partition_granularity,
-                        t.initial_load_chunk_days,
-                        t.bq_fqn,
-                        t.server_only,
-                        json_text(t.options.as_ref()),
-                    ],
-                )?;
-                Ok(())
+                let taken = find(conn, &table.id)?.is_some() || find(conn, &table.name)?.is_some();
+                if !taken {
+                    put(conn, &table)?;
+                }
+                Ok(!taken)
             })
             .await
+    }
+
+    async fn upsert(&self, table: &RegisteredTable) -> Result<()> {
+        let table = table.clone();
+        self.0.write("register a table", move |conn| Ok(put(conn, &table)?)).await
     }
 
     async fn find(&self, id_or_name: &str) -> Result<Option<RegisteredTable>> {
@@ -150,26 +166,33 @@ impl TableRepository for Tables {
     async fn delete(&self, id: &str) -> Result<bool> {
         let id = id.to_owned();
         self.0
-            .write_access("unregister a table", move |conn| {
-                let sql = format!("SELECT {COLUMNS} FROM table_registry WHERE lower(id) = lower(?)");
-                let Some(row) = conn.query_row(&sql, [&id], table).optional()? else { return Ok(false) };
-                for (table, column, value) in [
-                    ("sync_state", "table_id", &row.name),
-                    ("sync_history", "table_id", &row.name),
-                    ("table_profiles", "table_id", &row.name),
-                    ("view_ownership", "view_name", &row.name),
-                    ("column_metadata", "table_id", &row.id),
-                    ("bq_metadata_cache", "table_id", &row.id),
-                ] {
-                    conn.execute(&format!("DELETE FROM {table} WHERE lower({column}) = lower(?)"), [value])?;
-                }
-                conn.execute(
-                    "DELETE FROM resource_grants WHERE resource_type = 'table' AND lower(resource_id) = lower(?)",
-                    [&row.id],
-                )?;
-                conn.execute("DELETE FROM table_registry WHERE id = ?", [&row.id])?;
-                Ok(true)
-            })
+            .write_then(
+                "unregister a table",
+                move |conn| {
+                    let sql = format!("SELECT {COLUMNS} FROM table_registry WHERE lower(id) = lower(?)");
+                    let Some(row) = conn.query_row(&sql, [&id], table).optional()? else { return Ok(false) };
+                    for (table, column, value) in [
+                        ("sync_state", "table_id", &row.name),
+                        ("sync_history", "table_id", &row.name),
+                        ("table_profiles", "table_id", &row.name),
+                        ("view_ownership", "view_name", &row.name),
+                        ("column_metadata", "table_id", &row.id),
+                        ("bq_metadata_cache", "table_id", &row.id),
+                    ] {
+                        conn.execute(&format!("DELETE FROM {table} WHERE lower({column}) = lower(?)"), [value])?;
+                    }
+                    conn.execute(
+                        "DELETE FROM resource_grants WHERE resource_type = 'table' AND lower(resource_id) = lower(?)",
+                        [&row.id],
+                    )?;
+                    conn.execute("DELETE FROM table_registry WHERE id = ?", [&row.id])?;
+                    Ok(true)
+                },
+                |inner, _| {
+                    inner.revision.fetch_add(1, Ordering::SeqCst);
+                    inner.syncs.fetch_add(1, Ordering::SeqCst);
+                },
+            )
             .await
     }
 
@@ -178,7 +201,7 @@ impl TableRepository for Tables {
         self.0
             .read("read the descriptions of columns", move |conn| {
                 conn.prepare(
-                    "SELECT column_name, basetype, description, coalesce(confidence, 'manual') FROM column_metadata \
+                    "SELECT column_name, basetype, description, coalesce(confidence, 'manual'), epoch_us(updated_at) FROM column_metadata \
                      WHERE table_id = ? ORDER BY column_name",
                 )?
                 .query_map([id], |row| {
@@ -187,6 +210,7 @@ impl TableRepository for Tables {
                         basetype: row.get(1)?,
                         description: row.get(2)?,
                         confidence: row.get(3)?,
+                        updated_at: time(row.get(4)?),
                     })
                 })?
                 .collect()

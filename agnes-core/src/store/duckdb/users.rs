@@ -4,12 +4,12 @@ use ::duckdb::{Connection, OptionalExt, Row, params};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::access::{only_admin, seed_member};
+use super::access::{add_member, only_admin, seed_member};
 use super::values::{stamp, stamp_opt, time};
 use super::{Db, Fail, refuse};
 use crate::error::Result;
 use crate::identity::{User, UserChange, UserError, UserRepository, is_service_account};
-use crate::rbac::AccessError;
+use crate::rbac::{AccessError, Member};
 
 pub(super) struct Users(pub(super) Db);
 
@@ -62,21 +62,21 @@ fn missing(id: &str) -> UserError {
 
 #[async_trait]
 impl UserRepository for Users {
-    async fn insert(&self, user: &User) -> Result<()> {
-        let user = user.clone();
+    async fn insert_with(&self, user: &User, members: &[Member]) -> Result<()> {
+        let (user, members) = (user.clone(), members.to_vec());
         self.0
             .write_access("add a user", move |conn| {
-                let taken: i64 = conn.query_row(
-                    "SELECT count(*) FROM users WHERE lower(trim(email)) = lower(trim(?))",
-                    [&user.email],
-                    |row| row.get(0),
-                )?;
-                if taken > 0 {
-                    return refuse(UserError::Exists { email: user.email });
+                let sql = "SELECT coalesce(bool_or(active), false) FROM users WHERE lower(trim(email)) = lower(trim(?)) HAVING count(*) > 0";
+                let taken: Option<bool> = conn.query_row(sql, [&user.email], |row| row.get(0)).optional()?;
+                if let Some(active) = taken {
+                    return refuse(UserError::Exists { email: user.email, active });
                 }
                 insert(conn, &user)?;
                 if user.active {
                     seed_member(conn, &user.id, user.created_at)?;
+                }
+                for member in &members {
+                    add_member(conn, member)?;
                 }
                 Ok(())
             })
@@ -163,6 +163,7 @@ impl UserRepository for Users {
                     "personal_access_tokens",
                     "desktop_tokens",
                     "one_shot_codes",
+                    "oauth_codes",
                     "access_requests",
                     "user_sync_settings",
                     "user_plugin_optouts",

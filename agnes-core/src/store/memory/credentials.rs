@@ -13,6 +13,7 @@ use crate::identity::{
     is_service_account,
 };
 use crate::rbac::{ADMIN_GROUP, Member, MemberSource};
+use crate::secret::Secret;
 
 /// What one user proves themselves with.
 #[derive(Debug, Default)]
@@ -79,7 +80,7 @@ impl CredentialRepository for MemoryStore {
                 active: user.active,
                 onboarded: user.onboarded,
                 last_pull_at: user.last_pull_at,
-                has_password: secrets.password.is_some(),
+                password_hash: secrets.password.clone().map(Secret::new),
                 must_change_password: secrets.must_change,
                 sessions_valid_after: secrets.sessions_valid_after,
                 kept_session: secrets.kept_session.clone(),
@@ -87,24 +88,19 @@ impl CredentialRepository for MemoryStore {
             (user.id.clone(), account)
         });
         Ok(CredentialSnapshot {
-            revision: state.revision + state.credential_revision,
-            accounts: accounts.collect(),
             tokens: state.tokens.clone(),
             ended: state.ended.keys().cloned().collect(),
+            ..CredentialSnapshot::of(state.revision + state.credential_revision, accounts.collect())
         })
     }
 
-    async fn password_of(&self, email: &str) -> Result<Option<(String, Option<String>)>> {
-        let (state, email) = (self.state(), fold(email));
-        let user = state.users.values().find(|user| fold(&user.email) == email);
-        Ok(user.map(|user| (user.id.clone(), state.secrets.get(&user.id).and_then(|secrets| secrets.password.clone()))))
-    }
-
     async fn rehash(&self, user_id: &str, old: &str, new: &str) -> Result<()> {
-        if let Some(secrets) = self.state().secrets.get_mut(user_id)
+        let mut state = self.state();
+        if let Some(secrets) = state.secrets.get_mut(user_id)
             && secrets.password.as_deref() == Some(old)
         {
             secrets.password = Some(new.to_owned());
+            state.credential_revision += 1;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Users, groups, members, grants.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
@@ -8,8 +10,8 @@ use crate::error::Result;
 use crate::ident::printable;
 use crate::identity::{User, UserChange, UserError, UserRepository, is_service_account};
 use crate::rbac::{
-    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, EVERYONE_GROUP, Grant, Group, Member, MemberSource,
-    ResourceType, fold_resource_id,
+    ADMIN_GROUP, AccessError, AccessRepository, AccessSnapshot, DIRECTORY_SYNC, DirectoryChange, DirectoryGroup,
+    EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType, fold_resource_id,
 };
 
 pub(super) fn fold(text: &str) -> String {
@@ -71,15 +73,21 @@ impl State {
 
 #[async_trait]
 impl UserRepository for MemoryStore {
-    async fn insert(&self, user: &User) -> Result<()> {
+    async fn insert_with(&self, user: &User, members: &[Member]) -> Result<()> {
         let mut state = self.state();
+        if let Some(member) = members.iter().find(|member| !state.groups.contains_key(&member.group_id)) {
+            return Err(no_group(&member.group_id).into());
+        }
         let email = fold(&user.email);
-        if state.users.values().any(|other| fold(&other.email) == email || other.id == user.id) {
-            return Err(UserError::Exists { email: user.email.clone() }.into());
+        if let Some(other) = state.users.values().find(|other| fold(&other.email) == email || other.id == user.id) {
+            return Err(UserError::Exists { email: user.email.clone(), active: other.active }.into());
         }
         state.users.insert(user.id.clone(), user.clone());
         if user.active {
             state.seed_member(&user.id, user.created_at);
+        }
+        for member in members {
+            state.add_member(member)?;
         }
         state.revision += 1;
         Ok(())
@@ -147,8 +155,10 @@ impl UserRepository for MemoryStore {
         state.secrets.remove(id);
         state.tokens.retain(|_, token| token.user_id != id);
         state.codes.retain(|_, code| code.user_id.as_deref() != Some(id));
+        state.oauth_codes.retain(|_, (code, _)| code.user_id != id);
         state.requests.retain(|request| request.user_id != id);
         state.preferences.remove(id);
+        state.views.remove(id);
         state.members.retain(|member| member.user_id != id);
         state.revision += 1;
         Ok(())
@@ -284,6 +294,27 @@ impl AccessRepository for MemoryStore {
         Ok(())
     }
 
+    async fn replace_directory_groups(
+        &self,
+        user_id: &str,
+        groups: &[DirectoryGroup],
+        now: DateTime<Utc>,
+    ) -> Result<DirectoryChange> {
+        self.state().replace_directory_groups(user_id, groups, now)
+    }
+
+    async fn settle_seeded_admin(&self, user_id: &str) -> Result<()> {
+        let mut state = self.state();
+        let State { members, groups, .. } = &mut *state;
+        for member in members.iter_mut() {
+            let admins = groups.get(&member.group_id).is_some_and(|group| group.is_system && group.name == ADMIN_GROUP);
+            if admins && member.user_id == user_id && member.source == MemberSource::SystemSeed {
+                member.source = MemberSource::Admin;
+            }
+        }
+        Ok(())
+    }
+
     async fn grants(&self, group_id: Option<&str>) -> Result<Vec<Grant>> {
         let state = self.state();
         let mut grants: Vec<Grant> =
@@ -325,6 +356,9 @@ impl AccessRepository for MemoryStore {
             .map(|group| group.id.clone());
         for member in &state.members {
             snapshot.groups_of.entry(member.user_id.clone()).or_default().insert(member.group_id.clone());
+            if member.source == MemberSource::GoogleSync {
+                snapshot.from_directory.insert(member.user_id.clone());
+            }
         }
         for grant in state.grants.values() {
             let id = fold_resource_id(grant.resource_type, &grant.resource_id);
@@ -357,6 +391,77 @@ impl State {
         self.members.push(member.clone());
         self.revision += 1;
         Ok(true)
+    }
+
+    /// Replaces the memberships of source `google_sync` of a user.
+    fn replace_directory_groups(
+        &mut self,
+        user_id: &str,
+        groups: &[DirectoryGroup],
+        now: DateTime<Utc>,
+    ) -> Result<DirectoryChange> {
+        if !self.users.contains_key(user_id) {
+            return Err(no_user(user_id).into());
+        }
+        let mut change = DirectoryChange::default();
+        let (mut wanted, mut made) = (BTreeMap::new(), Vec::new());
+        for group in groups {
+            let DirectoryGroup::Named(address) = group else {
+                let known = self.groups.values().find(|known| known.is_system && known.name == group.name());
+                match known {
+                    Some(known) => drop(wanted.insert(known.id.clone(), known.name.clone())),
+                    None => change.ignored.push(group.name().to_owned()),
+                }
+                continue;
+            };
+            match self.group_named(address) {
+                Some(known) if known.is_from_directory() => drop(wanted.insert(known.id.clone(), known.name.clone())),
+                Some(_) => change.ignored.push(address.clone()),
+                None => {
+                    let group = Group {
+                        id: uuid::Uuid::new_v4().simple().to_string(),
+                        name: address.clone(),
+                        description: None,
+                        is_system: false,
+                        created_at: Some(now),
+                        created_by: Some(DIRECTORY_SYNC.to_owned()),
+                    };
+                    wanted.insert(group.id.clone(), group.name.clone());
+                    made.push(group);
+                }
+            }
+        }
+        let goes = |member: &Member| {
+            member.user_id == user_id
+                && member.source == MemberSource::GoogleSync
+                && !wanted.contains_key(&member.group_id)
+        };
+        let name = |id: &str| self.groups.get(id).map_or_else(|| id.to_owned(), |group| group.name.clone());
+        change.removed =
+            self.members.iter().filter(|member| goes(member)).map(|member| name(&member.group_id)).collect();
+        if change.removed.iter().any(|name| name == ADMIN_GROUP) && self.only_admin(user_id) {
+            return Err(AccessError::LastAdmin.into());
+        }
+        self.members.retain(|member| !goes(member));
+        self.groups.extend(made.into_iter().map(|group| (group.id.clone(), group)));
+        for (group_id, name) in wanted {
+            if !self.is_member(&group_id, user_id) {
+                self.members.push(Member {
+                    group_id,
+                    user_id: user_id.to_owned(),
+                    source: MemberSource::GoogleSync,
+                    added_at: Some(now),
+                    added_by: Some(DIRECTORY_SYNC.to_owned()),
+                });
+                change.added.push(name);
+            }
+        }
+        change.added.sort();
+        change.removed.sort();
+        if !change.is_empty() {
+            self.revision += 1;
+        }
+        Ok(change)
     }
 
     /// Inserts a grant, unless the group has it.

@@ -160,6 +160,27 @@ impl JobRepository for MemoryStore {
         Ok(())
     }
 
+    async fn again(
+        &self,
+        id: &str,
+        worker: &str,
+        outcome: &Value,
+        error: Option<&str>,
+        run_after: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        let job = state.held(id, worker)?;
+        end(job, JobState::Queued, now);
+        job.finished_at = None;
+        job.attempts = 0;
+        job.created_at = now;
+        job.run_after = run_after;
+        job.outcome = Some(outcome.clone());
+        job.error = error.map(str::to_owned);
+        Ok(())
+    }
+
     async fn cancel(&self, id: &str, now: DateTime<Utc>) -> Result<bool> {
         let mut state = self.state();
         let job = state.jobs.iter_mut().find(|job| job.id == id && !job.state.is_final());

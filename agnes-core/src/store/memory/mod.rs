@@ -6,12 +6,17 @@ mod audit;
 mod credentials;
 mod identity;
 mod jobs;
+mod metadata;
+mod oauth;
 mod policies;
 mod preferences;
 mod registry;
 mod requests;
 mod sync;
+mod templates;
 mod tokens;
+mod usage;
+mod views;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,11 +27,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{InternalScope, STATE_SCHEMA_VERSION, SchemaInfo, Store};
-use crate::audit::{AuditEvent, AuditRepository};
+use crate::audit::{AuditEvent, AuditRepository, SavedView, ViewRepository};
 use crate::error::{Coded, ErrorKind, Result};
 use crate::identity::{
-    AccessRequest, AccessRequestRepository, CredentialRepository, OneShotCode, StoredToken, TokenKind, TokenRepository,
-    User, UserRepository,
+    AccessRequest, AccessRequestRepository, CredentialRepository, OAuthClient, OAuthCode, OAuthRepository, OneShotCode,
+    RefreshToken, StoredToken, TokenKind, TokenRepository, User, UserRepository,
 };
 use crate::policy::{Policy, PolicyRepository, PolicyVersion};
 use crate::rbac::{AccessRepository, Grant, Group, INTERNAL_TABLES, Member};
@@ -47,6 +52,8 @@ struct State {
     revision: u64,
     /// Moves beside `revision`, for changes of what credentials are worth.
     credential_revision: u64,
+    /// Moves with the state of syncs, and with what people want of them.
+    sync_revision: u64,
     users: BTreeMap<String, User>,
     /// By user id.
     secrets: BTreeMap<String, credentials::Secrets>,
@@ -55,6 +62,12 @@ struct State {
     ended: BTreeMap<String, DateTime<Utc>>,
     /// By hash.
     codes: BTreeMap<String, OneShotCode>,
+    /// By id.
+    oauth_clients: BTreeMap<String, OAuthClient>,
+    /// By hash, with the token that each was taken for.
+    oauth_codes: BTreeMap<String, (OAuthCode, Option<String>)>,
+    /// By hash, with when each was replaced.
+    oauth_tokens: BTreeMap<String, (RefreshToken, Option<DateTime<Utc>>)>,
     /// In the order of their arrival.
     requests: Vec<AccessRequest>,
     groups: BTreeMap<String, Group>,
@@ -70,9 +83,17 @@ struct State {
     history: Vec<SyncHistory>,
     profiles: BTreeMap<String, StoredProfile>,
     preferences: BTreeMap<String, SyncPreferences>,
+    /// By id of the table.
+    metadata: BTreeMap<String, crate::warehouse::TableMetadata>,
+    /// Bytes by user id and day.
+    scanned: BTreeMap<(String, chrono::NaiveDate), u64>,
     /// In the order of their arrival.
     jobs: Vec<Job>,
     audit: Vec<AuditEvent>,
+    /// By user id.
+    views: BTreeMap<String, Vec<SavedView>>,
+    /// By key.
+    templates: BTreeMap<String, crate::templates::StoredTemplate>,
 }
 
 /// What a store in memory cannot do.
@@ -122,6 +143,9 @@ impl Store for MemoryStore {
     fn tokens(&self) -> Arc<dyn TokenRepository> {
         Arc::new(self.clone())
     }
+    fn oauth(&self) -> Arc<dyn OAuthRepository> {
+        Arc::new(self.clone())
+    }
     fn access_requests(&self) -> Arc<dyn AccessRequestRepository> {
         Arc::new(self.clone())
     }
@@ -152,6 +176,18 @@ impl Store for MemoryStore {
     fn jobs(&self) -> Arc<dyn JobRepository> {
         Arc::new(self.clone())
     }
+    fn metadata(&self) -> Arc<dyn crate::warehouse::MetadataRepository> {
+        Arc::new(self.clone())
+    }
+    fn usage(&self) -> Arc<dyn crate::scan::UsageRepository> {
+        Arc::new(self.clone())
+    }
+    fn views(&self) -> Arc<dyn ViewRepository> {
+        Arc::new(self.clone())
+    }
+    fn templates(&self) -> Arc<dyn crate::templates::TemplateRepository> {
+        Arc::new(self.clone())
+    }
     fn audit(&self) -> Arc<dyn AuditRepository> {
         Arc::new(self.clone())
     }
@@ -163,6 +199,10 @@ impl Store for MemoryStore {
     fn credential_revision(&self) -> u64 {
         let state = self.state();
         state.revision + state.credential_revision
+    }
+
+    fn sync_revision(&self) -> u64 {
+        self.state().sync_revision
     }
 
     async fn internal_rows(&self, table: &str, only: Option<InternalScope>) -> Result<Vec<RecordBatch>> {

@@ -21,6 +21,7 @@ impl PreferenceRepository for MemoryStore {
         now: DateTime<Utc>,
     ) -> Result<()> {
         let mut state = self.state();
+        state.sync_revision += 1;
         let kept = state.preferences.entry(user_id.to_owned()).or_default();
         for (dataset, enabled) in entries {
             kept.settings.retain(|one| one.dataset != *dataset);

@@ -18,6 +18,18 @@ fn same(a: &str, b: &str) -> bool {
 
 #[async_trait]
 impl TableRepository for MemoryStore {
+    async fn insert(&self, table: &RegisteredTable) -> Result<bool> {
+        let mut state = self.state();
+        let taken = |row: &RegisteredTable| {
+            [&table.id, &table.name].iter().any(|key| same(&row.id, key) || same(&row.name, key))
+        };
+        if state.tables.values().any(taken) {
+            return Ok(false);
+        }
+        state.tables.insert(table.id.clone(), table.clone());
+        Ok(true)
+    }
+
     async fn upsert(&self, table: &RegisteredTable) -> Result<()> {
         let mut state = self.state();
         let mut row = table.clone();
@@ -46,10 +58,12 @@ impl TableRepository for MemoryStore {
         let Some(row) = state.tables.values().find(|table| same(&table.id, id)).cloned() else { return Ok(false) };
         state.tables.remove(&row.id);
         state.states.retain(|name, _| !same(name, &row.name));
+        state.sync_revision += 1;
         state.history.retain(|past| !same(&past.table_id, &row.name));
         state.profiles.retain(|name, _| !same(name, &row.name));
         state.owners.retain(|name, _| !same(name, &row.name));
         state.columns.retain(|(table, _), _| !same(table, &row.id));
+        state.metadata.retain(|table, _| !same(table, &row.id));
         state.delete_grants_of(ResourceType::Table, &row.id);
         Ok(true)
     }
@@ -59,10 +73,11 @@ impl TableRepository for MemoryStore {
         Ok(state.columns.iter().filter(|((table, _), _)| table == table_id).map(|(_, column)| column.clone()).collect())
     }
 
-    async fn set_column_metadata(&self, table_id: &str, columns: &[ColumnMetadata], _now: DateTime<Utc>) -> Result<()> {
+    async fn set_column_metadata(&self, table_id: &str, columns: &[ColumnMetadata], now: DateTime<Utc>) -> Result<()> {
         let mut state = self.state();
         for column in columns {
-            state.columns.insert((table_id.to_owned(), column.column_name.clone()), column.clone());
+            let column = ColumnMetadata { updated_at: Some(now), ..column.clone() };
+            state.columns.insert((table_id.to_owned(), column.column_name.clone()), column);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::sync::{ProfileRepository, StoredProfile, SyncHistory, SyncRepository,
 
 impl State {
     fn sync_state(&mut self, table_id: &str) -> &mut SyncState {
+        self.sync_revision += 1;
         self.states.entry(table_id.to_owned()).or_insert_with(|| SyncState {
             table_id: table_id.to_owned(),
             last_sync: None,
@@ -88,7 +89,9 @@ impl SyncRepository for MemoryStore {
     }
 
     async fn clear_error(&self, table_id: &str) -> Result<()> {
-        if let Some(row) = self.state().states.get_mut(table_id).filter(|row| row.status == SyncStatus::Error) {
+        let mut state = self.state();
+        state.sync_revision += 1;
+        if let Some(row) = state.states.get_mut(table_id).filter(|row| row.status == SyncStatus::Error) {
             row.status = SyncStatus::Ok;
             row.error = Some(String::new());
         }

@@ -2,7 +2,7 @@
 
 use super::{at, refused};
 use crate::identity::User;
-use crate::rbac::{ADMIN_GROUP, EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType};
+use crate::rbac::{ADMIN_GROUP, DirectoryGroup, EVERYONE_GROUP, Grant, Group, Member, MemberSource, ResourceType};
 use crate::store::Store;
 
 pub(super) fn user(id: &str, email: &str) -> User {
@@ -46,8 +46,26 @@ pub(super) fn grant(id: &str, group: &str, resource_type: ResourceType, resource
     }
 }
 
+/// A caller who stops waiting neither takes a change back nor hides it.
+async fn abandoned(store: &dyn Store) {
+    let (users, before) = (store.users(), store.revision());
+    let late = user("late", "late@acme.example");
+    let mut insert = users.insert(&late);
+    _ = futures::poll!(insert.as_mut());
+    drop(insert);
+    for _ in 0..500 {
+        if store.revision() != before {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_ne!(store.revision(), before);
+    users.delete("late").await.unwrap();
+}
+
 pub(super) async fn run(store: &dyn Store) {
     let (users, access) = (store.users(), store.access());
+    abandoned(store).await;
 
     // System groups: made once, promoted by name, filled with active users.
     users.insert(&user("early", "early@acme.example")).await.unwrap();
@@ -88,6 +106,14 @@ pub(super) async fn run(store: &dyn Store) {
     access.insert_group(&group("fin", " Finance ")).await.unwrap();
     refused(access.insert_group(&group("x", "FINANCE")).await, "group_exists");
     access.insert_group(&group("ops", "Ops")).await.unwrap();
+    // With groups at once, or not at all.
+    let of = |id: &str| [member("fin", id, MemberSource::Admin), member("ops", id, MemberSource::Admin)];
+    let half = [member("fin", "half", MemberSource::Admin), member("none", "half", MemberSource::Admin)];
+    refused(users.insert_with(&user("half", "half@acme.example"), &half).await, "group_not_found");
+    assert!(users.by_email("half@acme.example").await.unwrap().is_none());
+    users.insert_with(&user("whole", "whole@acme.example"), &of("whole")).await.unwrap();
+    assert_eq!(access.snapshot().await.unwrap().groups_of["whole"].len(), 3, "Everyone is one of them");
+    users.delete("whole").await.unwrap();
     refused(access.update_group("ops", "finance", None).await, "group_exists");
     refused(access.update_group("none", "finance", None).await, "group_not_found");
     refused(access.update_group(&admin, "Boss", None).await, "system_group_rename");
@@ -116,8 +142,76 @@ pub(super) async fn run(store: &dyn Store) {
     access.add_member(&member("fin", "u2", MemberSource::Admin)).await.unwrap();
 
     last_admin(store, &admin).await;
+    directory(store, &admin).await;
     grants(store, &admin).await;
     parallel(store).await;
+}
+
+/// What the directory says replaces what it said before, and nothing else.
+async fn directory(store: &dyn Store, admin: &str) {
+    use DirectoryGroup::{Admin, Everyone, Named};
+    let (users, access) = (store.users(), store.access());
+    let set = async |groups: &[DirectoryGroup]| access.replace_directory_groups("u2", groups, at(7)).await;
+    let of = async |source| {
+        let mine = access.memberships("u2").await.unwrap();
+        let mine = mine.into_iter().filter(|member| member.source == source);
+        let mut names = Vec::new();
+        for member in mine {
+            names.push(access.group(&member.group_id).await.unwrap().unwrap().name);
+        }
+        names
+    };
+    let named = |name: &str| Named(name.to_owned());
+    // The only Admin is u1; u2 is in `Finance` by an admin and in Everyone.
+    let others = of(MemberSource::Admin).await;
+    let revision = store.revision();
+    let change = set(&[named("b@acme.example"), named("a@acme.example"), Everyone, named("ops")]).await.unwrap();
+    assert_eq!(
+        (change.added.as_slice(), change.removed.len()),
+        (["a@acme.example".to_owned(), "b@acme.example".to_owned()].as_slice(), 0)
+    );
+    assert_eq!(change.ignored, ["ops"], "a group that an admin made stays theirs");
+    assert!(store.revision() > revision);
+    let made = access.group_by_name("A@acme.example").await.unwrap().unwrap();
+    assert!(made.is_from_directory() && !made.is_system);
+    assert_eq!(of(MemberSource::GoogleSync).await, ["a@acme.example", "b@acme.example"]);
+    assert_eq!(of(MemberSource::SystemSeed).await, [EVERYONE_GROUP], "the first source stays");
+    let revision = store.revision();
+    assert!(set(&[named("a@acme.example"), named("B@acme.example")]).await.unwrap().is_empty());
+    assert_eq!(store.revision(), revision, "nothing changed");
+    let change = set(&[named("b@acme.example"), Admin]).await.unwrap();
+    assert_eq!((change.added, change.removed), (vec![ADMIN_GROUP.to_owned()], vec!["a@acme.example".to_owned()]));
+    // Another Admin is there: it may go, and come back.
+    assert_eq!(set(&[named("a@acme.example")]).await.unwrap().removed, [ADMIN_GROUP, "b@acme.example"]);
+    assert_eq!(set(&[Admin]).await.unwrap().added, [ADMIN_GROUP]);
+    // Now u2 is the last one: all of it is refused, and nothing is changed.
+    access.remove_member(admin, "u1").await.unwrap();
+    refused(set(&[named("b@acme.example"), named("new@acme.example")]).await, "last_admin");
+    assert_eq!(of(MemberSource::GoogleSync).await, [ADMIN_GROUP]);
+    assert_eq!(access.group_by_name("new@acme.example").await.unwrap(), None);
+    refused(users.set_active("u2", false, "u1", at(7)).await, "last_admin");
+    // Two at once, each the only other Admin: one of them must stay.
+    access.replace_directory_groups("u1", &[Admin], at(7)).await.unwrap();
+    let (a, b) = futures::join!(set(&[]), access.replace_directory_groups("u1", &[], at(7)));
+    assert!(a.is_ok() != b.is_ok());
+    access.add_member(&member(admin, "u1", MemberSource::Admin)).await.unwrap();
+    set(&[]).await.unwrap();
+    assert_eq!(of(MemberSource::GoogleSync).await, [""; 0]);
+    assert_eq!(of(MemberSource::Admin).await, others);
+    refused(access.replace_directory_groups("nobody", &[], at(7)).await, "user_not_found");
+    // An Admin by the directory who is put there by hand keeps the first source.
+    access.replace_directory_groups("u1", &[], at(7)).await.ok();
+    let source = access.members(admin).await.unwrap().remove(0);
+    if source.source == MemberSource::GoogleSync {
+        access.add_member(&member(admin, "u2", MemberSource::Admin)).await.unwrap();
+        access.replace_directory_groups("u1", &[], at(7)).await.unwrap();
+        access.add_member(&member(admin, "u1", MemberSource::Admin)).await.unwrap();
+        access.remove_member(admin, "u2").await.unwrap();
+    }
+    for name in ["a@acme.example", "b@acme.example"] {
+        let group = access.group_by_name(name).await.unwrap().unwrap();
+        access.delete_group(&group.id).await.unwrap();
+    }
 }
 
 /// Nothing takes the last active Admin away.

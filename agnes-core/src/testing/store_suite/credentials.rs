@@ -5,8 +5,8 @@ use chrono::TimeDelta;
 use super::access::{grant, group, member, user};
 use super::{at, refused};
 use crate::identity::{
-    AccessRequest, Account, CodePurpose, OneShotCode, PasswordChange, RequestStatus, Review, SCHEDULER_EMAIL,
-    StoredToken, TokenKind, UserChange, UserToken,
+    AccessRequest, Account, CodePurpose, OAuthClient, OAuthCode, OneShotCode, PasswordChange, RefreshToken, Renewal,
+    RequestStatus, Review, SCHEDULER_EMAIL, StoredToken, TakenCode, TokenKind, UserChange, UserToken,
 };
 use crate::rbac::{ADMIN_GROUP, DIRECTORY_SYNC, Group, MemberSource, ResourceType};
 use crate::store::Store;
@@ -28,6 +28,7 @@ pub(super) async fn run(store: &dyn Store) {
     sessions(store).await;
     codes(store).await;
     tokens(store).await;
+    oauth(store).await;
     requests(store).await;
     gone_with_the_user(store).await;
     service(store).await;
@@ -47,7 +48,9 @@ pub(super) async fn first_admin(store: &dyn Store) {
     assert!(credentials.bootstrap_open().await.unwrap());
     // An Admin who signs in elsewhere closes it, until they are no active Admin.
     store.users().insert(&user("sso", "sso@acme.example")).await.unwrap();
-    store.access().add_member(&member(&admin, "sso", MemberSource::Admin)).await.unwrap();
+    store.access().add_member(&member(&admin, "sso", MemberSource::SystemSeed)).await.unwrap();
+    assert!(credentials.bootstrap_open().await.unwrap());
+    store.access().settle_seeded_admin("sso").await.unwrap();
     assert!(!credentials.bootstrap_open().await.unwrap());
     store.access().remove_member(&admin, "sso").await.unwrap();
     assert!(credentials.bootstrap_open().await.unwrap());
@@ -61,18 +64,25 @@ pub(super) async fn first_admin(store: &dyn Store) {
     let found = a.xor(b).unwrap();
     assert!(found.active && ["n", "sso"].contains(&found.id.as_str()));
     assert!(!credentials.bootstrap_open().await.unwrap());
-    assert!(account(store, &found.id).await.has_password);
+    assert!(account(store, &found.id).await.has_password());
     let members = store.access().members(&admin).await.unwrap();
     assert!(members.iter().any(|member| member.user_id == found.id && member.source == MemberSource::Admin));
     assert_eq!(credentials.bootstrap(&new, None, at(3)).await.unwrap(), None);
 }
 
+/// Who has this address, and the hash of their password.
+async fn password_of(store: &dyn Store, email: &str) -> Option<(String, Option<String>)> {
+    let known = store.credentials().snapshot().await.unwrap();
+    let hash = |account: &Account| account.password_hash.as_ref().map(|hash| hash.expose().to_owned());
+    known.account_of(email).map(|account| (account.id.clone(), hash(account)))
+}
+
 async fn passwords(store: &dyn Store) {
     let credentials = store.credentials();
-    assert_eq!(credentials.password_of("nobody@acme.example").await.unwrap(), None);
-    assert_eq!(credentials.password_of(" ANA@acme.example ").await.unwrap(), Some(("u1".into(), None)));
+    assert_eq!(password_of(store, "nobody@acme.example").await, None);
+    assert_eq!(password_of(store, " ANA@acme.example ").await, Some(("u1".into(), None)));
     let before = account(store, "u1").await;
-    assert!(!before.has_password && !before.must_change_password && before.sessions_valid_after.is_none());
+    assert!(!before.has_password() && !before.must_change_password && before.sessions_valid_after.is_none());
     assert_eq!((before.email.as_str(), before.active), ("ana@acme.example", true));
     let (access, revision) = (store.revision(), store.credential_revision());
     refused(credentials.set_password("nobody", &password("h"), at(1)).await, "user_not_found");
@@ -80,11 +90,11 @@ async fn passwords(store: &dyn Store) {
     assert!(store.credential_revision() > revision);
     assert_eq!(store.revision(), access, "no access depends on a password");
     assert_eq!(credentials.snapshot().await.unwrap().revision, store.credential_revision());
-    assert_eq!(credentials.password_of("ana@acme.example").await.unwrap().unwrap().1.as_deref(), Some("h1"));
+    assert_eq!(password_of(store, "ana@acme.example").await.unwrap().1.as_deref(), Some("h1"));
     // Only what is still the old hash becomes the stronger one.
     credentials.rehash("u1", "other", "h9").await.unwrap();
     credentials.rehash("u1", "h1", "h2").await.unwrap();
-    assert_eq!(credentials.password_of("ana@acme.example").await.unwrap().unwrap().1.as_deref(), Some("h2"));
+    assert_eq!(password_of(store, "ana@acme.example").await.unwrap().1.as_deref(), Some("h2"));
     let change = PasswordChange {
         must_change: true,
         name: Some("Ana".into()),
@@ -94,7 +104,7 @@ async fn passwords(store: &dyn Store) {
     };
     credentials.set_password("u1", &change, at(2)).await.unwrap();
     let now = account(store, "u1").await;
-    assert!(now.has_password && now.must_change_password);
+    assert!(now.has_password() && now.must_change_password);
     assert_eq!((now.name.as_deref(), now.sessions_valid_after), (Some("Ana"), Some(at(2))));
     assert_eq!(now.kept_session.as_deref(), Some("s1"));
     // What is not said stays, but a session that was kept from an earlier end.
@@ -138,7 +148,7 @@ async fn one_shot(store: &dyn Store) {
     // The others are still there, until the password changes.
     let won = futures::future::join_all((0..8).map(|_| take(UserToken::Reset, "tr", 9, Some(password("new"))))).await;
     assert_eq!(won.iter().filter(|won| **won).count(), 1);
-    assert_eq!(credentials.password_of("ana@acme.example").await.unwrap().unwrap().1.as_deref(), Some("new"));
+    assert_eq!(password_of(store, "ana@acme.example").await.unwrap().1.as_deref(), Some("new"));
     assert!(!take(UserToken::Setup, "ts", 9, None).await, "gone with the old password");
     // An inactive user takes nothing.
     credentials.set_user_token("u2", UserToken::Login, "t2", at(10)).await.unwrap();
@@ -249,6 +259,76 @@ async fn tokens(store: &dyn Store) {
     assert_eq!((revoked.revoked_at, revoked.revoked_by.as_deref()), (Some(at(12)), Some("u1")));
 }
 
+async fn oauth(store: &dyn Store) {
+    let oauth = store.oauth();
+    let client = |id: &str, seconds| OAuthClient {
+        id: id.into(),
+        name: "an \"assistant\"".into(),
+        redirect_uris: vec!["https://a.example/cb".into(), "http://localhost/x?y='z'".into()],
+        created_at: at(seconds),
+        last_used_at: None,
+    };
+    let code = |hash: &str, user: &str, seconds| OAuthCode {
+        code_hash: hash.into(),
+        client_id: "c1".into(),
+        user_id: user.into(),
+        redirect_uri: "https://a.example/cb".into(),
+        challenge: "challenge".into(),
+        created_at: at(seconds),
+        expires_at: at(seconds + 300),
+    };
+    oauth.insert_client(&client("c1", 0), at(-9)).await.unwrap();
+    oauth.insert_client(&client("c2", 5), at(0)).await.unwrap();
+    assert_eq!(oauth.client("c1").await.unwrap(), Some(client("c1", 0)));
+    assert_eq!(oauth.client("none").await.unwrap(), None);
+    // A code: once, and whoever comes later learns what it was for.
+    oauth.insert_code(&code("o1", "u1", 10)).await.unwrap();
+    assert_eq!(oauth.client("c1").await.unwrap().and_then(|client| client.last_used_at), Some(at(10)));
+    assert_eq!(oauth.take_code("none", "t9", at(11)).await.unwrap(), TakenCode::Unknown);
+    assert_eq!(oauth.take_code("o1", "t9", at(310)).await.unwrap(), TakenCode::Unknown, "too old");
+    let taken = futures::future::join_all((0..8).map(|n| {
+        let oauth = oauth.clone();
+        async move { oauth.take_code("o1", &format!("t{n}"), at(309)).await.unwrap() }
+    }))
+    .await;
+    let fresh: Vec<&TakenCode> = taken.iter().filter(|taken| matches!(taken, TakenCode::Fresh(_))).collect();
+    assert_eq!(fresh, [&TakenCode::Fresh(code("o1", "u1", 10))]);
+    assert_eq!(taken.iter().filter(|taken| matches!(taken, TakenCode::Used(_))).count(), 7);
+    // Renewals: each once, of several at a time one.
+    store.tokens().insert(TokenKind::Personal, &token("ot", "u1", 20)).await.unwrap();
+    let refresh = |hash: &str, seconds| RefreshToken {
+        hash: hash.into(),
+        token_id: "ot".into(),
+        client_id: "c1".into(),
+        created_at: at(seconds),
+        expires_at: at(seconds + 1000),
+    };
+    oauth.insert_refresh(&refresh("r1", 20)).await.unwrap();
+    assert_eq!(oauth.refresh("r1").await.unwrap(), Some(refresh("r1", 20)));
+    let other = RefreshToken { client_id: "c2".into(), ..refresh("r2", 21) };
+    assert_eq!(oauth.renew("r1", &other, "h").await.unwrap(), Renewal::Unknown, "another client");
+    assert_eq!(oauth.renew("none", &refresh("r2", 21), "h").await.unwrap(), Renewal::Unknown);
+    assert_eq!(oauth.renew("r1", &refresh("r2", 1020), "h").await.unwrap(), Renewal::Unknown, "too old");
+    let revision = store.credential_revision();
+    let (new, again) = (refresh("r2", 30), refresh("r3", 30));
+    let (a, b) = futures::join!(oauth.renew("r1", &new, "h2"), oauth.renew("r1", &again, "h3"));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert!((a, b) == (Renewal::Done, Renewal::Reused) || (b, a) == (Renewal::Done, Renewal::Reused), "{a:?} {b:?}");
+    assert!(store.credential_revision() > revision);
+    let (won, hash) = if a == Renewal::Done { ("r2", "h2") } else { ("r3", "h3") };
+    let renewed = store.credentials().snapshot().await.unwrap().tokens[&(TokenKind::Personal, "ot".into())].clone();
+    assert_eq!((renewed.token_hash.as_str(), renewed.expires_at), (hash, Some(at(1030))));
+    assert_eq!(oauth.client("c1").await.unwrap().and_then(|client| client.last_used_at), Some(at(30)));
+    // What was revoked is not renewed.
+    store.tokens().revoke(TokenKind::Personal, "ot", "u1", at(31)).await.unwrap();
+    assert_eq!(oauth.renew(won, &refresh("r4", 32), "h4").await.unwrap(), Renewal::Unknown);
+    // A new client sweeps those that nobody used.
+    oauth.insert_client(&client("c3", 40), at(20)).await.unwrap();
+    assert_eq!(oauth.client("c2").await.unwrap(), None);
+    assert!(oauth.client("c1").await.unwrap().is_some());
+    oauth.insert_code(&code("o2", "u2", 50)).await.unwrap();
+}
+
 fn request(id: &str, user: &str, table: &str, seconds: i64) -> AccessRequest {
     AccessRequest {
         id: id.into(),
@@ -329,9 +409,10 @@ async fn gone_with_the_user(store: &dyn Store) {
     assert!(!snapshot.tokens.values().any(|token| token.user_id == "u2"));
     assert!(store.access_requests().list(Some("u2"), None).await.unwrap().is_empty());
     assert_eq!(store.credentials().consume_code("of u2", CodePurpose::Cli, at(1)).await.unwrap(), None);
+    assert_eq!(store.oauth().take_code("o2", "t9", at(51)).await.unwrap(), TakenCode::Unknown);
     // Somebody else with the same address begins without a password.
     store.users().insert(&user("u3", "bob@acme.example")).await.unwrap();
-    assert_eq!(store.credentials().password_of("bob@acme.example").await.unwrap(), Some(("u3".into(), None)));
+    assert_eq!(password_of(store, "bob@acme.example").await, Some(("u3".into(), None)));
 }
 
 /// The service's user stays what it is.

@@ -28,6 +28,7 @@ pub(super) async fn run(store: &dyn Store) {
     leases(store).await;
     keys(store).await;
     many_workers(store).await;
+    comes_back(store).await;
 }
 
 async fn life(store: &dyn Store) {
@@ -178,4 +179,36 @@ async fn many_workers(store: &dyn Store) {
     let taken = workers.join_all().await.concat();
     assert_eq!(taken.len(), 60);
     assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 60);
+}
+
+/// One row of a job that comes back: never two runs at a time, and none before its time,
+/// however many workers ask at once.
+async fn comes_back(store: &dyn Store) {
+    let jobs = store.jobs();
+    let (row, _) = jobs.enqueue(NewJob { max_attempts: i32::MAX, ..job("again") }, at(0)).await.unwrap();
+    refused(jobs.again(&row.id, "w0", &json!(1), None, at(9), at(1)).await, "lease_lost");
+    for round in 0..4 {
+        let now = at(round * 100);
+        let claims = (0..8).map(|w| {
+            let jobs = jobs.clone();
+            async move {
+                let worker = format!("w{w}");
+                jobs.claim(&["again"], &worker, LEASE, now).await.unwrap().map(|job| (worker, job))
+            }
+        });
+        let taken: Vec<_> = futures::future::join_all(claims).await.into_iter().flatten().collect();
+        assert_eq!(taken.len(), 1, "round {round}");
+        let (worker, job) = &taken[0];
+        assert_eq!((job.id.as_str(), job.attempts, job.started_at), (row.id.as_str(), 1, Some(now)));
+        let (ended, due) = (at(round * 100 + 1), at(round * 100 + 100));
+        refused(jobs.again(&row.id, "other", &json!(1), None, due, ended).await, "lease_lost");
+        let error = (round == 0).then_some("it's bad");
+        jobs.again(&row.id, worker, &json!({"n": round}), error, due, ended).await.unwrap();
+        let kept = jobs.get(&row.id).await.unwrap().unwrap();
+        assert_eq!((kept.state, kept.run_after, kept.started_at), (JobState::Queued, due, Some(now)));
+        assert_eq!((kept.error.as_deref(), kept.outcome), (error, Some(json!({"n": round}))));
+        assert_eq!((kept.lease_owner, kept.finished_at, kept.created_at), (None, None, ended));
+        assert_eq!(jobs.claim(&["again"], "w9", LEASE, at(round * 100 + 99)).await.unwrap(), None);
+    }
+    jobs.cancel(&row.id, at(500)).await.unwrap();
 }

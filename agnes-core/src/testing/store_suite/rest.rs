@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::{at, refused};
-use crate::audit::{AuditEvent, AuditFilter};
+use crate::audit::{AuditEvent, AuditFigures, AuditFilter, AuditRepository, FacetValue, SavedView};
 use crate::ident::{SourceName, TableName};
 use crate::rbac::{Grant, ResourceType};
 use crate::registry::{ColumnMetadata, QueryMode, RegisteredSource, RegisteredTable, SyncStrategy};
 use crate::store::{InternalScope, STATE_SCHEMA_VERSION, Store};
+use crate::templates::StoredTemplate;
 
 pub(super) async fn run(store: &dyn Store) {
     store.access().seed_system_groups(at(0)).await.unwrap();
@@ -17,6 +18,8 @@ pub(super) async fn run(store: &dyn Store) {
     sources(store).await;
     ownership(store).await;
     audit(store).await;
+    views(store).await;
+    templates(store).await;
     internal(store).await;
     store.checkpoint().await.unwrap();
 }
@@ -67,15 +70,26 @@ async fn tables(store: &dyn Store) {
     assert_eq!(tables.find("Old_Orders").await.unwrap().unwrap().name, "zz");
     assert_eq!(tables.find("none").await.unwrap(), None);
 
-    let column = |name: &str, text: &str| ColumnMetadata {
+    // One more row is no other row's id nor name.
+    for (id, name) in [("ORDERS", "free"), ("free", "Zz"), ("old_ORDERS", "free")] {
+        let taken = RegisteredTable { id: id.into(), name: name.into(), ..row.clone() };
+        assert!(!tables.insert(&taken).await.unwrap(), "{id} {name}");
+    }
+    let free = RegisteredTable { id: "free".into(), name: "free".into(), ..row.clone() };
+    assert!(tables.insert(&free).await.unwrap() && !tables.insert(&free).await.unwrap());
+    assert_eq!(tables.find("free").await.unwrap(), Some(free.clone()));
+    assert!(tables.delete("free").await.unwrap());
+
+    let column = |name: &str, text: &str, written: i64| ColumnMetadata {
         column_name: name.into(),
         basetype: None,
         description: Some(text.into()),
         confidence: "manual".into(),
+        updated_at: Some(at(written)),
     };
-    tables.set_column_metadata("orders", &[column("b", "1"), column("a", "2")], at(0)).await.unwrap();
-    tables.set_column_metadata("orders", &[column("b", "3")], at(1)).await.unwrap();
-    assert_eq!(tables.column_metadata("orders").await.unwrap(), [column("a", "2"), column("b", "3")]);
+    tables.set_column_metadata("orders", &[column("b", "1", 9), column("a", "2", 9)], at(0)).await.unwrap();
+    tables.set_column_metadata("orders", &[column("b", "3", 9)], at(1)).await.unwrap();
+    assert_eq!(tables.column_metadata("orders").await.unwrap(), [column("a", "2", 0), column("b", "3", 1)]);
 
     // Deleting takes everything of the table along.
     let everyone = store.access().groups().await.unwrap()[1].id.clone();
@@ -193,7 +207,66 @@ async fn audit(store: &dyn Store) {
     let text = |text: &str| AuditFilter { text: Some(text.into()), ..all.clone() };
     assert_eq!(list(text("select 100% _orders")).await, "a4");
     assert_eq!(list(text("1000")).await, "", "a text, not a pattern");
-    assert_eq!(list(AuditFilter { client_kind: Some("cli".into()), user_id: Some("u3".into()), ..all }).await, "a4");
+    let several = vec!["group.".to_owned(), "query.loc".to_owned()];
+    assert_eq!(list(AuditFilter { actions: several, since: Some(at(2)), ..all.clone() }).await, "a4 a3 a2");
+    assert_eq!(
+        list(AuditFilter { client_kind: Some("cli".into()), user_id: Some("u3".into()), ..all.clone() }).await,
+        "a4"
+    );
+    counted(&*audit, all).await;
+}
+
+async fn counted(audit: &dyn AuditRepository, all: AuditFilter) {
+    let one = |value: &str, count| FacetValue { value: value.into(), count };
+    let [users, actions, results, resources, clients] = audit.facets(at(1), 2).await.unwrap();
+    assert_eq!(users, [one("u1", 2), one("u2", 1)]);
+    assert_eq!(actions, [one("query.local", 3), one("group.created", 1)]);
+    assert_eq!(results, [one("success", 3), one("denied", 1)]);
+    assert_eq!((resources, clients), (vec![one("table:orders", 3)], vec![one("cli", 4)]));
+    assert!(audit.facets(at(9), 2).await.unwrap().iter().all(Vec::is_empty));
+    let figures = audit.figures(&AuditFilter { limit: 1, before: Some((at(0), "x".into())), ..all.clone() }).await;
+    let expected = AuditFigures { events_total: 4, active_users: 3, errors: 0, p95_duration_ms: Some(3.0) };
+    assert_eq!(figures.unwrap(), expected, "limit and cursor do not matter");
+    let none = audit.figures(&AuditFilter { user_id: Some("nobody".into()), ..all }).await.unwrap();
+    assert_eq!(none, AuditFigures::default());
+    let seen = audit.last_seen(None).await.unwrap();
+    assert_eq!(audit.last_seen(Some("u3")).await.unwrap(), [("u3".to_owned(), at(3))].into());
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [("u1", 2), ("u2", 2), ("u3", 3)].map(|(u, s)| (u.into(), at(s))));
+}
+
+async fn views(store: &dyn Store) {
+    let views = store.views();
+    let view = |id: &str, name: &str, seconds| SavedView {
+        id: id.into(),
+        name: name.into(),
+        query: json!({"q": "ž"}),
+        created_at: Some(at(seconds)),
+    };
+    views.insert("u1", &view("v1", "mine", 1), 2).await.unwrap();
+    refused(views.insert("u1", &view("v2", "mine", 2), 2).await, "view_exists");
+    views.insert("u1", &view("v3", "other", 3), 2).await.unwrap();
+    refused(views.insert("u1", &view("v4", "third", 4), 2).await, "too_many_views");
+    views.insert("u2", &view("v5", "mine", 5), 2).await.unwrap();
+    assert_eq!(views.list("u1").await.unwrap(), [view("v3", "other", 3), view("v1", "mine", 1)]);
+    assert!(!views.delete("u2", "v1").await.unwrap(), "somebody else's");
+    assert!(views.delete("u1", "v1").await.unwrap());
+    assert_eq!(views.list("u1").await.unwrap(), [view("v3", "other", 3)]);
+}
+
+async fn templates(store: &dyn Store) {
+    let templates = store.templates();
+    for key in ["welcome", "a key of tomorrow"] {
+        assert_eq!(templates.find(key).await.unwrap(), StoredTemplate::default());
+        templates.put(key, Some("it's {{ instance.name }} — ž\n"), "u1", at(1)).await.unwrap();
+        templates.put(key, Some("another"), "u2", at(2)).await.unwrap();
+        let kept = templates.find(key).await.unwrap();
+        let told = (kept.content.as_deref(), kept.updated_at, kept.updated_by.as_deref());
+        assert_eq!(told, (Some("another"), Some(at(2)), Some("u2")));
+        templates.put(key, None, "u3", at(3)).await.unwrap();
+        let kept = templates.find(key).await.unwrap();
+        assert_eq!((kept.content, kept.updated_by.as_deref()), (None, Some("u3")));
+    }
+    assert_eq!(templates.find("claude_md").await.unwrap(), StoredTemplate::default(), "another is left alone");
 }
 
 async fn internal(store: &dyn Store) {
@@ -216,4 +289,8 @@ async fn internal(store: &dyn Store) {
         "id timestamp user_id action resource params result duration_ms params_before client_ip client_kind correlation_id"
     );
     assert_eq!(batch.schema().field(5).data_type(), &arrow::datatypes::DataType::Utf8);
+    // Of old rows those go that are older; what is of that very moment stays.
+    let audit = store.audit();
+    assert_eq!((audit.prune(at(2)).await.unwrap(), audit.prune(at(2)).await.unwrap()), (1, 0));
+    assert_eq!((count("agnes_audit", None).await, count("agnes_audit", Some("u1")).await), (3, 1));
 }

@@ -57,7 +57,20 @@ pub(super) async fn run(store: &dyn Store) {
     sync.clear_error("a").await.unwrap();
     let a = sync.get("a").await.unwrap().unwrap();
     assert_eq!((a.status, a.error.unwrap_or_default()), (SyncStatus::Ok, String::new()));
+    // Every change moves the revision: what was read of an older one is read again.
+    let mut revision = store.sync_revision();
+    let mut moved = |what: &str| {
+        let before = std::mem::replace(&mut revision, store.sync_revision());
+        assert!(revision > before, "{what}");
+    };
     sync.set_error("new", "no", at(61)).await.unwrap();
+    moved("a failure");
+    sync.clear_error("new").await.unwrap();
+    moved("the end of a failure");
+    sync.set_drift("a", &json!(["+ c"])).await.unwrap();
+    moved("drift");
+    sync.update(&[SyncUpdate { history: false, ..good("b", 2) }], at(62)).await.unwrap();
+    moved("a sync");
     sync.set_skipped("newer", "not_in_target").await.unwrap();
     sync.set_cursor("newest", &json!(1)).await.unwrap();
     assert_eq!(sync.get("newest").await.unwrap().unwrap().last_sync, None);

@@ -1,0 +1,161 @@
+//! What is done in a workspace beside pulling: snapshots, sessions of an assistant, where a query
+//! is answered.
+
+use serde_json::json;
+
+use super::laptop::{Laptop, text};
+use super::world::World;
+
+#[test]
+fn a_query_is_answered_where_it_can_be() {
+    let world = World::start();
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    laptop.set_up(world.token("admin"), &["--lazy"]);
+    assert!(laptop.files().is_empty(), "nothing was asked for");
+    let told = laptop.fails(1, &["query", "select * from orders"]);
+    assert!(told.contains("agnes pull orders"), "{told}");
+    let auto = |sql: &str| {
+        let output = laptop.run(&["query", "--scope", "auto", sql, "--json"]);
+        assert!(output.status.success(), "{sql}: {}", text(&output.stderr));
+        (serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), text(&output.stderr))
+    };
+    let sql = "select count(*)::int as n from orders";
+    let (rows, told) = auto(sql);
+    assert_eq!(rows, json!([{"n": 4}]));
+    assert!(told.contains("asking http://"), "{told}");
+    let report = laptop.json(&["pull", "orders"]);
+    assert_eq!(report["updated"], json!(["orders"]), "{report}");
+    let (rows, told) = auto(sql);
+    assert_eq!(rows, json!([{"n": 4}]));
+    assert!(told.contains("answered here"), "{told}");
+    assert_eq!(laptop.files(), ["orders.parquet"], "the other one was not asked for");
+    laptop.ok(&["pull", "--all"]);
+    assert_eq!(laptop.files(), ["orders.parquet", "people.parquet"]);
+    let told = laptop.fails(8, &["pull", "peple"]);
+    assert!(told.contains("did you mean `people`"), "{told}");
+    // The walls of the engine stand here too.
+    for sql in
+        ["copy orders to 'x.csv'", "select * from read_text('/etc/hostname')", "drop view orders", "select 1; select 2"]
+    {
+        assert_ne!(laptop.run(&["query", sql]).status.code(), Some(0), "{sql}");
+    }
+    let pivot = laptop.asks("pivot orders on status using count(*) group by id order by id limit 1");
+    assert_eq!(pivot[0]["paid"], 1, "{pivot}");
+    assert!(laptop.asks("show tables").to_string().contains("people"));
+    let columns =
+        laptop.asks("select column_name from information_schema.columns where table_name = 'people' order by 1");
+    assert_eq!(columns, json!([{"column_name": "id"}, {"column_name": "name"}]));
+    let glance = laptop.json(&["explore", "orders"]);
+    assert_eq!((&glance["row_count"], glance["sample_rows"].as_array().unwrap().len()), (&json!(4), 4), "{glance}");
+    assert_eq!(laptop.json(&["explore", "orders", "--remote"])["row_count"], 4);
+}
+
+#[test]
+fn snapshots_are_kept_asked_made_again_and_dropped() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let create =
+        ["snapshot", "create", "orders", "--select", "id,amount", "--where", "status = 'paid'", "--order-by", "id"];
+    let estimate = laptop.json(&[&create[..], &["--estimate"]].concat());
+    assert_eq!(estimate["table_id"], "orders", "{estimate}");
+    let meta = laptop.json(&[&create[..], &["--as", "paid"]].concat());
+    assert_eq!(
+        (&meta["name"], &meta["rows"], &meta["where"]),
+        (&json!("paid"), &json!(2), &json!("status = 'paid'")),
+        "{meta}"
+    );
+    assert_eq!(laptop.asks("select id::int as id from paid order by id"), json!([{"id": 1}, {"id": 3}]));
+    laptop.fails(6, &[&create[..], &["--as", "paid"]].concat());
+    laptop.fails(6, &["snapshot", "create", "orders"]);
+    laptop.fails(2, &[&create[..], &["--as", "no name"]].concat());
+    laptop.fails(8, &["fetch", "people", "--as", "p"]);
+    let over = laptop
+        .command(&[&create[..], &["--as", "more"]].concat())
+        .env("AGNES_SNAPSHOT_QUOTA_GB", "0")
+        .output()
+        .unwrap();
+    assert_eq!(over.status.code(), Some(3), "{}", text(&over.stderr));
+    assert_eq!(laptop.json(&["snapshot", "refresh", "paid"])["identical"], true);
+    let other = laptop.json(&["snapshot", "refresh", "paid", "--where", "status = 'open'"]);
+    assert_eq!((&other["identical"], &other["rows"]), (&json!(false), &json!({"old": 2, "new": 1})), "{other}");
+    laptop.ok(&["pull"]);
+    assert_eq!(laptop.asks("select id::int as id from paid"), json!([{"id": 2}]), "a pull leaves them");
+    assert_eq!(laptop.json(&["disk-info"])["snapshot_count"], 1);
+    laptop.fails(2, &["snapshot", "prune"]);
+    assert_eq!(laptop.json(&["snapshot", "prune", "--larger-than", "1", "--dry-run"])["would_drop"], json!(["paid"]));
+    assert_eq!(laptop.json(&["snapshot", "prune", "--older-than", "1h", "--yes"])["dropped"], json!([]));
+    laptop.ok(&["snapshot", "drop", "paid"]);
+    assert_eq!(laptop.json(&["snapshot", "list"]), json!([]));
+    laptop.fails(8, &["query", "select * from paid"]);
+    let database = duckdb::Connection::open(laptop.path("user/duckdb/analytics.duckdb")).unwrap();
+    assert!(database.execute_batch("SELECT * FROM paid").is_err(), "its view is gone");
+}
+
+#[test]
+fn sessions_are_sent_but_for_private_ones() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    for id in ["s1", "s2", "s3"] {
+        std::fs::write(
+            laptop.path(&format!("{id}.jsonl")),
+            format!("{{\"id\": \"{id}\", \"token\": \"abcdefghijklmn\"}}\n"),
+        )
+        .unwrap();
+        let told = json!({"session_id": id, "transcript_path": laptop.path(&format!("{id}.jsonl"))}).to_string();
+        assert!(laptop.with_input(&["capture-session"], &told).status.success());
+    }
+    assert!(laptop.with_input(&["capture-session"], "nonsense").status.success(), "a hook never fails");
+    laptop.fails(1, &["mark-private"]);
+    let marked = laptop.command(&["mark-private"]).env("CLAUDE_CODE_SESSION_ID", "s2").output().unwrap();
+    assert!(marked.status.success(), "{}", text(&marked.stderr));
+    let line = |id: &str| text(&laptop.with_input(&["statusline"], &json!({"session_id": id}).to_string()).stdout);
+    assert_eq!((line("s2").trim(), line("s1").trim()), ("🔒 agnes-private", ""));
+    assert_eq!(laptop.json(&["status"])["sessions_pending_upload"], 2);
+    let dry = laptop.json(&["push", "--dry-run"]);
+    assert_eq!(dry["would_upload"]["sessions"].as_array().unwrap().len(), 2, "{dry}");
+    assert_eq!(dry["would_skip_private"][0]["session_id"], "s2", "{dry}");
+    // A token that is not good any more loses nothing.
+    let refused = laptop.command(&["push", "--json"]).env("AGNES_TOKEN", "nonsense").output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    assert_eq!(laptop.json(&["status"])["sessions_pending_upload"], 2);
+    let report = laptop.json(&["push"]);
+    assert_eq!(
+        (&report["sessions"], &report["private_skipped"], &report["local_md"]),
+        (&json!(2), &json!(0), &json!(true)),
+        "{report}"
+    );
+    let sessions = world.server.folder.path().join("user_sessions");
+    let sent = super::laptop::files_below(&sessions);
+    assert_eq!(sent.iter().map(|path| path.rsplit('/').next().unwrap()).collect::<Vec<_>>(), ["s1.jsonl", "s3.jsonl"]);
+    let content = std::fs::read_to_string(sessions.join(&sent[0])).unwrap();
+    assert!(
+        content.contains("s1") && content.contains("[redacted]") && !content.contains("abcdefghijklmn"),
+        "{content}"
+    );
+    assert_eq!(laptop.json(&["push"])["sessions"], 0);
+}
+
+#[test]
+fn a_diagnosis_names_what_is_wrong_and_what_to_do() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let told = laptop.json(&["diagnose"]);
+    let status = |told: &serde_json::Value, name: &str| {
+        let checks = told["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == name).map(|check| check["status"].clone())
+    };
+    for name in ["api", "auth", "manifest", "workspace", "hooks"] {
+        assert_eq!(status(&told, name), Some(json!("ok")), "{name}: {told}");
+    }
+    assert!(status(&told, "service:duckdb_state").is_none(), "not for everybody: {told}");
+    std::fs::remove_file(laptop.path("server/parquet/orders.parquet")).unwrap();
+    let told = laptop.json(&["diagnose"]);
+    assert_eq!((&told["overall"], status(&told, "workspace")), (&json!("degraded"), Some(json!("warning"))), "{told}");
+    assert!(told["suggested_actions"].to_string().contains("agnes pull"), "{told}");
+    laptop.ok(&["pull"]);
+    assert_eq!(laptop.json(&["diagnose", "--component", "workspace"])["checks"].as_array().unwrap().len(), 1);
+    let output = laptop.command(&["diagnose", "--json"]).env("AGNES_TOKEN", "nonsense").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let away = laptop.json_with(1, &["diagnose", "--server", "http://127.0.0.1:9"]);
+    assert_eq!((&away["overall"], status(&away, "api")), (&json!("unhealthy"), Some(json!("error"))), "{away}");
+}

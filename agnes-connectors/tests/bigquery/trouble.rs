@@ -1,0 +1,122 @@
+//! What BigQuery refuses, what costs too much, what never ends.
+
+use agnes_core::connector::Connector;
+use serde_json::json;
+
+use crate::emulator::Site;
+use crate::google::{Google, TOKEN};
+
+/// A source whose BigQuery answers as it is told to.
+fn site() -> Site {
+    let mut site = Site::on("http://127.0.0.1:1", "http://127.0.0.1:1");
+    site.settings["endpoint"] = json!(site.google.url);
+    site
+}
+
+const JOBS: &str = "POST /bigquery/v2/projects/agnes-test/jobs";
+
+fn running(google: &Google) {
+    let job = json!({"jobReference": {"jobId": "j", "location": "EU"}, "status": {"state": "RUNNING"},
+        "statistics": {"totalBytesProcessed": "5"}});
+    google.answer(&format!("{JOBS}/"), 200, json!({}));
+    google.answer(JOBS, 200, job.clone());
+    google.answer("GET /bigquery/v2/projects/agnes-test/jobs/j?location=EU", 200, job);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_over_its_budget_is_not_run() {
+    let mut site = site();
+    site.settings["max_bytes_per_materialize"] = json!(1000);
+    site.google.answer(JOBS, 200, json!({"statistics": {"totalBytesProcessed": "1001"}}));
+    let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+    assert_eq!(error.code(), "bigquery_over_budget");
+    assert_eq!(error.facts().unwrap(), json!({"current": 1001, "limit": 1000}));
+    let jobs: Vec<_> = site.google.requests().into_iter().filter(|(what, _)| what == JOBS).collect();
+    let [(_, body)] = jobs.as_slice() else { panic!("{jobs:?}") };
+    assert!(body.contains("\"dryRun\":true"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_cannot_be_estimated_is_not_run() {
+    for (status, reason, code, word) in [
+        (403, "accessDenied", "bigquery_forbidden", "bq_forbidden"),
+        (403, "quotaExceeded", "bigquery_quota", "bq_upstream_error"),
+        (404, "notFound", "bigquery_not_found", "bq_upstream_error"),
+        (401, "authError", "bigquery_token_refused", "auth_failed"),
+        (400, "responseTooLarge", "bigquery_response_too_large", "bq_response_too_large"),
+        (400, "invalid", "bigquery_refused", "bq_upstream_error"),
+    ] {
+        let site = site();
+        let body = json!({"error": {"message": format!("no, {TOKEN}"), "errors": [{"reason": reason}]}});
+        site.google.answer(JOBS, status, body);
+        let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.hint().is_some() && !error.to_string().contains(TOKEN), "{error}");
+        assert_eq!(error.facts().unwrap()["error"], word, "{error}");
+    }
+    // Who may not use the project that pays hears which one that is.
+    let mut site = site();
+    site.settings["project"] = json!("acme-bi");
+    site.settings["billing_project"] = json!("agnes-test");
+    let words = "Caller does not have required permission to use project. Grant the caller serviceusage.services.use";
+    site.google.answer(JOBS, 403, json!({"error": {"message": words, "errors": [{"reason": "forbidden"}]}}));
+    let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+    let facts = error.facts().unwrap();
+    assert_eq!((error.code(), &facts["error"]), ("bigquery_project_forbidden", &json!("cross_project_forbidden")));
+    let projects = ["billing_project", "data_project"].map(|name| facts["details"][name].clone());
+    assert_eq!(projects, [json!("agnes-test"), json!("acme-bi")]);
+    assert_eq!(facts["details"]["hint"], json!(error.hint()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_does_not_end_is_cancelled() {
+    let mut site = site();
+    site.settings["query_timeout_seconds"] = json!(1);
+    running(&site.google);
+    let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+    assert_eq!(error.code(), "bigquery_job_timeout");
+    let asked = site.google.requests();
+    assert!(asked.iter().any(|(what, _)| what.ends_with("/jobs/j/cancel?location=EU")), "{asked:?}");
+    let started = asked.iter().find(|(what, body)| what == JOBS && !body.contains("dryRun")).unwrap();
+    assert!(started.1.contains("\"maximumBytesBilled\":\"10737418240\"") && started.1.contains("workload_type"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_cancels_its_job() {
+    let site = site();
+    running(&site.google);
+    let cancel = site.cancel.clone();
+    let stop = async {
+        while !site.google.requests().iter().any(|(what, _)| what.starts_with("GET ") && what.contains("/jobs/j")) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        cancel.cancel();
+    };
+    let request = site.request("shop.x", Some("SELECT 1"));
+    let (done, ()) = tokio::join!(site.run(&request), stop);
+    assert_eq!(done.unwrap_err().code(), "cancelled");
+    assert!(site.google.requests().iter().any(|(what, _)| what.contains("/jobs/j/cancel")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_none_are_told_without_their_words() {
+    let mut site = site();
+    let other = Google::start().key();
+    let other = other.replace(
+        other.split("\"token_uri\":\"").nth(1).unwrap().trim_end_matches("\"}"),
+        &format!("{}/token", site.google.url),
+    );
+    for (key, words) in [
+        ("{\"type\": \"service_account\", \"private_key\": \"hunter2\"}".to_owned(), "neither"),
+        ("/no/such/hunter2.json".to_owned(), "cannot be read"),
+        (other, "invalid_grant"),
+    ] {
+        site.key = key;
+        let items = site.connector.check(&site.source()).await.unwrap();
+        assert!(!items[0].ok && items[0].detail.contains(words), "{items:?}");
+        assert!(!items[0].detail.contains("hunter2"), "{items:?}");
+    }
+    site.settings["key_env"] = json!("SOMEBODY_ELSES_SECRET");
+    let error = site.connector.discover(&site.source()).await.unwrap_err();
+    assert_eq!(error.code(), "attach_token_env_not_allowed");
+}

@@ -1,0 +1,212 @@
+//! A source that tells: every kind of event, in any order, more than once.
+
+use serde_json::json;
+
+use crate::fake::{SECRET, TOKEN, signature};
+use crate::support::{Site, owner};
+use agnes_core::Client;
+use agnes_core::push::Delivery;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_reaches_the_tables() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    // Before anything was ever synced.
+    site.tell("jira:issue_created", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    let other = site.fake.create("HELP", "two");
+    site.tell("jira:issue_created", &other).await;
+    site.fake.set(&key, "summary", json!("renamed"));
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    site.fake.comment(&key, "a comment");
+    site.tell("comment_created", &key).await;
+    site.fake.comment(&key, "another");
+    site.tell("comment_updated", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    // The end of a comment is not the end of its issue.
+    site.fake.uncomment(&key);
+    site.tell("comment_deleted", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    assert_eq!(site.ask("SELECT count(*) FROM jira_issues").await, ["2"]);
+    site.fake.link(&key, &other);
+    site.tell("issuelink_created", &key).await;
+    site.tell("issuelink_created", &other).await;
+    site.fake.remote_link(&key, "https://wiki.example");
+    site.tell("jira:issue_updated", &key).await;
+    site.fake.change(&key, |_| {});
+    site.tell("worklog_created", &key).await;
+    site.tell("attachment_deleted", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    site.fake.delete(&other);
+    site.tell("jira:issue_deleted", &other).await;
+    site.settled().await;
+    site.fake.change(&key, |issue| issue.fields["issuelinks"] = json!([]));
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    // Nobody knew it.
+    site.tell("jira:issue_deleted", "HELP-999").await;
+    site.settled().await;
+    site.is_same().await;
+    assert_eq!(site.raw("HELP-999"), None);
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_arrival_does_not_matter() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    let created = site.fake.event("jira:issue_created", &key);
+    site.fake.set(&key, "summary", json!("two"));
+    let second = site.fake.event("jira:issue_updated", &key);
+    site.fake.set(&key, "summary", json!("three"));
+    let third = site.fake.event("jira:issue_updated", &key);
+    // The site does not answer: what deliveries say is all there is, and the newest of it counts.
+    site.fake.fault("/issue/", 503, &[], "", u32::MAX);
+    for (id, body) in [&third, &created, &second, &third] {
+        site.deliver(id, body).await.unwrap();
+    }
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let summary = loop {
+        let asked = site.engine.query(&owner(), agnes_core::query::Query::new("SELECT 1 FROM jira_issues")).await;
+        if asked.is_ok() {
+            let rows = site.ask("SELECT summary, comment_count FROM jira_issues").await;
+            if !rows.is_empty() {
+                break rows;
+            }
+        }
+        assert!(std::time::Instant::now() < patience, "nothing was published");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!(summary.len(), 1);
+    // It still waits for the site, and says why.
+    let told = async || {
+        let state = site.engine.sync().state(&owner()).await.unwrap();
+        state.iter().any(|s| s.error.as_deref().is_some_and(|error| error.contains("tried again")))
+    };
+    while !told().await {
+        assert!(std::time::Instant::now() < patience, "nothing was told");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let health = site.engine.pushes().health(&owner(), "jira").await.unwrap();
+    assert_eq!((health.pending, health.status.as_str()), (1, "degraded"));
+    assert!(health.error.unwrap().contains("503"));
+    site.fake.state().faults.clear();
+    site.deliver(&second.0, &second.1).await.unwrap();
+    site.settled().await;
+    site.is_same().await;
+    let health = site.engine.pushes().health(&owner(), "jira").await.unwrap();
+    assert_eq!((health.status.as_str(), health.error), ("ok", None));
+    // A deletion is told before what came before it.
+    let late = site.fake.event("jira:issue_updated", &key);
+    site.fake.delete(&key);
+    let gone = site.fake.event("jira:issue_deleted", &key);
+    site.deliver(&gone.0, &gone.1).await.unwrap();
+    site.settled().await;
+    site.deliver(&late.0, &late.1).await.unwrap();
+    site.settled().await;
+    site.is_same().await;
+    assert_eq!(site.ask("SELECT count(*) FROM jira_issues").await, ["0"]);
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_the_site_signed_is_taken_and_once() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    let (id, body) = site.fake.event("jira:issue_updated", &key);
+    let refused = |headers: Vec<(&str, String)>, body: &[u8]| {
+        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let (engine, body) = (site.engine.clone(), body.to_vec());
+        async move {
+            let delivery = Delivery { headers, body };
+            engine.pushes().receive(&Client::at(None), "jira", &delivery).await.unwrap_err().code().to_owned()
+        }
+    };
+    assert_eq!(refused(vec![], &body).await, "webhook_signature_invalid");
+    let wrong = vec![("x-hub-signature", signature("another secret", &body))];
+    assert_eq!(refused(wrong, &body).await, "webhook_signature_invalid");
+    let other = vec![("x-hub-signature", signature(SECRET, b"{}"))];
+    assert_eq!(refused(other, &body).await, "webhook_signature_invalid");
+    for wrong in [&b""[..], b"{}", b"[1]", b"{\"issue\":{\"key\":\"../../x\"}}"] {
+        let signed = vec![("x-hub-signature", signature(SECRET, wrong))];
+        assert_eq!(refused(signed, wrong).await, "webhook_invalid");
+    }
+    assert!(!site.deliver(&id, &body).await.unwrap().known);
+    assert!(site.deliver(&id, &body).await.unwrap().known);
+    site.settled().await;
+    let site = site.again(TOKEN).await;
+    assert!(site.deliver(&id, &body).await.unwrap().known);
+    site.settled().await;
+    site.is_same().await;
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issue_that_moves_takes_its_rows_with_it() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    site.fake.comment(&key, "mine");
+    site.synced().await;
+    site.fake.rename(&key, "OPS-7");
+    site.fake.change("OPS-7", |_| {});
+    // Told under what it was called.
+    let (id, body) = site.fake.event("jira:issue_updated", "OPS-7");
+    let body = String::from_utf8(body).unwrap().replace("\"key\":\"OPS-7\"", &format!("\"key\":\"{key}\""));
+    site.deliver(&id, body.as_bytes()).await.unwrap();
+    site.settled().await;
+    site.is_same().await;
+    assert_eq!(site.ask("SELECT issue_key FROM jira_comments").await, ["OPS-7"]);
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_fetched_from_the_site_alone_and_read_by_who_may() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    let plain = site.fake.attach(&key, "notes ž.txt", b"hello");
+    let sent_on = site.fake.attach(&key, "../../x.txt", b"from media");
+    let away = site.fake.attach(&key, "away.txt", b"away");
+    let large = site.fake.attach(&key, "large.bin", b"small");
+    let media = format!("{}/media/{sent_on}", site.fake.url.replace("127.0.0.1", "localhost"));
+    site.fake.state().redirects.insert(sent_on.clone(), format!("{}/media/{sent_on}", site.fake.url));
+    site.fake.state().redirects.insert(away.clone(), media);
+    site.fake.change(&key, |issue| issue.fields["attachment"][3]["size"] = json!(60 << 20));
+    site.tell("jira:issue_updated", &key).await;
+    let sql = "SELECT attachment_id, local_path, hierarchical_path FROM jira_attachments ORDER BY ALL";
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        site.settled().await;
+        if site.ask(sql).await.iter().filter(|row| !row.contains("NULL")).count() == 2 {
+            break;
+        }
+        assert!(std::time::Instant::now() < patience, "{:?}", site.ask(sql).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let rows = site.ask(sql).await;
+    assert!(rows[0].starts_with(&format!("{plain}|attachments/{key}/{plain}_notes ž.txt|HELP/0/")), "{rows:?}");
+    assert!(rows[1].contains(&format!("{sent_on}_.._.._x.txt")), "{rows:?}");
+    assert!(rows[2].ends_with("NULL|NULL") && rows[3].ends_with("NULL|NULL"), "{rows:?}");
+    // Whoever may read the row may have the file; nobody else learns that there is one.
+    let read = |ctx: agnes_core::CallContext, table: &'static str, id: String| {
+        let engine = site.engine.clone();
+        async move {
+            let file = engine.pushes().attachment(&ctx, table, &id).await?;
+            file.read(0, 100).await
+        }
+    };
+    assert_eq!(read(owner(), "jira_attachments", plain.clone()).await.unwrap(), b"hello");
+    assert_eq!(read(owner(), "jira_attachments", sent_on).await.unwrap(), b"from media");
+    for (table, id) in
+        [("jira_attachments", &away), ("jira_attachments", &large), ("jira_issues", &plain), ("x", &plain)]
+    {
+        assert_eq!(read(owner(), table, id.clone()).await.unwrap_err().code(), "attachment_not_found", "{table}");
+    }
+    site.engine.close().await.unwrap();
+}

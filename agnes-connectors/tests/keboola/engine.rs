@@ -1,0 +1,160 @@
+//! The connector in an engine: whole runs of several tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agnes_core::clock::{Clock, FixedClock, SystemClock};
+use agnes_core::config::{Config, IsolationMode};
+use agnes_core::connector::{ConnectorRegistry, Progress};
+use agnes_core::error::ErrorKind;
+use agnes_core::rbac::{ClientKind, Principal};
+use agnes_core::registry::NewSource;
+use agnes_core::secret::FixedSecrets;
+use agnes_core::sync::{SyncOutcome, SyncRequest, TableStatus};
+use agnes_core::{CallContext, Engine};
+
+use crate::fake::{SIGNATURE, TOKEN};
+use crate::support::Site;
+use crate::trouble::misfortunes;
+
+fn owner() -> CallContext {
+    CallContext::new(Principal::trusted_owner_of_the_data_folder("test", ClientKind::Api))
+}
+
+async fn engine(site: &Site) -> Engine {
+    engine_at(site, Arc::new(SystemClock), Some("every 1h")).await
+}
+
+async fn engine_at(site: &Site, clock: Arc<dyn Clock>, schedule: Option<&str>) -> Engine {
+    let mut config = Config::default();
+    config.query.isolation = IsolationMode::InProcess;
+    config.sync.attempts = 1;
+    let engine = Engine::builder(site.root.path().join("data"))
+        .connectors(ConnectorRegistry::new().with(site.connector.clone()))
+        .secrets(Arc::new(FixedSecrets::new([("KEBOOLA_STORAGE_TOKEN", TOKEN)])))
+        .config(config)
+        .clock(clock)
+        .open()
+        .await
+        .unwrap();
+    let (name, kind) = ("shop".to_owned(), "keboola".to_owned());
+    let source = NewSource { name, kind, config: site.settings.clone(), schedule: schedule.map(str::to_owned) };
+    engine.sources().add(&owner(), source).await.unwrap();
+    engine
+}
+
+async fn sync(engine: &Engine) -> SyncOutcome {
+    run(engine, true).await
+}
+
+async fn run(engine: &Engine, full: bool) -> SyncOutcome {
+    let request = SyncRequest { full, ..SyncRequest::default() };
+    engine.sync().run(&owner(), request, Progress::default()).await.unwrap().outcome.unwrap()
+}
+
+#[tokio::test]
+async fn a_table_that_fails_is_told_and_leaves_the_others() {
+    let site = Site::new();
+    for name in ["a", "b", "c"] {
+        site.fake.table(name, &["id:INTEGER"], &[&["1"], &["2"]]);
+    }
+    let engine = engine(&site).await;
+    let outcome = sync(&engine).await;
+    assert!(outcome.tables.iter().all(|table| table.status == TableStatus::Ok && table.rows == 2), "{outcome:?}");
+
+    site.fake.fault("POST /v2/storage/tables/in.c-shop.b/", 429, &[("Retry-After", "7200")], "", u32::MAX);
+    let begun = chrono::Utc::now();
+    let outcome = sync(&engine).await;
+    let failed = outcome.tables.iter().find(|table| table.table == "in_c_shop_b").unwrap();
+    assert_eq!((failed.status, failed.kind), (TableStatus::Error, Some(ErrorKind::RateLimited)));
+    assert_eq!(failed.reason.as_deref(), Some("keboola_rate_limited"));
+    assert!(failed.hint.as_deref().is_some_and(|hint| hint.contains("wait 7200 s")), "{failed:?}");
+    assert!(failed.next_try.is_some_and(|next| next >= begun + chrono::Duration::seconds(7200)), "{failed:?}");
+    assert!(outcome.partial);
+    let good = outcome.tables.iter().filter(|table| table.status == TableStatus::Ok).count();
+    assert_eq!(good, 2);
+    // The last good rows of the failed table are still there.
+    let row = &engine.sources().list(&owner()).await.unwrap()[0];
+    assert_eq!((row.published_tables, row.rows), (3, 6));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn tables_are_exported_side_by_side() {
+    let mut site = Site::new();
+    for n in 0..6 {
+        site.fake.table(&format!("t{n}"), &["id:INTEGER"], &[&["1"]]);
+    }
+    site.settings["parallelism"] = serde_json::json!(3);
+    // No job is done before three were asked for.
+    site.fake.state().polls_until_exports = 3;
+    let engine = engine(&site).await;
+    let outcome = tokio::time::timeout(Duration::from_secs(60), sync(&engine)).await.unwrap();
+    assert!(outcome.tables.iter().all(|table| table.status == TableStatus::Ok), "{outcome:?}");
+    assert_eq!(site.fake.state().most_running, 3);
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_failure_is_told_with_the_next_try_and_leaves_the_data() {
+    let mut site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "a"], &["2", "b"], &["3", "c"]]);
+    site.settings["export_timeout_seconds"] = serde_json::json!(0.3);
+    // Texts, as Keboola keeps them: a warehouse has no numbers beyond their range.
+    site.settings["file_type"] = serde_json::json!("csv");
+    let engine = engine(&site).await;
+    let tables = site.fake.state().tables.clone();
+    assert_eq!(sync(&engine).await.tables[0].status, TableStatus::Ok);
+    for misfortune in misfortunes() {
+        let code = misfortune.code;
+        (misfortune.happens)(&site);
+        let begun = chrono::Utc::now();
+        let outcome = sync(&engine).await;
+        let [told] = outcome.tables.as_slice() else { panic!("{code}: {outcome:?}") };
+        assert_eq!((told.status, told.reason.as_deref()), (TableStatus::Error, Some(code)), "{told:?}");
+        assert_eq!(told.kind, Some(misfortune.kind), "{code}: whose move it is");
+        assert!(told.hint.as_deref().is_some_and(|hint| hint.len() > 20), "{code}: what to do: {told:?}");
+        assert!(told.next_try.is_some_and(|next| next >= begun), "{code}: when it is tried again: {told:?}");
+        let words = serde_json::to_string(&outcome).unwrap();
+        assert!(!words.contains(TOKEN) && !words.contains(SIGNATURE), "{words}");
+        let row = &engine.sources().list(&owner()).await.unwrap()[0];
+        assert_eq!((row.published_tables, row.rows), (1, 3), "{code}: the last good data stays");
+        site.fake.mend(tables.clone());
+        let outcome = sync(&engine).await;
+        assert_eq!(outcome.tables[0].status, TableStatus::Ok, "after {code}: {outcome:?}");
+    }
+    // Numbers beyond every range are no failure: they are told.
+    site.fake.upsert(&id, 0, &[&["99999999999999999999", "d"]]);
+    let outcome = sync(&engine).await;
+    assert_eq!((outcome.tables[0].status, outcome.tables[0].rows), (TableStatus::Ok, 4));
+    assert!(outcome.tables[0].notes[0].contains("`99999999999999999999`"), "{outcome:?}");
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_source_that_is_down_for_a_day_keeps_its_data_and_is_tried_every_hour() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
+    let clock = Arc::new(FixedClock::at(chrono::Utc::now()));
+    // Without a schedule: what is found by discovery is materialized, and due every hour.
+    let engine = engine_at(&site, clock.clone(), None).await;
+    assert_eq!(run(&engine, false).await.tables[0].status, TableStatus::Ok);
+    let outcome = run(&engine, false).await;
+    assert_eq!(outcome.tables[0].reason.as_deref(), Some("due_check"), "{outcome:?}");
+    let begun = clock.now();
+    for hour in (4..=24).step_by(4) {
+        site.fake.fault("", 500, &[], "down", u32::MAX);
+        clock.set(begun + chrono::Duration::hours(hour));
+        let outcome = run(&engine, false).await;
+        let told = &outcome.tables[0];
+        assert_eq!(told.reason.as_deref(), Some("keboola_unavailable"), "{told:?}");
+        assert_eq!(told.next_try, Some(clock.now()), "by the next run of the scheduler");
+        assert!(told.hint.as_deref().is_some_and(|hint| hint.contains("last good data stays")), "{told:?}");
+        assert_eq!(engine.sources().list(&owner()).await.unwrap()[0].rows, 1);
+    }
+    site.fake.state().faults.clear();
+    site.fake.upsert(&id, 0, &[&["2"]]);
+    let outcome = run(&engine, false).await;
+    assert_eq!((outcome.tables[0].status, outcome.tables[0].rows), (TableStatus::Ok, 2), "{outcome:?}");
+    engine.close().await.unwrap();
+}

@@ -1,0 +1,132 @@
+//! What changed since the last time, put into what is there.
+
+use serde_json::json;
+
+use crate::support::Site;
+use crate::wire::form;
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}
+
+fn since(site: &Site) -> Vec<Option<i64>> {
+    let exports = site.fake.exports();
+    let since = |body: &String| {
+        form(body.as_bytes()).iter().find(|(key, _)| key == "changedSince").map(|(_, v)| v.parse().unwrap())
+    };
+    exports.iter().map(since).collect()
+}
+
+#[tokio::test]
+async fn the_last_word_of_a_row_counts() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "name", "day:DATE"], &[&["1", "a", ""], &["2", "b", "2024-01-01"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    let begun = now();
+    assert!(site.run(&mut request).await.unwrap().unchanged);
+    site.fake.upsert(&id, now(), &[&["2", "B", ""], &["3", "c", "2024-03-03"]]);
+    let report = site.run(&mut request).await.unwrap();
+    assert!(!report.unchanged && report.notes.is_empty(), "{report:?}");
+    assert_eq!(site.all(), ["1|a|NULL", "2|B|NULL", "3|c|2024-03-03"]);
+    // The window is seven days before the begin of the run before.
+    let since = since(&site);
+    assert_eq!(since[0], None);
+    for one in &since[1..] {
+        assert!((one.unwrap() - (begun - 7 * 86_400)).abs() < 60, "{since:?}");
+    }
+    // The same once more changes nothing.
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all().len(), 3);
+    assert_eq!(site.left(), 0);
+}
+
+#[tokio::test]
+async fn history_and_window_are_those_of_the_table() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
+    site.fake.upsert(&id, now(), &[&["2"]]);
+    let mut request = site.incremental(&id);
+    (request.table.max_history_days, request.table.incremental_window_days) = (Some(30), Some(0));
+    site.run(&mut request).await.unwrap();
+    site.run(&mut request).await.unwrap();
+    let since = since(&site);
+    assert!((since[0].unwrap() - (now() - 30 * 86_400)).abs() < 60);
+    assert!((since[1].unwrap() - (now() - 300)).abs() < 60);
+    assert_eq!(site.all(), ["2"]);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_fails_the_table_and_leaves_the_data() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "a"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    site.fake.upsert(&id, now(), &[&["abc", "b"]]);
+    let error = site.run(&mut request).await.unwrap_err();
+    assert_eq!(error.code(), "keboola_key_type");
+    assert_eq!(site.all(), ["1|a"]);
+}
+
+#[tokio::test]
+async fn rows_that_are_marked_or_missing_go() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "gone"], &[&["1", ""], &["2", ""], &["3", ""]]);
+    let mut request = site.incremental(&id);
+    request.table.options = Some(json!({"deleted_column": "gone"}));
+    site.run(&mut request).await.unwrap();
+    site.fake.upsert(&id, now(), &[&["2", "2024-05-05"], &["3", "0"]]);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.ask("SELECT id FROM {t} ORDER BY id"), ["1", "3"]);
+
+    // Rows that are gone without a word: fewer are there than here.
+    let id = site.fake.table("u", &["id:INTEGER"], &[&["1"], &["2"], &["3"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    site.fake.state().tables.get_mut(&id).unwrap().rows.retain(|row| row.values[0] != "2");
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes[0].contains("1 rows were deleted at the source"), "{:?}", report.notes);
+    assert_eq!(site.all(), ["1", "2", "3"]);
+    let cursor = request.cursor.as_mut().unwrap();
+    cursor["full_at"] = json!(now() - 90_000);
+    let report = site.run(&mut request).await.unwrap();
+    assert!(!report.unchanged && report.notes[0].contains("everything is read again"), "{report:?}");
+    assert_eq!(site.all(), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn changed_columns_are_read_anew() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "5"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    site.fake.table("t", &["id:INTEGER", "n", "more:INTEGER"], &[&["1", "5", "7"]]);
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes[0].contains("columns changed"), "{:?}", report.notes);
+    assert_eq!(site.all(), ["1|5|7"]);
+    assert_eq!(since(&site), [None, None]);
+}
+
+#[tokio::test]
+async fn values_of_a_column_that_stayed_text_stay_text() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n:INTEGER"], &[&["1", "x"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    site.fake.upsert(&id, now(), &[&["2", "7"], &["3", "y"]]);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all(), ["1|x", "2|7", "3|y"]);
+}
+
+#[tokio::test]
+async fn rows_without_a_key_are_only_added() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
+    site.fake.state().tables.get_mut(&id).unwrap().primary_key.clear();
+    let mut request = site.incremental(&id);
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes[0].contains("no primary key"), "{:?}", report.notes);
+    site.fake.upsert(&id, now(), &[&["2"]]);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all(), ["1", "2"]);
+}

@@ -1,0 +1,104 @@
+//! Tables in parts.
+
+use crate::support::Site;
+use crate::wire::form;
+
+const DAY: i64 = 86_400;
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp()
+}
+
+/// `changedSince` and `changedUntil` of each export, in days before now, rounded.
+fn windows(site: &Site) -> Vec<(Option<i64>, Option<i64>)> {
+    let days = |body: &str, name: &str| {
+        let value = form(body.as_bytes()).into_iter().find(|(key, _)| key == name)?.1.parse::<i64>().unwrap();
+        Some((now() - value + DAY / 2) / DAY)
+    };
+    site.fake.exports().iter().map(|body| (days(body, "changedSince"), days(body, "changedUntil"))).collect()
+}
+
+fn table(site: &Site) -> String {
+    let id = site.fake.table("t", &["id:INTEGER", "day:DATE", "n"], &[]);
+    site.fake.upsert(&id, now() - 5 * DAY, &[&["1", "2024-01-05", "a"], &["2", "2024-02-05", "b"]]);
+    site.fake.upsert(&id, now() - 40 * DAY, &[&["3", "2024-02-06", "c"], &["4", "", "d"]]);
+    id
+}
+
+#[tokio::test]
+async fn the_first_load_walks_backwards() {
+    let site = Site::new();
+    let id = table(&site);
+    let mut request = site.partitioned(&id, "day");
+    request.table.max_history_days = Some(95);
+    let report = site.run(&mut request).await.unwrap();
+    assert_eq!(windows(&site), [(Some(31), None), (Some(61), Some(29)), (Some(91), Some(59)), (Some(121), Some(89))]);
+    assert_eq!(site.parts(), ["2024_01", "2024_02", "_unparsed"]);
+    assert_eq!(site.all(), ["1|2024-01-05|a", "2|2024-02-05|b", "3|2024-02-06|c", "4|NULL|d"]);
+    assert_eq!(site.types(), ["id|BIGINT", "day|DATE", "n|VARCHAR"]);
+    assert!(report.notes.iter().any(|note| note.contains("1 rows are in the part `_unparsed`")), "{:?}", report.notes);
+    assert_eq!(site.left(), 0);
+}
+
+#[tokio::test]
+async fn without_a_history_two_empty_windows_are_the_end() {
+    let site = Site::new();
+    let id = table(&site);
+    site.run(&mut site.partitioned(&id, "day")).await.unwrap();
+    assert_eq!(windows(&site).len(), 4);
+    assert_eq!(site.all().len(), 4);
+}
+
+#[tokio::test]
+async fn later_runs_touch_what_changed_and_what_rows_left() {
+    let site = Site::new();
+    let id = table(&site);
+    let mut request = site.partitioned(&id, "day");
+    request.table.partition_granularity = Some("year".to_owned());
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.parts(), ["2024", "_unparsed"]);
+
+    request.table.partition_granularity = Some("month".to_owned());
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.parts(), ["2024_01", "2024_02", "_unparsed"]);
+
+    // A row that moves, a row that is new, a row that is known now.
+    site.fake.upsert(&id, now(), &[&["1", "2024-03-01", "A"], &["5", "2024-02-20", "e"], &["4", "2024-03-02", "d"]]);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.parts(), ["2024_02", "2024_03"]);
+    assert_eq!(site.all(), ["1|2024-03-01|A", "2|2024-02-05|b", "3|2024-02-06|c", "4|2024-03-02|d", "5|2024-02-20|e"]);
+    assert_eq!(site.left(), 0);
+}
+
+#[tokio::test]
+async fn nothing_at_all_is_one_empty_part() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "day:DATE"], &[]);
+    let mut request = site.partitioned(&id, "day");
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.parts(), ["empty"]);
+    assert_eq!(site.types(), ["id|BIGINT", "day|DATE"]);
+    site.fake.upsert(&id, now(), &[&["1", "2024-03-01"]]);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.parts(), ["2024_03"]);
+    request.table.partition_by = Some("dya".to_owned());
+    assert_eq!(site.run(&mut request).await.unwrap_err().code(), "column_not_found");
+}
+
+#[tokio::test]
+async fn a_first_load_that_was_cut_off_goes_on() {
+    let site = Site::new();
+    let id = table(&site);
+    let mut request = site.partitioned(&id, "day");
+    request.table.max_history_days = Some(95);
+    // The third window fails.
+    site.fake.fault("POST /v2/storage/tables/in.c-shop.t/export-async", 400, &[], r#"{"error": "no"}"#, 1);
+    site.fake.state().faults[0].after = 2;
+    assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_refused");
+    assert_eq!(windows(&site).len(), 3);
+    site.run(&mut request).await.unwrap();
+    // Two were here already; the refused one is asked for again.
+    assert_eq!(windows(&site).len(), 5);
+    assert_eq!(site.all().len(), 4);
+    assert_eq!(site.left(), 0);
+}

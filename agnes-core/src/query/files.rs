@@ -1,0 +1,133 @@
+//! Queries over files of one's own: the same walls, and nobody to ask for rights.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+
+use super::instance::{Instance, open_engine};
+use super::runtime::{GrantSet, QueryJob, QueryLimits, RunningQuery};
+use super::{Query, QueryError, Receipt, pivot};
+use crate::duck::{MemoryConn, MemoryDb};
+use crate::error::Result;
+use crate::local::{RowSource, Rows};
+use crate::sandbox::{Gate, Parsed, Readable, RelationKind};
+
+/// Asks queries of files.
+#[derive(Debug)]
+pub(crate) struct FileQueries {
+    gate: Gate,
+    limits: QueryLimits,
+    scratch: PathBuf,
+    /// The engine for the first query.
+    first: Mutex<Option<Arc<MemoryDb>>>,
+}
+
+/// Everything in a set may be read.
+struct All<'a>(&'a GrantSet);
+
+impl Readable for All<'_> {
+    fn find(&self, name: &str) -> Option<RelationKind> {
+        self.0.relations.contains_key(name).then_some(RelationKind::Local)
+    }
+    fn names(&self) -> Vec<&str> {
+        self.0.relations.values().map(|relation| relation.name.as_str()).collect()
+    }
+    fn sees_everything(&self) -> bool {
+        true
+    }
+}
+
+/// What an instance holds besides the files, made before its lock.
+pub(crate) type Fill = Box<dyn FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<Vec<String>> + Send>;
+
+impl FileQueries {
+    pub(crate) async fn start(limits: QueryLimits, scratch: PathBuf) -> Result<Self> {
+        // Each takes its time, and a query needs both.
+        let engine = crate::duck::blocking(|| open_engine(false));
+        let (gate, first) = tokio::try_join!(Gate::start_single(), engine)?;
+        Ok(Self { gate, limits, scratch, first: Mutex::new(Some(first)) })
+    }
+
+    /// Reads a text, which has to be one read-only query.
+    pub(crate) async fn parse(&self, sql: &str) -> Result<Arc<Parsed>> {
+        self.gate.parse(sql).await
+    }
+
+    /// Asks a query of a set of files.
+    pub(crate) async fn ask(&self, parsed: &Parsed, query: Query, set: GrantSet, fill: Fill) -> Result<Rows> {
+        let set = Arc::new(set);
+        let checked = parsed.resolve(&All(&set))?;
+        query.params.check(checked.params())?;
+        let deadline = Instant::now() + self.limits.timeout;
+        let (limits, scratch, of) = (self.limits, self.scratch.clone(), set.clone());
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let open = move || {
+            let engine = first.map_or_else(|| open_engine(false), Ok)?;
+            Instance::lock(engine, of, &limits, &scratch, fill)
+        };
+        let instance = Arc::new(crate::duck::blocking(open).await?);
+        let start = |checked| -> BoxFuture<'static, Result<RunningQuery>> {
+            let (instance, grant_set, params) = (instance.clone(), set.clone(), query.params.clone());
+            let job = QueryJob { grant_set, query: checked, params, deadline, alone: None, guard: Box::new(()) };
+            Box::pin(super::run(instance, job))
+        };
+        let checked = match parsed.pivots().is_empty() {
+            true => checked,
+            false => pivot::expand_pivots(&self.gate, parsed, &All(&set), &start).await?.resolve(&All(&set))?,
+        };
+        let running = start(checked).await?;
+        let schema: SchemaRef = running.schema.clone();
+        let left = query.limit;
+        Ok(Rows::of(schema, Box::new(FileRows { running: Some(running), left, truncated: false, _instance: instance })))
+    }
+}
+
+/// Rows of files, as many as were asked for.
+struct FileRows {
+    running: Option<RunningQuery>,
+    /// How many more are wanted.
+    left: Option<usize>,
+    truncated: bool,
+    /// Its spill folder goes with it.
+    _instance: Arc<Instance>,
+}
+
+#[async_trait]
+impl RowSource for FileRows {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            let Some(running) = &mut self.running else { return Ok(None) };
+            let batch: RecordBatch = match running.batches.recv().await {
+                None => {
+                    self.running = None;
+                    return Ok(None);
+                }
+                Some(Err(error)) => {
+                    self.running = None;
+                    return Err(QueryError::into(error));
+                }
+                Some(Ok(batch)) => batch,
+            };
+            let Some(left) = self.left else { return Ok(Some(batch)) };
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            if batch.num_rows() > left {
+                self.truncated = true;
+                self.running = None;
+                return Ok((left > 0).then(|| batch.slice(0, left)));
+            }
+            self.left = Some(left - batch.num_rows());
+            return Ok(Some(batch));
+        }
+    }
+
+    fn end(&mut self) -> (bool, Option<Receipt>) {
+        (self.truncated, None)
+    }
+}

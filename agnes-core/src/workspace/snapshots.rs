@@ -1,0 +1,296 @@
+//! Snapshots: results of scans that are kept as files, with what they were made of.
+
+use std::fs::File;
+use std::io::{BufWriter, Read as _};
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Workspace;
+use crate::error::{Coded, Error, ErrorKind, Result};
+use crate::extract::fsio::{Staged, write_atomically};
+use crate::local::Rows;
+use crate::query::{RowFormat, RowWriter, RowsEnd};
+use crate::scan::ScanRequest;
+
+/// What a snapshot was made of, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// Its name: what SQL here calls it.
+    pub name: String,
+    /// The table.
+    pub table_id: String,
+    /// Columns; all without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub select: Option<Vec<String>>,
+    /// The predicate.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<String>,
+    /// Most rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_by: Option<Vec<String>>,
+    /// When it was fetched.
+    pub fetched_at: DateTime<Utc>,
+    /// As of when its rows are.
+    pub effective_as_of: DateTime<Utc>,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of its file.
+    pub bytes_local: u64,
+    /// What the server expected to read.
+    #[serde(default)]
+    pub estimated_scan_bytes_at_fetch: u64,
+    /// MD5 of its file.
+    pub result_hash_md5: String,
+}
+
+impl SnapshotMeta {
+    /// The scan that makes it again.
+    #[must_use]
+    pub fn request(&self) -> ScanRequest {
+        ScanRequest {
+            table: self.table_id.clone(),
+            select: self.select.clone().unwrap_or_default(),
+            predicate: self.predicate.clone(),
+            limit: self.limit,
+            order_by: self.order_by.clone().unwrap_or_default(),
+            snapshot: Some(self.name.clone()),
+        }
+    }
+}
+
+/// What can go wrong with a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// There is one of this name, or a table.
+    #[error("there is {what} `{name}` already")]
+    Exists {
+        /// Its name.
+        name: String,
+        /// `a snapshot` or `a table`.
+        what: &'static str,
+    },
+    /// There is none.
+    #[error("there is no snapshot `{name}`")]
+    NotFound {
+        /// The name.
+        name: String,
+    },
+    /// They would take more than they may.
+    #[error("snapshots may take {quota} bytes here, and would take {would}")]
+    Quota {
+        /// Bytes they may take.
+        quota: u64,
+        /// Bytes they would take.
+        would: u64,
+    },
+}
+
+impl Coded for SnapshotError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Exists { .. } => ErrorKind::Conflict,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Quota { .. } => ErrorKind::LimitExceeded,
+        }
+    }
+    fn code(&self) -> &str {
+        match self {
+            Self::Exists { .. } => "snapshot_exists",
+            Self::NotFound { .. } => "snapshot_not_found",
+            Self::Quota { .. } => "snapshot_quota",
+        }
+    }
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Exists { what: "a table", .. } => "choose another name: `--as NAME`".to_owned(),
+            Self::Exists { .. } => "`--force` replaces it, `--as NAME` calls it otherwise".to_owned(),
+            Self::NotFound { .. } => "`agnes snapshot list` shows them".to_owned(),
+            Self::Quota { .. } => "`agnes snapshot prune --older-than 7d` makes room".to_owned(),
+        })
+    }
+}
+
+impl Workspace {
+    fn snapshot_file(&self, name: &str) -> PathBuf {
+        self.snapshots().join(format!("{name}.parquet"))
+    }
+
+    fn snapshot_meta(&self, name: &str) -> PathBuf {
+        self.snapshots().join(format!("{name}.meta.json"))
+    }
+
+    fn snapshot_turn(&self) -> Result<File> {
+        std::fs::create_dir_all(self.snapshots()).map_err(|e| Error::io("make the folder of snapshots", e))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(self.snapshots().join(".lock"));
+        let lock = lock.map_err(|e| Error::io("lock the snapshots", e))?;
+        lock.lock().map_err(|e| Error::io("lock the snapshots", e))?;
+        Ok(lock)
+    }
+
+    /// All snapshots, by name. Those whose file or description is gone are left out.
+    #[must_use]
+    pub fn list_snapshots(&self) -> Vec<SnapshotMeta> {
+        let names = self.snapshot_files().into_keys();
+        names.filter_map(|name| serde_json::from_slice(&std::fs::read(self.snapshot_meta(&name)).ok()?).ok()).collect()
+    }
+
+    /// Bytes that are free on the disk of the workspace.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn free_bytes(&self) -> Result<u64> {
+        crate::sync::free_bytes(self.root())
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// `snapshot_not_found`.
+    pub fn snapshot(&self, name: &str) -> Result<SnapshotMeta> {
+        let found = self.list_snapshots().into_iter().find(|meta| meta.name == name);
+        found.ok_or_else(|| SnapshotError::NotFound { name: crate::ident::printable(name, 80) }.into())
+    }
+
+    /// Whether a snapshot of this name can be made.
+    ///
+    /// # Errors
+    /// `invalid_name`, `snapshot_exists`, `workspace_unreadable`.
+    pub fn check_snapshot(&self, name: &str, force: bool) -> Result<()> {
+        let is_name = name.len() <= 64
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !is_name {
+            let rule = "a letter or `_`, then letters, digits or `_`, 64 at most";
+            return Err(crate::ident::InvalidName::new("snapshot", name, rule).into());
+        }
+        if self.state()?.table(name).is_some() {
+            return Err(SnapshotError::Exists { name: name.to_owned(), what: "a table" }.into());
+        }
+        if !force && self.snapshot_file(name).exists() {
+            return Err(SnapshotError::Exists { name: name.to_owned(), what: "a snapshot" }.into());
+        }
+        Ok(())
+    }
+
+    /// Keeps the rows of a scan, and gives them a view. `quota` is how many bytes all snapshots may
+    /// take.
+    ///
+    /// # Errors
+    /// Those of [`check_snapshot`](Self::check_snapshot) and of the rows; `snapshot_quota`, I/O
+    /// errors.
+    pub async fn keep_snapshot(
+        &self,
+        name: &str,
+        request: &ScanRequest,
+        mut rows: Rows,
+        estimated: u64,
+        (force, quota): (bool, u64),
+    ) -> Result<SnapshotMeta> {
+        self.check_snapshot(name, force)?;
+        let target = self.snapshot_file(name);
+        std::fs::create_dir_all(self.snapshots()).map_err(|e| Error::io("make the folder of snapshots", e))?;
+        let staged = Staged::beside(&target)?;
+        let file = File::create(staged.path()).map_err(|e| Error::io("write a snapshot", e))?;
+        let mut writer = RowWriter::new(RowFormat::Parquet, &rows.schema(), BufWriter::new(file))?;
+        let others: u64 =
+            self.list_snapshots().iter().filter(|meta| meta.name != name).map(|meta| meta.bytes_local).sum();
+        let mut count = 0;
+        while let Some(batch) = rows.next().await? {
+            count += batch.num_rows() as u64;
+            writer.write(&batch)?;
+            let so_far = staged.path().metadata().map(|meta| meta.len()).unwrap_or_default();
+            if others + so_far > quota {
+                return Err(SnapshotError::Quota { quota, would: others + so_far }.into());
+            }
+        }
+        writer.finish(&RowsEnd::default())?;
+        let (bytes_local, result_hash_md5) = md5_of(staged.path())?;
+        if others + bytes_local > quota {
+            return Err(SnapshotError::Quota { quota, would: others + bytes_local }.into());
+        }
+        let now = Utc::now();
+        let list = |items: &[String]| (!items.is_empty()).then(|| items.to_vec());
+        let meta = SnapshotMeta {
+            name: name.to_owned(),
+            table_id: request.table.clone(),
+            select: list(&request.select),
+            predicate: request.predicate.clone(),
+            limit: request.limit,
+            order_by: list(&request.order_by),
+            fetched_at: now,
+            effective_as_of: now,
+            rows: count,
+            bytes_local,
+            estimated_scan_bytes_at_fetch: estimated,
+            result_hash_md5,
+        };
+        let workspace = self.clone();
+        let kept = meta.clone();
+        crate::duck::blocking(move || {
+            let _turn = workspace.snapshot_turn()?;
+            // Somebody may have made one meanwhile.
+            workspace.check_snapshot(&kept.name, force)?;
+            staged.sync()?;
+            staged.publish(&target)?;
+            let text = serde_json::to_vec_pretty(&kept).map_err(|e| Error::internal("describe a snapshot", e))?;
+            write_atomically(&workspace.snapshot_meta(&kept.name), &text)?;
+            workspace.remake_views()
+        })
+        .await?;
+        Ok(meta)
+    }
+
+    /// Deletes snapshots with their views.
+    ///
+    /// # Errors
+    /// `snapshot_not_found`, I/O errors.
+    pub fn drop_snapshots(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            self.snapshot(name)?;
+        }
+        let _turn = self.snapshot_turn()?;
+        for name in names {
+            for file in [self.snapshot_file(name), self.snapshot_meta(name)] {
+                std::fs::remove_file(file).map_err(|e| Error::io("delete a snapshot", e))?;
+            }
+        }
+        self.remake_views()
+    }
+
+    /// Makes the views of the database anew, of what is here now. A pull that runs makes them
+    /// anyway.
+    fn remake_views(&self) -> Result<()> {
+        let _turn = match self.turn() {
+            Ok(turn) => turn,
+            Err(error) if error.code() == "workspace_busy" => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.recover()?;
+        let mut state = self.state()?;
+        let made = self.publish_views(&state, &state.views.clone())?;
+        state.views = made.views;
+        state.write(&self.state_file())
+    }
+}
+
+/// Bytes and MD5 of a file.
+fn md5_of(path: &std::path::Path) -> Result<(u64, String)> {
+    use md5::Digest as _;
+    let read = || -> std::io::Result<(u64, String)> {
+        let (mut file, mut hash, mut buffer, mut size) = (File::open(path)?, md5::Md5::new(), vec![0; 1 << 20], 0);
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((size, crate::orchestrator::hex(&hash.finalize())));
+            }
+            hash.update(&buffer[..read]);
+            size += read as u64;
+        }
+    };
+    read().map_err(|e| Error::io("read a snapshot", e))
+}
