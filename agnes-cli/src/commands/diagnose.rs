@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::args::DoctorArgs;
 use crate::failure::{Failure, Outcome};
-use crate::output::text::safe;
+use crate::output::text::{plural, safe};
 use crate::place;
 
 /// What was looked at.
@@ -104,7 +104,7 @@ async fn of_server(server: &ServerClient, args: &DoctorArgs, checks: &mut Checks
     match server.ask(Call::get(&["api", "sync", "manifest"])).await {
         Ok(answer) => {
             let tables = answer.body["tables"].as_object().map_or(0, serde_json::Map::len);
-            checks.add("manifest", "ok", format!("{tables} tables may be pulled"));
+            checks.add("manifest", "ok", format!("{} may be pulled", plural(tables, "table")));
         }
         Err(error) => checks.fail("manifest", &error),
     }

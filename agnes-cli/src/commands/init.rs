@@ -105,7 +105,7 @@ pub(super) async fn run(app: &App, args: InitArgs) -> Outcome {
             writeln!(out, "it begins with {} of {}", plural(begin.files(), "file"), safe(&begin.source))?;
         }
         if let Some(report) = &report {
-            writeln!(out, "{} of {} are here", plural(report.parquets_total, "file"), safe(server.server()))?;
+            writeln!(out, "pulled {} from {}", plural(report.parquets_total, "file"), safe(server.server()))?;
         }
         Ok(())
     })?;

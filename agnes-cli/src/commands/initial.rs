@@ -40,7 +40,7 @@ pub(super) async fn run(app: &App, command: InitialCommand) -> Outcome {
             let call = Call::post(&[&path[..], &["sync"]].concat(), Value::Null);
             let told = server.ask(call.within(std::time::Duration::from_secs(330))).await?.body;
             let files = plural(usize::try_from(told["files"].as_u64().unwrap_or(0)).unwrap_or(0), "file");
-            app.out.done(&told, &format!("{files} of {} are here", text(&told["commit"])))
+            app.out.done(&told, &format!("took {files} of {}", text(&told["commit"])))
         }
         InitialCommand::Remove { purge, yes } => {
             app.confirm(&yes, "have workspaces begin with the usual files again")?;

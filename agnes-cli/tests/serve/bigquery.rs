@@ -176,6 +176,8 @@ fn what_bigquery_knows_of_tables_is_asked_now_and_then_and_kept() {
     assert_eq!((status, &done["table_id"], &done["status"]), (200, &json!("web"), &json!("error")), "{done}");
     let known = site.known("member", "web");
     assert_eq!((&known["rows"], &known["freshness"]), (&json!(1200), &json!("fresh")), "{known}");
+    assert!(known["error_at"].is_string() && known["error_msg"].is_null(), "{known}");
+    let known = site.known("admin", "web");
     assert!(known["error_msg"].as_str().unwrap().contains("403") && !known.to_string().contains(TOKEN), "{known}");
     site.google.answer(&format!("{TABLES}/web"), 200, told("web", json!({"numRows": "7"})));
     assert_eq!(site.refresh("admin", "web"), (200, json!({"table_id": "web", "status": "ok"})));

@@ -17,7 +17,7 @@ use super::tables::View;
 use super::{Catalog, CatalogError, Download};
 use crate::context::CallContext;
 use crate::error::{Error, Result};
-use crate::ident::{PlainFiles, printable};
+use crate::ident::{PlainFiles, is_plain_path, printable};
 use crate::layout::DataFolder;
 use crate::orchestrator::{FileSignature, hex, signature_of};
 use crate::rbac::Ability;
@@ -141,15 +141,9 @@ impl Catalog<'_> {
             if let Some(documents) = documents(&folder) {
                 found.insert(DOCS, documents);
             }
-            let file = folder.legacy_profiles();
-            match file.metadata() {
-                Ok(meta) if everything && meta.is_file() => {
-                    found.insert(PROFILES.0, vec![Offered { path: PROFILES.1.to_owned(), file, meta }]);
-                }
-                Err(error) if everything && error.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io("read the profiles of an older version", error));
-                }
-                _ => {}
+            if everything {
+                let read = profiles(&folder).map_err(|e| Error::io("read the profiles of an older version", e))?;
+                found.extend(read.map(|offered| (PROFILES.0, vec![offered])));
             }
             Ok(found)
         })
@@ -212,15 +206,21 @@ impl Catalog<'_> {
     async fn open_asset(&self, ctx: &CallContext, kind: &str, path: &str) -> Result<Download> {
         ctx.principal().require(Ability::Download)?;
         let view = self.view(ctx).await?;
-        // Only what was found by looking is opened, never a path that somebody sent.
-        let mut offered = self.offered(ctx, &view).await?;
-        let wanted = offered.remove(kind).into_iter().flatten().find(|one| one.path == path);
         let missing = CatalogError::NoAsset { path: format!("{}/{}", printable(kind, 40), printable(path, 160)) };
-        let Some(wanted) = wanted else { return Err(missing.into()) };
+        let may_have = match kind {
+            DOCS => view.may_have(ctx, path),
+            _ => kind == PROFILES.0 && path == PROFILES.1 && view.sees_everything(ctx),
+        };
+        if !may_have {
+            return Err(missing.into());
+        }
+        let (folder, documents, wanted) = (self.engine.folder().clone(), kind == DOCS, path.to_owned());
         let hashes = self.engine.asset_hashes().clone();
         let name = path.rsplit('/').next().unwrap_or(path).to_owned();
         crate::duck::blocking(move || {
             let open = || -> std::io::Result<_> {
+                let wanted = if documents { document(&folder, &wanted) } else { profiles(&folder)? };
+                let Some(wanted) = wanted else { return Ok(None) };
                 let Some(hashed) = hashes.of(&wanted)? else { return Ok(None) };
                 let file = File::open(&wanted.file)?;
                 // The bytes that were hashed, or none.
@@ -262,6 +262,29 @@ fn documents(folder: &DataFolder) -> Option<Vec<Offered>> {
         found.push(Offered { path, file: entry.into_path(), meta });
     }
     Some(found)
+}
+
+/// The file at a path below `docs/` that somebody sent: one that is plain, and the file's own, letter
+/// for letter. No link is on its way, and no other spelling that the file system would take for it.
+fn document(folder: &DataFolder, path: &str) -> Option<Offered> {
+    let root = folder.docs();
+    let file = root.join(Some(path).filter(|path| is_plain_path(&format!("{DOCS}/{path}")))?);
+    let own = file.canonicalize().ok()?;
+    if own != root.canonicalize().ok()?.join(path) {
+        return None;
+    }
+    let meta = own.symlink_metadata().ok().filter(Metadata::is_file)?;
+    Some(Offered { path: path.to_owned(), file, meta })
+}
+
+/// The profiles of an older version, if they are there.
+fn profiles(folder: &DataFolder) -> std::io::Result<Option<Offered>> {
+    let file = folder.legacy_profiles();
+    match file.metadata() {
+        Ok(meta) => Ok(meta.is_file().then(|| Offered { path: PROFILES.1.to_owned(), file, meta })),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn path_below(root: &Path, file: &Path) -> Option<String> {

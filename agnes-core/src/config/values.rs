@@ -348,6 +348,10 @@ impl<'a> Values<'a> {
         if let Some(seconds) = self.whole("materialize.lock_ttl_seconds", 60..=604_800) {
             config.sync.materialize_lock_ttl = Duration::from_secs(seconds);
         }
+        if config.sync.materialize_lock_ttl < config.sync.table_timeout {
+            let why = "a copy that is still made could be taken for a forgotten one by another machine";
+            self.warnings.push(format!("`materialize.lock_ttl_seconds` is below `sync.table_timeout_seconds`: {why}"));
+        }
         const SCHEDULE: &str = "AGNES_DEFAULT_SYNC_SCHEDULE";
         if let Some(text) = (self.env)(SCHEDULE).filter(|text| !text.trim().is_empty()) {
             match crate::schedule::Schedule::parse(text.trim()) {

@@ -137,10 +137,10 @@ impl Maintenance<'_> {
         .await
         .unwrap_or(0);
         match missing {
-            0 => ok("catalog", format!("generation {}, {tables} tables", self.engine.generation().number)),
+            0 => ok("catalog", format!("generation {}, tables: {tables}", self.engine.generation().number)),
             n => bad(
                 "catalog",
-                format!("{n} published files are missing or damaged"),
+                format!("published files that are missing or damaged: {n}"),
                 "run `agnes rebuild`, or restore a backup",
             ),
         }
@@ -177,12 +177,12 @@ impl Maintenance<'_> {
                     .map(|s| format!("`{}`", s.table_id))
                     .collect();
                 if failed.is_empty() {
-                    ok("sync", format!("{} tables, none failed last", states.len()))
+                    ok("sync", format!("tables: {}, none failed last", states.len()))
                 } else {
                     let shown = failed.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
                     warn(
                         "sync",
-                        format!("{} tables failed last: {shown}", failed.len()),
+                        format!("failed last, {} of {}: {shown}", failed.len(), states.len()),
                         "`agnes sync TABLE` tries again and says why",
                     )
                 }

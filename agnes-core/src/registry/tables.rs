@@ -142,6 +142,11 @@ impl Registry<'_> {
             .record()
             .await;
         done?;
+        let place =
+            |row: &RegisteredTable| [&row.source, &row.bucket, &row.source_table, &row.bq_fqn].map(Option::clone);
+        if place(before) != place(&table) {
+            self.engine.forget_told(&table).await?;
+        }
         // A corrected row deserves a new chance.
         self.engine.store().sync().clear_error(&table.name).await?;
         Ok(table)

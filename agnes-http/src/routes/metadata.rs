@@ -71,7 +71,7 @@ pub(crate) struct Known {
     known_columns: Vec<String>,
     /// When asking last failed, if it did since.
     error_at: Option<String>,
-    /// Why.
+    /// Why; null for those who are no admins.
     error_msg: Option<String>,
     /// `never_fetched`, `fresh`, `stale` or `error`.
     freshness: String,

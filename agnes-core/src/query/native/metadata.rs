@@ -194,12 +194,21 @@ impl Engine {
         TableRefresh { table_id: row.id.clone(), status: status.to_owned(), error }
     }
 
-    /// What is kept of the tables that stay in warehouses and that the caller may read.
+    /// Forgets what a warehouse told of a row that stands for another table from now on.
+    pub(crate) async fn forget_told(&self, row: &RegisteredTable) -> Result<()> {
+        self.queries().facts().invalidate(&row.name.to_ascii_lowercase());
+        let nothing = TableMetadata { table_id: row.id.clone(), ..TableMetadata::default() };
+        self.store().metadata().put(&nothing).await
+    }
+
+    /// What is kept of the tables that stay in warehouses and that the caller may read. Why one could
+    /// not be asked about is for admins: a warehouse may name what lies beside the table.
     ///
     /// # Errors
     /// `inactive_user`.
     pub async fn warehouse_tables(&self, ctx: &CallContext) -> Result<MetadataStatus> {
         let tables = self.catalog().tables(ctx).await?;
+        let admin = self.access().await?.is_admin(ctx.principal());
         let mut known = self.known_metadata().await?;
         let (interval, now) = (self.number(INTERVAL_ENV, INTERVAL), self.clock().now());
         let remote = tables.into_iter().filter(|table| table.query_mode == QueryMode::Remote);
@@ -207,7 +216,8 @@ impl Engine {
             .filter(|table| table.sql_flavor == "bigquery")
             .map(|table| {
                 let nothing = || TableMetadata { table_id: table.id.clone(), ..TableMetadata::default() };
-                let told = known.remove(&table.id).unwrap_or_else(nothing);
+                let mut told = known.remove(&table.id).unwrap_or_else(nothing);
+                told.error_msg = told.error_msg.filter(|_| admin);
                 let freshness = self.freshness(Some(&told)).to_owned();
                 KnownTable { told, freshness }
             })
