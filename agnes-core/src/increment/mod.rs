@@ -6,7 +6,8 @@
 //! with the count of rows that have it and of those inside an overlap window; the next read
 //! takes the whole window again and replaces it ([`Rule::window`], [`merge`]), rows are told
 //! apart by key, and from time to time the keys of the source are compared with those here
-//! ([`differing`]), which finds what a cursor cannot show.
+//! ([`differing`]), which finds what a cursor cannot show: rows that change far back, or that go
+//! between two reads while as many others come to the same place.
 //!
 //! Relations are SQL of the connector over its [`ScratchDb`], never of a user.
 
