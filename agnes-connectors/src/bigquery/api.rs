@@ -1,5 +1,6 @@
 //! Calls of BigQuery's REST API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use agnes_core::connector::{Cancel, WarehouseEstimate};
@@ -9,6 +10,7 @@ use agnes_core::secret::Secret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::auth::Access;
 use super::config::BigQueryConfig;
 use super::error::{BigQueryError, is_too_large};
 use super::model::{Dataset, Datasets, Job, JobReference, Listed, Page, Rows, Said, Table, TableReference, Tables};
@@ -27,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pub(crate) outbound: Outbound,
-    pub(crate) token: Secret,
+    pub(crate) access: Arc<Access>,
     pub(crate) config: BigQueryConfig,
     pub(crate) cancel: Cancel,
 }
@@ -224,8 +226,24 @@ impl Api {
     }
 
     async fn call<T: DeserializeOwned>(&self, call: &'static str, request: Request<'_>) -> Result<T> {
-        let request = request.bearer(&self.token).header("Accept", "application/json");
+        self.with_token(|token| self.once(call, request.clone().bearer(&token))).await
+    }
+
+    async fn once<T: DeserializeOwned>(&self, call: &'static str, request: Request<'_>) -> Result<T> {
+        let request = request.header("Accept", "application/json");
         let request = request.header("X-Goog-User-Project", self.config.billing()?);
+    /// Does something with the token, once more where that ended.
+    pub(crate) async fn with_token<T, F>(&self, work: impl Fn(Secret) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let token = self.access.shown();
+        match work(token.clone()).await {
+            Err(error) if is_refused(&error) => work(self.access.renew(&token).await?).await,
+            done => done,
+        }
+    }
+
         let request = request.timeout(TIMEOUT).body_limit(ANSWER);
         let away = |reason| BigQueryError::Away { call, reason };
         let Answered { status, retry_after, body } = ask(&self.cancel, request, away).await?;
@@ -267,6 +285,11 @@ impl Api {
 
     /// What Google says, fit for people.
     pub(crate) fn clean(&self, text: &str) -> String {
-        printable(self.token.scrub(text.trim()).trim(), WORDS)
+        printable(self.access.shown().scrub(text.trim()).trim(), WORDS)
     }
+}
+
+/// Whether it was the token that was refused.
+pub(crate) fn is_refused(error: &Error) -> bool {
+    error.code() == "bigquery_token_refused"
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use agnes_core::connector::SourceContext;
@@ -119,6 +120,47 @@ impl Tokens {
         if let Some(useful) = lasts.checked_sub(MARGIN).filter(|useful| !useful.is_zero()) {
             known.tokens.insert(id, (token.clone(), Instant::now() + useful));
         }
+        Ok(token)
+    }
+
+    /// Has nobody get a token any more that was refused.
+    async fn forget(&self, refused: &Secret) {
+        self.0.lock().await.tokens.retain(|_, (token, _)| token.expose() != refused.expose());
+    }
+}
+
+/// The token of one run: another one where that was refused, as one that ended meanwhile is.
+#[derive(Debug)]
+pub(crate) struct Access {
+    tokens: Arc<Tokens>,
+    outbound: Outbound,
+    source: SourceContext,
+    config: BigQueryConfig,
+    shown: std::sync::Mutex<Secret>,
+}
+
+impl Access {
+    pub(crate) async fn new(
+        tokens: Arc<Tokens>,
+        outbound: Outbound,
+        source: SourceContext,
+        config: BigQueryConfig,
+    ) -> Result<Self> {
+        let shown = std::sync::Mutex::new(tokens.token(&outbound, &source, &config).await?);
+        Ok(Self { tokens, outbound, source, config, shown })
+    }
+
+    /// The token that calls show.
+    pub(crate) fn shown(&self) -> Secret {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has calls show another token than the one that was refused.
+    pub(crate) async fn renew(&self, refused: &Secret) -> Result<Secret> {
+        self.tokens.forget(refused).await;
+        let token = self.tokens.token(&self.outbound, &self.source, &self.config).await?;
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&token);
+        tracing::info!(source = %self.source.name, "Google refused an access token: another one is used");
         Ok(token)
     }
 }

@@ -13,9 +13,11 @@ const REST: &str = "https://bigquery.googleapis.com";
 const STORAGE: &str = "https://bigquerystorage.googleapis.com";
 /// How long a job may take unless the settings say.
 const JOB_SECONDS: u64 = 600;
+/// How long rows on their way may keep one waiting unless the settings say.
+const FETCH_SECONDS: u64 = 900;
 /// Bytes that the query of one table may read unless the settings say.
 const MOST_BYTES: u64 = 10 << 30;
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "project",
     "billing_project",
     "location",
@@ -23,6 +25,7 @@ const KEYS: [&str; 9] = [
     "datasets",
     "max_bytes_per_materialize",
     "query_timeout_seconds",
+    "fetch_timeout_seconds",
     "endpoint",
     "storage_endpoint",
 ];
@@ -50,6 +53,9 @@ pub(crate) struct BigQueryConfig {
     max_bytes_per_materialize: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     query_timeout_seconds: Option<u64>,
+    /// 0 sets no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetch_timeout_seconds: Option<u64>,
     /// BigQuery's address, when not the public one.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<String>,
@@ -82,6 +88,9 @@ impl BigQueryConfig {
         }
         if config.query_timeout_seconds.is_some_and(|seconds| !(1..=86_400).contains(&seconds)) {
             return Err(BigQueryError::invalid("query_timeout_seconds", "it is 1 to 86400").into());
+        }
+        if config.fetch_timeout_seconds.is_some_and(|seconds| seconds > 86_400) {
+            return Err(BigQueryError::invalid("fetch_timeout_seconds", "it is 0 to 86400").into());
         }
         for (key, url) in [("endpoint", &mut config.endpoint), ("storage_endpoint", &mut config.storage_endpoint)] {
             if let Some(text) = url {
@@ -118,6 +127,12 @@ impl BigQueryConfig {
     /// How long a job may take.
     pub(crate) fn job_timeout(&self) -> Duration {
         Duration::from_secs(self.query_timeout_seconds.unwrap_or(JOB_SECONDS))
+    }
+
+    /// How long rows on their way may keep one waiting, where there is a limit.
+    pub(crate) fn fetch_timeout(&self) -> Option<Duration> {
+        let seconds = self.fetch_timeout_seconds.unwrap_or(FETCH_SECONDS);
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// Whether the addresses are not the public ones.
@@ -188,6 +203,7 @@ mod tests {
             ("datasets", json!("sales")),
             ("endpoint", json!("https://u:p@h")),
             ("query_timeout_seconds", json!(0)),
+            ("fetch_timeout_seconds", json!(86_401)),
             ("projekt", json!("x")),
         ] {
             let mut config = good.clone();

@@ -49,8 +49,9 @@ impl BigQueryConnector {
         if let Some(name) = config.key_env.as_ref().filter(|name| !source.attach.token_envs.contains(*name)) {
             return Err(AttachError::TokenEnvNotAllowed { name: printable(name, 64) }.into());
         }
-        let token = self.tokens.token(&self.outbound, source, &config).await?;
-        Ok(Api { outbound: self.outbound.clone(), token, config, cancel: source.cancel.clone() })
+        let outbound = self.outbound.clone();
+        let access = auth::Access::new(self.tokens.clone(), outbound.clone(), source.clone(), config.clone()).await?;
+        Ok(Api { outbound, access: Arc::new(access), config, cancel: source.cancel.clone() })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agnes_core::error::{Error, Result};
+use agnes_core::secret::Secret;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -18,7 +19,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::api::Api;
+use super::api::{Api, is_refused};
 use super::error::BigQueryError;
 use super::model::TableReference;
 use crate::calls::until_cancelled;
@@ -33,6 +34,11 @@ const QUEUE: usize = 8;
 /// How often one stream is opened before its failure counts.
 const ATTEMPTS: u32 = 5;
 const CONNECT: Duration = Duration::from_secs(10);
+/// How often a connection is asked whether it is still there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const ALIVE: Duration = Duration::from_secs(20);
+/// How often a stream may fall silent without a row in between.
+const STALLS: u32 = 2;
 /// Bytes on their way that one stream, and all of them, may have: much can be between here and there.
 const STREAM_WINDOW: u32 = 8 << 20;
 const WINDOW: u32 = 32 << 20;
@@ -114,14 +120,18 @@ pub(crate) async fn read(api: &Api, table: &TableReference, ordered: bool) -> Re
     let session = ReadSession { data_format: ARROW, table: path.clone(), ..ReadSession::default() };
     let max_stream_count = i32::from(ordered);
     let wanted = CreateReadSession { parent, read_session: Some(session), max_stream_count };
-    let session: ReadSession = until_cancelled(&api.cancel, async {
-        let mut grpc = client(channel.clone());
-        grpc.ready().await.map_err(|error| away(&error.to_string()))?;
-        let request = authorised(api, wanted, &format!("read_session.table={}", crate::calls::encoded(&path)))?;
-        let answer = grpc.unary(request, method("CreateReadSession"), ProstCodec::default()).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| refused(api, "open a read session", &status).into())
-    })
-    .await?;
+    let route = format!("read_session.table={}", crate::calls::encoded(&path));
+    let opened = api.with_token(|token| {
+        let (mut grpc, request) = (client(channel.clone()), authorised(api, &token, wanted.clone(), &route));
+        async move {
+            grpc.ready().await.map_err(|error| away(&error.to_string()))?;
+            let answer = grpc.unary(request?, method("CreateReadSession"), ProstCodec::default()).await;
+            let refused = |status| Error::from(refused(api, "open a read session", &status));
+            answer.map(tonic::Response::into_inner).map_err(refused)
+        }
+    });
+    let opened = until_cancelled(&api.cancel, opened);
+    let session: ReadSession = unless_silent(api.config.fetch_timeout(), &mut 0, opened).await?;
     let bytes = session.arrow_schema.unwrap_or_default().serialized_schema;
     let mut decoder = StreamDecoder::new();
     // Of a message without a body the decoder takes notice when the next one begins.
@@ -154,6 +164,7 @@ async fn connect(api: &Api) -> Result<Channel> {
     api.outbound.check(url).await.map_err(Error::from)?;
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| away(&error.to_string()))?;
     let endpoint = endpoint.connect_timeout(CONNECT).keep_alive_while_idle(true);
+    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(ALIVE);
     let endpoint = endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
     let endpoint = match url.starts_with("https://") {
         true => {
@@ -172,10 +183,10 @@ fn method(name: &str) -> PathAndQuery {
     PathAndQuery::try_from(format!("{SERVICE}/{name}")).unwrap_or_else(|_| PathAndQuery::from_static("/"))
 }
 
-fn authorised<T>(api: &Api, message: T, route: &str) -> Result<tonic::Request<T>> {
+fn authorised<T>(api: &Api, token: &Secret, message: T, route: &str) -> Result<tonic::Request<T>> {
     let mut request = tonic::Request::new(message);
     let bad = || Error::from(BigQueryError::AuthFailed { reason: "the token cannot be in a header".to_owned() });
-    let mut token: MetadataValue<_> = format!("Bearer {}", api.token.expose()).parse().map_err(|_| bad())?;
+    let mut token: MetadataValue<_> = format!("Bearer {}", token.expose()).parse().map_err(|_| bad())?;
     token.set_sensitive(true);
     request.metadata_mut().insert("authorization", token);
     if let Ok(billing) = api.config.billing()?.parse() {
@@ -195,6 +206,8 @@ struct Place {
     /// Read from its first row again, without those: the server does not know any more that it sent
     /// them.
     again: AtomicBool,
+    /// How often nothing came for too long since the last row.
+    stalls: u32,
 }
 
 /// Reads one stream to its end, from where it broke off when it does.
@@ -206,15 +219,28 @@ async fn stream_of(
     schema: &SchemaRef,
     send: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
-    let (mut place, mut attempt) = (Place::default(), 1);
+    let (mut place, mut attempt, mut renewed) = (Place::default(), 1, false);
     loop {
-        let before = place.given;
-        match part(api, channel.clone(), name, &mut place, schema_bytes, schema, send).await {
+        let (before, token) = (place.given, api.access.shown());
+        let done = part(api, channel.clone(), name, &mut place, schema_bytes, schema, send).await;
+        let offset = place.given;
+        if offset > before {
+            (attempt, renewed, place.stalls) = (0, false, 0);
+        }
+        match done {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_retryable() && attempt < ATTEMPTS && !api.cancel.is_cancelled() => {
-                let offset = place.given;
+            Err(error) if is_refused(&error) && !renewed => {
+                renewed = true;
+                until_cancelled(&api.cancel, api.access.renew(&token)).await?;
+            }
+            Err(error)
+                if error.is_retryable()
+                    && attempt < ATTEMPTS
+                    && place.stalls < STALLS
+                    && !api.cancel.is_cancelled() =>
+            {
                 tracing::warn!(attempt, offset, code = error.code(), "a stream of rows broke off: {error}");
-                attempt = if offset > before { 1 } else { attempt + 1 };
+                attempt += 1;
                 tokio::time::sleep(Duration::from_millis(200) * attempt).await;
             }
             Err(error) => return Err(error),
@@ -231,9 +257,10 @@ async fn part(
     schema: &SchemaRef,
     send: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
-    let again = &place.again;
-    let offset = if again.load(Relaxed) { 0 } else { place.given };
-    let mut skip = place.given - offset;
+    let Place { given, again, stalls } = place;
+    let again = &*again;
+    let offset = if again.load(Relaxed) { 0 } else { *given };
+    let mut skip = *given - offset;
     let failed = |status: &tonic::Status| match status.code() {
         Code::FailedPrecondition | Code::OutOfRange if offset > 0 => {
             again.store(true, Relaxed);
@@ -243,19 +270,21 @@ async fn part(
     };
     let mut grpc = client(channel);
     let wanted = ReadRows { read_stream: name.to_owned(), offset };
-    let mut answers = until_cancelled(&api.cancel, async {
+    let silence = api.config.fetch_timeout();
+    let opened = until_cancelled(&api.cancel, async {
         grpc.ready().await.map_err(|error| away(&error.to_string()))?;
-        let request = authorised(api, wanted, &format!("read_stream={}", crate::calls::encoded(name)))?;
+        let request =
+            authorised(api, &api.access.shown(), wanted, &format!("read_stream={}", crate::calls::encoded(name)))?;
         let codec: ProstCodec<ReadRows, ReadRowsAnswer> = ProstCodec::default();
         let answer = grpc.server_streaming(request, method("ReadRows"), codec).await;
         answer.map(tonic::Response::into_inner).map_err(|status| failed(&status))
-    })
-    .await?;
+    });
+    let mut answers = unless_silent(silence, stalls, opened).await?;
     let mut decoder = StreamDecoder::new();
     decoder.decode(&mut Buffer::from(schema_bytes.to_vec())).map_err(|_| misread())?;
     loop {
         let next = until_cancelled(&api.cancel, async { answers.message().await.map_err(|status| failed(&status)) });
-        let Some(answer) = next.await? else { return Ok(()) };
+        let Some(answer) = unless_silent(silence, stalls, next).await? else { return Ok(()) };
         let Some(batch) = answer.arrow_record_batch else { continue };
         let mut buffer = Buffer::from(batch.serialized_record_batch);
         while !buffer.is_empty() {
@@ -263,7 +292,7 @@ async fn part(
             let known = usize::try_from(skip).unwrap_or(0).min(batch.num_rows());
             skip -= known as i64;
             let batch = batch.slice(known, batch.num_rows() - known);
-            place.given += batch.num_rows() as i64;
+            *given += batch.num_rows() as i64;
             if batch.num_rows() == 0 {
                 continue;
             }
@@ -273,6 +302,19 @@ async fn part(
             }
         }
     }
+}
+
+/// What comes, unless nothing does for so long.
+async fn unless_silent<T>(
+    silence: Option<Duration>,
+    stalls: &mut u32,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(silence) = silence else { return work.await };
+    tokio::time::timeout(silence, work).await.unwrap_or_else(|_| {
+        *stalls += 1;
+        Err(away(&format!("nothing came for {} s", silence.as_secs())))
+    })
 }
 
 /// The columns as they are written: no file here holds 76 digits or a span of time.

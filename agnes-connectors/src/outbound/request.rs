@@ -24,6 +24,7 @@ const BODY: u64 = 8 << 20;
 
 /// A request that can be sent. Its parts are checked when it is.
 #[must_use = "nothing is sent before `send`"]
+#[derive(Clone)]
 pub struct Request<'a> {
     outbound: &'a Outbound,
     method: Method,

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// The one token it gives.
+/// The first token it gives.
 pub(crate) const TOKEN: &str = "ya29.secret-access-token";
 
 /// What a machine of Google's cloud is asked for its token.
@@ -32,6 +32,10 @@ pub(crate) struct Google {
     behind: Arc<Mutex<Option<String>>>,
     /// What every dry run is told to read.
     bytes: Arc<Mutex<u64>>,
+    /// How many of its tokens have ended.
+    ended: Arc<Mutex<u32>>,
+    /// The token ends as soon as requests that begin so were answered, in turn.
+    ends: Arc<Mutex<Vec<String>>>,
     /// How long its tokens last, in seconds.
     lasts: Arc<Mutex<u64>>,
     /// Who pays for calls of the REST API, as their headers say.
@@ -49,6 +53,8 @@ impl Google {
             requests: Arc::default(),
             behind: Arc::default(),
             bytes: Arc::default(),
+            ended: Arc::default(),
+            ends: Arc::default(),
             lasts: Arc::new(Mutex::new(3600)),
             payers: Arc::default(),
         };
@@ -87,6 +93,24 @@ impl Google {
     /// Has tokens last so many seconds.
     pub(crate) fn tokens_last(&self, seconds: u64) {
         *self.lasts.lock().unwrap() = seconds;
+    }
+
+    /// Ends the token: another one is given from now on.
+    pub(crate) fn end_token(&self) {
+        *self.ended.lock().unwrap() += 1;
+    }
+
+    /// Ends the token right after each of these requests, in turn.
+    pub(crate) fn end_token_after(&self, requests: &[&str]) {
+        *self.ends.lock().unwrap() = requests.iter().rev().map(ToString::to_string).collect();
+    }
+
+    /// The token that opens things now.
+    pub(crate) fn valid(&self) -> String {
+        match *self.ended.lock().unwrap() {
+            0 => TOKEN.to_owned(),
+            n => format!("{TOKEN}-{n}"),
+        }
     }
 
     /// Who paid for the calls so far.
@@ -159,9 +183,17 @@ impl Google {
                     None if flavor == "Google" => (200, self.granted()),
                     None => (403, json!({})),
                 },
-                _ if bearer != format!("Bearer {TOKEN}") => (401, json!({"error": {"message": "who are you"}})),
+                _ if bearer != format!("Bearer {}", self.valid()) => {
+                    (401, json!({"error": {"message": "who are you"}}))
+                }
                 _ => self.answer_of(&what).or_else(|| self.behind(&what, &body)).unwrap_or((404, json!({}))),
             };
+            if status < 400 {
+                let mut ends = self.ends.lock().unwrap();
+                if ends.pop_if(|begins| what.starts_with(begins.as_str())).is_some() {
+                    self.end_token();
+                }
+            }
             self.requests.lock().unwrap().push((what, body));
             let text = answer.to_string();
             let head = format!(
@@ -181,7 +213,7 @@ impl Google {
     }
 
     fn granted(&self) -> Value {
-        json!({"access_token": TOKEN, "expires_in": *self.lasts.lock().unwrap(), "token_type": "Bearer"})
+        json!({"access_token": self.valid(), "expires_in": *self.lasts.lock().unwrap(), "token_type": "Bearer"})
     }
 
     /// A token for who signed rightly, or has a refresh token.

@@ -17,6 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::google::Google;
+
 /// Rows of one message.
 pub(crate) const MESSAGE: i64 = 100;
 
@@ -83,6 +85,10 @@ pub(crate) enum Cut {
     Connection,
     /// With a status; what was sent is not known any more, and only the first row is a place to begin.
     Forgotten,
+    /// With a status, as the token has ended.
+    Token,
+    /// It does not: nothing comes any more.
+    Silence,
 }
 
 /// What it was asked.
@@ -103,6 +109,8 @@ struct State {
     forgets: bool,
     /// Code and words of the answer to requests for a session.
     refusal: Option<(u8, &'static str)>,
+    /// Who says which token opens it, if not any.
+    google: Mutex<Option<Google>>,
     asked: Mutex<Asked>,
     gone: Notify,
 }
@@ -128,7 +136,8 @@ impl Rpc {
     async fn with(streams: i64, rows: i64, cuts: &[(usize, Cut)], refusal: Option<(u8, &'static str)>) -> Self {
         let forgets = cuts.iter().any(|(_, cut)| *cut == Cut::Forgotten);
         let (cuts, asked) = (Mutex::new(cuts.iter().rev().copied().collect()), Mutex::default());
-        let state = Arc::new(State { streams, rows, cuts, forgets, refusal, asked, gone: Notify::new() });
+        let (google, gone) = (Mutex::default(), Notify::new());
+        let state = Arc::new(State { streams, rows, cuts, forgets, refusal, google, asked, gone });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rpc = Self { url: format!("http://{}", listener.local_addr().unwrap()), state: state.clone() };
         tokio::spawn(async move {
@@ -137,6 +146,11 @@ impl Rpc {
             }
         });
         rpc
+    }
+
+    /// Opens nothing any more but to the token that is valid there.
+    pub(crate) fn open_to(&self, google: &Google) {
+        *self.state.google.lock().unwrap() = Some(google.clone());
     }
 
     pub(crate) fn asked(&self) -> Asked {
@@ -171,6 +185,11 @@ async fn answer(request: Request<h2::RecvStream>, respond: SendResponse<Bytes>, 
         asked.headers.entry(name.to_string()).or_default().push(value.to_str().unwrap_or_default().to_owned());
     }
     let message = bytes.split_off(5).freeze();
+    let shown = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let google = state.google.lock().unwrap().clone();
+    if google.is_some_and(|google| shown != format!("Bearer {}", google.valid())) {
+        return end(begin(respond), 16, "Request had invalid authentication credentials.");
+    }
     match parts.uri.path() {
         "/google.cloud.bigquery.storage.v1.BigQueryRead/CreateReadSession" => session(&message, respond, &state),
         "/google.cloud.bigquery.storage.v1.BigQueryRead/ReadRows" => rows(&message, respond, &state).await,
@@ -246,6 +265,13 @@ async fn rows(message: &[u8], respond: SendResponse<Bytes>, state: &State) {
         match cut.filter(|(after, _)| *after == sent) {
             None => drop(send.send_data(message, false)),
             Some((_, Cut::Status | Cut::Forgotten)) => return end(send, 14, "the server is being restarted"),
+            Some((_, Cut::Token)) => {
+                if let Some(google) = &*state.google.lock().unwrap() {
+                    google.end_token();
+                }
+                return end(send, 16, "Request had invalid authentication credentials.");
+            }
+            Some((_, Cut::Silence)) => return std::future::pending().await,
             Some((_, Cut::Reset)) => return send.send_reset(h2::Reason::INTERNAL_ERROR),
             Some((_, Cut::Connection)) => {
                 drop(send.send_data(message.slice(..message.len() / 2), false));

@@ -6,7 +6,7 @@ use agnes_connectors::outbound::{Outbound, Rules};
 use serde_json::json;
 
 use crate::emulator::{PROJECT, Site};
-use crate::google::TOKEN;
+use crate::google::{Google, TOKEN};
 use crate::rpc::{Cut, MESSAGE, Rpc, door};
 
 /// A table of `rpc`'s rows, described by an API that answers as told.
@@ -18,7 +18,7 @@ fn site(rpc: &Rpc) -> Site {
 }
 
 fn table(project: &str) -> serde_json::Value {
-    json!({"tableReference": {"projectId": project, "datasetId": "shop", "tableId": "many"}, "type": "TABLE",
+    json!({"tableReference": {"projectId": project, "datasetId": "shop", "tableId": "many"}, "type": "TABLE", "numBytes": "7000",
         "schema": {"fields": [{"name": "n", "type": "INTEGER"}, {"name": "text", "type": "STRING"}]}})
 }
 
@@ -72,6 +72,52 @@ async fn a_stream_that_never_goes_on_fails_and_the_last_good_data_stays() {
     assert!(error.is_retryable() && error.to_string().contains("restarted"), "{error}");
     assert_eq!(bad.asked().reads.len(), 5);
     assert_eq!(site.ask("SELECT count(*) FROM {t}"), ["3"]);
+}
+
+/// While rows are on their way, before the next stream is opened and before the session is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_between_streams_is_replaced() {
+    let rpc = Rpc::start(5, 10 * MESSAGE + 7, &[(3, Cut::Token)]).await;
+    let site = site(&rpc);
+    rpc.open_to(&site.google);
+    site.google.end_token_after(&["GET /bigquery/v2/projects/agnes-test/datasets/shop/tables/many"]);
+    let report = site.run(&site.request("shop.many", None)).await.unwrap();
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    let rows = 5 * (10 * MESSAGE + 7);
+    assert_eq!(site.ask(LOOK), [format!("{rows}|{rows}|0|{}|0", rows - 1)]);
+    let asked = rpc.asked();
+    assert!(asked.reads.iter().any(|read| read.offset == 3 * MESSAGE), "{:?}", asked.reads);
+    assert_eq!(asked.sessions.len(), 1, "the first request for one was refused");
+    assert_eq!(site.google.asked("POST /token"), 3, "one for all streams");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_again_ends_the_run() {
+    let rpc = Rpc::start(1, MESSAGE, &[]).await;
+    let site = site(&rpc);
+    // It takes the tokens of somebody else alone.
+    let other = Google::start();
+    other.end_token();
+    rpc.open_to(&other);
+    let error = site.run(&site.request("shop.many", None)).await.unwrap_err();
+    assert_eq!(error.code(), "bigquery_token_refused");
+    assert_eq!(site.google.asked("POST /token"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_falls_silent_is_opened_once_more() {
+    let rpc = Rpc::start(2, 10 * MESSAGE + 7, &[(3, Cut::Silence)]).await;
+    let mut site = site(&rpc);
+    site.settings["fetch_timeout_seconds"] = json!(1);
+    site.run(&site.request("shop.many", None)).await.unwrap();
+    let rows = 2 * (10 * MESSAGE + 7);
+    assert_eq!(site.ask(LOOK), [format!("{rows}|{rows}|0|{}|0", rows - 1)]);
+    assert!(rpc.asked().reads.iter().any(|read| read.offset == 3 * MESSAGE), "{:?}", rpc.asked().reads);
+    let dumb = Rpc::start(1, MESSAGE, &[(0, Cut::Silence); 9]).await;
+    site.settings["storage_endpoint"] = json!(dumb.url);
+    let error = site.run(&site.request("shop.many", None)).await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("nothing came for 1 s"), "{error}");
+    assert_eq!(dumb.asked().reads.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

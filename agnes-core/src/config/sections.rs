@@ -281,6 +281,8 @@ pub struct BigQueryDefaults {
     pub max_scan_bytes: u64,
     /// How long a job may take; 0 for the connector's own limit.
     pub query_timeout: Duration,
+    /// How long rows on their way may keep one waiting; 0 sets no limit.
+    pub fetch_timeout: Duration,
     /// What 2^40 bytes cost, for estimates.
     pub cost_per_tb_usd: f64,
 }
@@ -294,6 +296,7 @@ impl Default for BigQueryDefaults {
             max_bytes_per_materialize: None,
             max_scan_bytes: 5 << 30,
             query_timeout: Duration::from_secs(600),
+            fetch_timeout: Duration::from_secs(900),
             cost_per_tb_usd: 5.0,
         }
     }
@@ -310,6 +313,7 @@ impl BigQueryDefaults {
             ("location", text(&self.location)),
             ("max_bytes_per_materialize", self.max_bytes_per_materialize.map(Into::into)),
             ("query_timeout_seconds", seconds.map(Into::into)),
+            ("fetch_timeout_seconds", Some(self.fetch_timeout.as_secs().into())),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }

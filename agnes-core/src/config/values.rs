@@ -460,6 +460,9 @@ impl<'a> Values<'a> {
         if let Some(ms) = self.whole("data_source.bigquery.query_timeout_ms", 0..=86_400_000) {
             bigquery.query_timeout = Duration::from_secs(ms.div_ceil(1000));
         }
+        if let Some(seconds) = self.whole("data_source.bigquery.materialize_fetch_timeout_seconds", 0..=86_400) {
+            bigquery.fetch_timeout = Duration::from_secs(seconds);
+        }
         if let Some(dollars) = self.number("api.scan.bq_cost_per_tb_usd", 0.0..=1e6) {
             bigquery.cost_per_tb_usd = dollars;
         }
