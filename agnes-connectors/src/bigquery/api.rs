@@ -61,10 +61,13 @@ impl Api {
         let body = json!({"configuration": {"query": query, "dryRun": true}, "jobReference": self.reference(None)?});
         let path = format!("projects/{}/jobs", self.config.billing()?);
         let request = self.outbound.post(&self.url(&path)).json(&body).repeatable();
-        let job: Job = self.call("estimate the query", request).await?;
+        let call = "estimate the query";
+        let job: Job = self.call(call, request).await?;
+        let bytes = job.statistics.total_bytes_processed;
+        let bytes = bytes.ok_or(BigQueryError::NotUnderstood { call, reason: "it does not say how much is read" })?;
         let kind = job.statistics.query.and_then(|query| query.statement_type);
         let only_reads = kind.as_deref() == Some("SELECT");
-        Ok(WarehouseEstimate { bytes: job.statistics.total_bytes_processed, only_reads })
+        Ok(WarehouseEstimate { bytes, only_reads })
     }
 
     /// Starts a query that may read `most` bytes; `asker` stands for a person in Google's books.
@@ -225,13 +228,6 @@ impl Api {
         }
     }
 
-    async fn call<T: DeserializeOwned>(&self, call: &'static str, request: Request<'_>) -> Result<T> {
-        self.with_token(|token| self.once(call, request.clone().bearer(&token))).await
-    }
-
-    async fn once<T: DeserializeOwned>(&self, call: &'static str, request: Request<'_>) -> Result<T> {
-        let request = request.header("Accept", "application/json");
-        let request = request.header("X-Goog-User-Project", self.config.billing()?);
     /// Does something with the token, once more where that ended.
     pub(crate) async fn with_token<T, F>(&self, work: impl Fn(Secret) -> F) -> Result<T>
     where
@@ -244,6 +240,13 @@ impl Api {
         }
     }
 
+    async fn call<T: DeserializeOwned>(&self, call: &'static str, request: Request<'_>) -> Result<T> {
+        self.with_token(|token| self.once(call, request.clone().bearer(&token))).await
+    }
+
+    async fn once<T: DeserializeOwned>(&self, call: &'static str, request: Request<'_>) -> Result<T> {
+        let request = request.header("Accept", "application/json");
+        let request = request.header("X-Goog-User-Project", self.config.billing()?);
         let request = request.timeout(TIMEOUT).body_limit(ANSWER);
         let away = |reason| BigQueryError::Away { call, reason };
         let Answered { status, retry_after, body } = ask(&self.cancel, request, away).await?;

@@ -6,7 +6,7 @@ use agnes_core::connector::{CheckItem, DiscoveredTable};
 use agnes_core::error::Result;
 use agnes_core::ident::{TableName, printable};
 use agnes_core::registry::QueryMode;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::api::Api;
 use super::model::Table;
@@ -25,8 +25,24 @@ pub(crate) async fn discover(api: &Api) -> Result<Vec<DiscoveredTable>> {
     for dataset in &datasets {
         listed.extend(api.tables(dataset).await?.into_iter().map(|table| table.table_reference));
     }
-    let described = futures::stream::iter(listed).map(|table| async move { api.table(&table).await });
-    let mut tables: Vec<Table> = described.buffer_unordered(AT_ONCE).try_collect().await?;
+    let described = futures::stream::iter(listed).map(|table| async move { (api.table(&table).await, table) });
+    let mut described = described.buffer_unordered(AT_ONCE);
+    let (mut tables, mut failed) = (Vec::<Table>::new(), None);
+    while let Some((told, at)) = described.next().await {
+        match told {
+            Ok(table) => tables.push(table),
+            Err(error) if error.code() == "cancelled" => return Err(error),
+            // One that was deleted meanwhile, or may not be looked at, hides no others.
+            Err(error) => {
+                let (table, code) = (format!("{}.{}", at.dataset_id, at.table_id), error.code());
+                tracing::warn!(table, code, "a table cannot be described, and is left out: {error}");
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = failed.filter(|_| tables.is_empty()) {
+        return Err(error);
+    }
     let place = |table: &Table| (table.table_reference.dataset_id.clone(), table.table_reference.table_id.clone());
     tables.sort_by_key(place);
     let mut taken = BTreeSet::new();

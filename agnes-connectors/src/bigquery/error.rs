@@ -31,7 +31,7 @@ pub enum BigQueryError {
     JobFailed { words: String },
     #[error("BigQuery's job did not end within {seconds} s")]
     JobTimeout { seconds: u64 },
-    #[error("the query would read {current} bytes, {limit} are allowed")]
+    #[error("{current} bytes would be read, {limit} are allowed")]
     OverBudget { current: u64, limit: u64 },
     #[error("the table has no name in BigQuery: {reason}")]
     TableId { reason: &'static str },

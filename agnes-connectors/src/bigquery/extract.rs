@@ -38,11 +38,15 @@ pub(crate) async fn extract(
         None => {
             let detail = api.table(&table_of(row, &api.config)?).await?;
             let sql = format!("SELECT * FROM {}", detail.table_reference.quoted());
-            // Rows of a table cost no job; those of a view do.
-            (sql, (detail.kind == "TABLE").then_some(detail.table_reference))
+            // Rows of a table need no job; those of a view do.
+            (sql, (detail.kind == "TABLE").then_some((detail.table_reference, detail.num_bytes)))
         }
     };
-    if let Some(table) = table {
+    if let Some((table, bytes)) = table {
+        match bytes {
+            Some(bytes) => within(api, bytes)?,
+            None => affordable(api, &sql, &mut notes).await?,
+        }
         match storage::read(api, &table, false).await {
             Ok(incoming) => return finish(source, writer, incoming.schema, incoming.batches, notes).await,
             Err(error) if no_session(&error) => notes.push(no_session_note(&error)),
@@ -80,20 +84,32 @@ fn no_session_note(error: &Error) -> String {
 
 /// Runs a query whose cost was looked at first.
 async fn asked(api: &Api, sql: &str, notes: &mut Vec<String>) -> Result<Job> {
-    let most = api.config.most_bytes();
-    if let Some(limit) = most {
-        match api.estimate(sql).await.map(|estimate| estimate.bytes) {
-            Ok(Some(current)) if current > limit => return Err(BigQueryError::OverBudget { current, limit }.into()),
-            Ok(_) => {}
-            // What cannot be estimated cannot run either, or is told by the job; the bytes are bounded there too.
-            Err(error) if error.code() == "bigquery_query_invalid" => {
-                notes.push("the cost of the query could not be estimated".to_owned());
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let job = api.start(sql, most, None).await?;
+    affordable(api, sql, notes).await?;
+    let job = api.start(sql, api.config.most_bytes(), None).await?;
     api.finished(job).await
+}
+
+/// Refuses a query that would read too much.
+async fn affordable(api: &Api, sql: &str, notes: &mut Vec<String>) -> Result<()> {
+    if api.config.most_bytes().is_none() {
+        return Ok(());
+    }
+    match api.estimate(sql).await {
+        Ok(estimate) => within(api, estimate.bytes),
+        // What cannot be estimated cannot run either, or is told by the job; the bytes are bounded there too.
+        Err(error) if error.code() == "bigquery_query_invalid" => {
+            notes.push("the cost of the query could not be estimated".to_owned());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn within(api: &Api, current: u64) -> Result<()> {
+    match api.config.most_bytes().filter(|limit| current > *limit) {
+        Some(limit) => Err(BigQueryError::OverBudget { current, limit }.into()),
+        None => Ok(()),
+    }
 }
 
 /// The rows of a job, page by page.
@@ -106,7 +122,7 @@ async fn pages(api: &Api, job: Job) -> Result<Incoming> {
     let (send, receive) = mpsc::channel(QUEUE);
     let (api, columns, fields) = (api.clone(), schema.clone(), first.schema.clone());
     tokio::spawn(async move {
-        let mut page = first;
+        let (mut page, mut last) = (first, None::<String>);
         loop {
             let next = page.page_token.take().filter(|token| !token.is_empty());
             let batch = batch(&columns, &fields, page);
@@ -117,8 +133,12 @@ async fn pages(api: &Api, job: Job) -> Result<Incoming> {
                 return;
             }
             let Some(token) = next else { return };
+            if last.as_ref() == Some(&token) {
+                let (call, reason) = ("read the rows", "its next page is the one that was read");
+                return drop(send.send(Err(BigQueryError::NotUnderstood { call, reason }.into())).await);
+            }
             match api.rows(&reference, Some(&token)).await {
-                Ok(more) => page = more,
+                Ok(more) => (page, last) = (more, Some(token)),
                 Err(error) => return drop(send.send(Err(error)).await),
             }
         }

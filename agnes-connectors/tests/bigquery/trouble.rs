@@ -3,8 +3,9 @@
 use agnes_core::connector::Connector;
 use serde_json::json;
 
-use crate::emulator::Site;
+use crate::emulator::{PROJECT, Site};
 use crate::google::{Google, TOKEN};
+use crate::rpc::Rpc;
 
 /// A source whose BigQuery answers as it is told to.
 fn site() -> Site {
@@ -34,6 +35,100 @@ async fn a_query_over_its_budget_is_not_run() {
     let jobs: Vec<_> = site.google.requests().into_iter().filter(|(what, _)| what == JOBS).collect();
     let [(_, body)] = jobs.as_slice() else { panic!("{jobs:?}") };
     assert!(body.contains("\"dryRun\":true"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_over_its_budget_is_not_read() {
+    let rpc = Rpc::start(1, 3, &[]).await;
+    let mut site = site();
+    site.settings["storage_endpoint"] = json!(rpc.url);
+    site.settings["max_bytes_per_materialize"] = json!(1000);
+    let table = |bytes: serde_json::Value| {
+        json!({"tableReference": {"projectId": PROJECT, "datasetId": "shop", "tableId": "x"}, "type": "TABLE",
+            "numBytes": bytes, "schema": {"fields": [{"name": "n", "type": "INTEGER"}, {"name": "text", "type": "STRING"}]}})
+    };
+    let path = "GET /bigquery/v2/projects/agnes-test/datasets/shop/tables/x";
+    site.google.answer(path, 200, table(json!("1001")));
+    let error = site.run(&site.request("shop.x", None)).await.unwrap_err();
+    assert_eq!(error.facts().unwrap(), json!({"current": 1001, "limit": 1000}));
+    // Where its size is not told, what reading it would cost is.
+    site.google.answer(path, 200, table(json!(null)));
+    site.google.answer(JOBS, 200, json!({"statistics": {"totalBytesProcessed": "1002"}}));
+    let error = site.run(&site.request("shop.x", None)).await.unwrap_err();
+    assert_eq!(error.facts().unwrap(), json!({"current": 1002, "limit": 1000}));
+    assert!(rpc.asked().sessions.is_empty());
+    for (bytes, limit) in [("1000", 1000), ("1001", 0)] {
+        site.google.answer(path, 200, table(json!(bytes)));
+        site.settings["max_bytes_per_materialize"] = json!(limit);
+        site.run(&site.request("shop.x", None)).await.unwrap();
+        assert_eq!(site.ask("SELECT count(*) FROM {t}"), ["3"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_estimate_without_bytes_is_none() {
+    let site = site();
+    site.google.answer(JOBS, 200, json!({"statistics": {"query": {"statementType": "SELECT"}}}));
+    let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+    assert_eq!(error.code(), "bigquery_answer_invalid", "{error}");
+    assert_eq!(site.google.asked(JOBS), 1, "the estimate alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_while_a_job_runs_is_replaced() {
+    let rpc = Rpc::start(1, 3, &[]).await;
+    let mut site = site();
+    site.settings["storage_endpoint"] = json!(rpc.url);
+    rpc.open_to(&site.google);
+    running(&site.google);
+    let done = json!({"jobReference": {"jobId": "j", "location": "EU"}, "status": {"state": "DONE"},
+        "configuration": {"query": {"destinationTable":
+        {"projectId": PROJECT, "datasetId": "_anon", "tableId": "result"}}}});
+    site.google.answer("GET /bigquery/v2/projects/agnes-test/jobs/j?location=EU", 200, done);
+    // After the estimate, after the start.
+    site.google.end_token_after(&[JOBS, JOBS]);
+    site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap();
+    assert_eq!(site.ask("SELECT count(*) FROM {t}"), ["3"]);
+    assert_eq!(site.google.asked("POST /token"), 3);
+    // What is refused although it is new is not asked for again and again.
+    site.google.answer(JOBS, 401, json!({"error": {"message": "no"}}));
+    let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+    assert_eq!(error.code(), "bigquery_token_refused");
+    assert_eq!(site.google.asked("POST /token"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_comes_again_ends_the_run() {
+    let site = site();
+    running(&site.google);
+    let done = json!({"jobReference": {"jobId": "j", "location": "EU"}, "status": {"state": "DONE"}});
+    site.google.answer("GET /bigquery/v2/projects/agnes-test/jobs/j?location=EU", 200, done);
+    let page = json!({"schema": {"fields": [{"name": "n", "type": "INTEGER"}]}, "rows": [{"f": [{"v": "1"}]}],
+        "pageToken": "again"});
+    site.google.answer("GET /bigquery/v2/projects/agnes-test/queries/j", 200, page);
+    let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+    assert_eq!(error.code(), "bigquery_answer_invalid", "{error}");
+    assert_eq!(site.google.asked("GET /bigquery/v2/projects/agnes-test/queries/j"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_described_hides_no_others() {
+    let mut site = site();
+    site.settings["datasets"] = json!(["shop"]);
+    let reference = |id: &str| json!({"projectId": PROJECT, "datasetId": "shop", "tableId": id});
+    let listed = ["a", "b", "c"].map(|id| json!({"tableReference": reference(id)}));
+    let path = "GET /bigquery/v2/projects/agnes-test/datasets/shop/tables";
+    for (id, status) in [("a", 200), ("b", 403), ("c", 200)] {
+        site.google.answer(&format!("{path}/{id}"), status, json!({"tableReference": reference(id), "type": "TABLE"}));
+    }
+    site.google.answer(path, 200, json!({"tables": listed}));
+    let found = site.connector.discover(&site.source()).await.unwrap();
+    assert_eq!(found.iter().map(|table| table.source_table.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+    // Where none can be, it is told why.
+    for id in ["a", "c"] {
+        site.google.answer(&format!("{path}/{id}"), 403, json!({}));
+    }
+    assert_eq!(site.connector.discover(&site.source()).await.unwrap_err().code(), "bigquery_forbidden");
 }
 
 #[tokio::test(flavor = "multi_thread")]

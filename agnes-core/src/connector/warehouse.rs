@@ -34,8 +34,8 @@ pub struct WarehouseQuery {
 /// What a warehouse says of a query before it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WarehouseEstimate {
-    /// Bytes it would read; none where the warehouse cannot tell.
-    pub bytes: Option<u64>,
+    /// Bytes it would read. A warehouse that cannot tell gives no estimate.
+    pub bytes: u64,
     /// Whether it is one query that writes nothing.
     pub only_reads: bool,
 }

@@ -62,5 +62,5 @@ pub(crate) async fn estimate(
     });
     let sql = sql.ok_or_else(|| Error::from(QueryError::Remote { table: name.clone() }))?;
     let told = native.warehouse()?.estimate(&native.source, &sql).await?;
-    Ok(Some((told.bytes.unwrap_or(0), native.columns.clone())))
+    Ok(Some((told.bytes, native.columns.clone())))
 }

@@ -43,7 +43,7 @@ impl Natives {
                 sql = say(&[])?;
                 estimate = warehouse.estimate(&native.source, &sql).await;
             }
-            let bytes = estimate.map_err(|error| match error.kind() {
+            let estimate = estimate.map_err(|error| match error.kind() {
                 ErrorKind::InvalidInput => {
                     let underlying = error.to_string();
                     let original = words.clone().unwrap_or_else(|| underlying.clone());
@@ -51,7 +51,7 @@ impl Natives {
                 }
                 _ => error,
             })?;
-            total += bytes.bytes.unwrap_or(0);
+            total += estimate.bytes;
             parts.push((name, native, sql, columns));
         }
         self.check(total).await?;

@@ -51,7 +51,7 @@ impl Natives {
         let schema = sources.runtime.start(look).await?.schema;
         let warehouse = native.warehouse()?;
         let bytes = match warehouse.estimate(&native.source, &sql).await {
-            Ok(estimate) => estimate.bytes.unwrap_or(0),
+            Ok(estimate) => estimate.bytes,
             // It reads this text otherwise than the parser here.
             Err(error) if error.kind() == ErrorKind::InvalidInput => return here(job, Some(error.to_string())),
             Err(error) => return Err(error),

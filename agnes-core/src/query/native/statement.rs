@@ -36,7 +36,7 @@ impl Statement<'_> {
             let what = "a statement of the warehouse that is not one query".to_owned();
             return Err(crate::sandbox::SandboxError::Unsupported { what }.into());
         }
-        let (bytes, max_bytes) = (told.bytes.unwrap_or(0), most_bytes(engine));
+        let (bytes, max_bytes) = (told.bytes, most_bytes(engine));
         if let Some(limit) = max_bytes.filter(|limit| bytes > *limit) {
             return Err(WarehouseError::TooLarge { bytes, limit, tables: Vec::new(), view_targets: Vec::new() }.into());
         }
