@@ -353,6 +353,18 @@ async fn rows_of_the_warehouse_stand_beside_local_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statements_end_where_the_days_bytes_do() {
+    let Some(site) = Site::new(|config| config.scan.max_daily_bytes_per_user = 6000).await else { return };
+    site.google.estimates(3000);
+    site.jobs();
+    let statements = ["a", "b", "c"].map(|alias| (alias.to_owned(), format!("SELECT '{alias}' AS x")));
+    let query = HybridQuery { sql: "SELECT 1".to_owned(), statements: statements.to_vec() };
+    let error = site.engine.hybrid(&site.ctx, &query).await.unwrap_err();
+    assert_eq!((error.code(), error.facts().unwrap()["current"].clone()), ("daily_byte_cap_exceeded", json!(6000)));
+    assert_eq!(site.jobs(), ["SELECT 'a' AS x", "SELECT 'b' AS x"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn remote_tables_follow_the_project_of_the_data() {
     let Some(site) = Site::new(|_| {}).await else { return };
     let folder = site.engine.folder().root().join("extracts/bigquery");
@@ -365,6 +377,8 @@ async fn remote_tables_follow_the_project_of_the_data() {
     db.execute(&format!("ATTACH {file} AS x; {older}")).unwrap();
     drop(db);
     assert_eq!(url(), "project=agnes-before");
+    // One that is gone keeps none of the others.
+    site.emulator.run("DROP TABLE mart.hidden");
     site.engine.orchestrator().rebuild(&site.ctx).await.unwrap();
     assert_eq!(url(), "project=agnes-test");
     assert_eq!(site.ask("SELECT count(*) FROM mart_countries").await, ["2"]);

@@ -39,9 +39,21 @@ async fn one(engine: &Engine, source: &RegisteredSource) -> Result<()> {
         let writer = TableWriter::new(&folder, name.clone());
         let table = row.as_ref().clone();
         let request = ExtractRequest { table, name: name.clone(), cursor: None, last_sync: None, full: false };
-        let (_, report) = connector.extract(&context, &request, writer).await?;
+        let (_, report) = match connector.extract(&context, &request, writer).await {
+            Ok(done) => done,
+            // Nothing could be said of the others either.
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) => {
+                let (source, table, code) = (source.name.as_str(), row.name.as_str(), error.code());
+                tracing::warn!(source, table, code, "a remote table did not move with its project: {error}");
+                continue;
+            }
+        };
         let Some(remote) = report.remote else { continue };
         changes.push(TableChange { name, description: row.description.clone(), data: TableData::Remote(remote) });
+    }
+    if changes.is_empty() {
+        return Ok(());
     }
     let now = engine.clock().now();
     let keep = move |table: &TableName| index.by_name(table.as_str()).is_some();

@@ -107,6 +107,10 @@ impl Engine {
             false => Some(Natives::slot(self, ctx)?),
         };
         for (alias, sql) in &query.statements {
+            // Those before may have used up the day's bytes.
+            if let Some(slot) = &slot {
+                Natives::again(self, slot)?;
+            }
             let failed = |error: Error| of_statement(alias, error);
             let statement = Statement { alias, sql, max_rows: config.max_rows };
             let run = statement.run(self, ctx, &mut left);

@@ -106,6 +106,11 @@ impl Natives {
         engine.scans().begin(user, &engine.config().scan, now).map_err(quota)
     }
 
+    /// Whether a turn may go on with another statement.
+    pub(super) fn again(engine: &Engine, slot: &Slot) -> Result<(), WarehouseError> {
+        slot.check(&engine.config().scan, engine.clock().now()).map_err(quota)
+    }
+
     /// Whether a query of these alone asks one source.
     fn one_source(&self) -> Option<&Native> {
         let first = self.tables.values().next()?;

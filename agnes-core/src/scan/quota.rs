@@ -32,6 +32,24 @@ struct Usage {
     bytes: u64,
 }
 
+impl Usage {
+    /// Refuses more where today's bytes are used up.
+    fn check(&self, limits: &ScanConfig, now: DateTime<Utc>) -> Result<(), ScanError> {
+        let today = now.date_naive();
+        if self.day != today || self.bytes < limits.max_daily_bytes_per_user {
+            return Ok(());
+        }
+        let midnight = today.checked_add_days(Days::new(1)).map(|day| day.and_time(NaiveTime::MIN).and_utc());
+        let wait = midnight.map_or(SOON, |at| u64::try_from((at - now).num_seconds()).unwrap_or(SOON).max(1));
+        Err(ScanError::Quota {
+            kind: "daily_bytes",
+            current: self.bytes,
+            limit: limits.max_daily_bytes_per_user,
+            retry_after: wait,
+        })
+    }
+}
+
 /// What everybody uses now and has used today.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Quotas {
@@ -80,16 +98,7 @@ impl Quotas {
         if usage.day != today {
             (usage.day, usage.bytes) = (today, 0);
         }
-        if usage.bytes >= limits.max_daily_bytes_per_user {
-            let midnight = today.checked_add_days(Days::new(1)).map(|day| day.and_time(NaiveTime::MIN).and_utc());
-            let wait = midnight.map_or(SOON, |at| u64::try_from((at - now).num_seconds()).unwrap_or(SOON).max(1));
-            return Err(ScanError::Quota {
-                kind: "daily_bytes",
-                current: usage.bytes,
-                limit: limits.max_daily_bytes_per_user,
-                retry_after: wait,
-            });
-        }
+        usage.check(limits, now)?;
         if usage.running >= limits.max_concurrent_per_user {
             return Err(ScanError::Quota {
                 kind: "concurrent_scans",
@@ -114,6 +123,12 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Whether its user may go on with it.
+    pub(crate) fn check(&self, limits: &ScanConfig, now: DateTime<Utc>) -> Result<(), ScanError> {
+        let users = self.quotas.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.get(&self.user).map_or(Ok(()), |usage| usage.check(limits, now))
+    }
+
     /// Counts bytes that were returned.
     pub(crate) fn charge(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
