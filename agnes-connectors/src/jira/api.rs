@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a call waits that was told to wait, where it was not told how long; and how often.
 const WAIT: Duration = Duration::from_secs(60);
 const TRIES: usize = 5;
+/// Whoever is asked to wait longer than this comes back another time.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Characters that are kept of what the site says of a failure.
 const WORDS: usize = 300;
 
@@ -187,6 +189,9 @@ impl Api {
                 Err(error) if error.kind() == ErrorKind::RateLimited && tries < TRIES => {
                     let asked = error.facts().and_then(|facts| facts.get("retry_after_seconds")?.as_u64());
                     let wait = asked.map_or(WAIT, Duration::from_secs);
+                    if wait > LONGEST_WAIT {
+                        return Err(error);
+                    }
                     tracing::info!(seconds = wait.as_secs(), "Jira asks to wait");
                     tries += 1;
                     until_cancelled(&self.cancel, async {

@@ -167,6 +167,20 @@ async fn what_jira_refuses_is_told_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_day() {
+    let site = Site::new().await;
+    site.fake.create("HELP", "one");
+    site.fake.fault("search/jql", 429, &[("Retry-After", "86400")], "", u32::MAX);
+    let run = tokio::time::timeout(std::time::Duration::from_secs(120), site.sync(false)).await.unwrap();
+    let outcome = run.outcome.unwrap();
+    assert!(outcome.tables.iter().all(|table| table.status == TableStatus::Error), "{outcome:?}");
+    assert_eq!(site.fake.state().searches.len(), 0);
+    site.fake.state().faults.clear();
+    site.synced().await;
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_that_was_cut_off_goes_on() {
     let site = Site::new().await;
     for n in 0..40 {
