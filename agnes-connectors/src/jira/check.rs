@@ -146,22 +146,32 @@ pub(crate) async fn run(
         "status": if failed.is_empty() { "success" } else { "partial_success" },
         "alert_level": alert,
     });
-    let (kept, noted) = (documents.clone(), report.clone());
-    blocking(move || {
-        kept.sync()?;
-        kept.set_note(REPORT, &noted)?;
-        if days > DEEP {
-            kept.set_note(LAST_DEEP, &json!({"at": now.to_rfc3339()}))?;
+    let kept = documents.clone();
+    blocking(move || kept.sync()).await?;
+    Ok(Looked { changed, report })
+}
+
+/// Keeps the report, once it is known whose rows could not be taken. Blocks.
+pub(crate) fn finish(documents: &Documents, mut report: Value, failed: &[String]) -> Result<Value> {
+    if !failed.is_empty() {
+        report["actions"]["transform_failed"] = json!(failed);
+        report["status"] = "partial_success".into();
+        if report["alert_level"] == "INFO" {
+            report["alert_level"] = "WARNING".into();
         }
-        Ok(())
-    })
-    .await?;
-    if alert != "INFO" {
+    }
+    documents.set_note(REPORT, &report)?;
+    if report["check_type"] == "deep" {
+        documents.set_note(LAST_DEEP, &json!({"at": report["timestamp"]}))?;
+    }
+    if report["alert_level"] != "INFO" {
+        let missing = report["discrepancies"]["missing_in_json"].as_array().map_or(0, Vec::len);
         tracing::warn!(
-            alert,
-            missing = report["discrepancies"]["missing_in_json"].as_array().map_or(0, Vec::len),
+            alert = report["alert_level"].as_str(),
+            missing,
+            transform_failed = failed.len(),
             "the consistency check of Jira found something"
         );
     }
-    Ok(Looked { changed, report: Value::Object(report.as_object().cloned().unwrap_or_default()) })
+    Ok(report)
 }

@@ -1,5 +1,6 @@
 //! Files of issues, from the site and from nowhere else.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use super::api::Api;
+use super::reconcile::Known;
 
 /// How long one file may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +35,38 @@ fn forget_cut_off(folder: &Path) {
 pub(crate) struct Rules {
     pub(crate) hosts: Vec<String>,
     pub(crate) most: u64,
+}
+
+/// A file as its issue tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct File {
+    id: String,
+    name: String,
+    size: Option<u64>,
+}
+
+/// The files that an issue tells of.
+pub(crate) fn of(document: &Value) -> impl Iterator<Item = File> {
+    document["fields"]["attachment"].as_array().into_iter().flatten().filter_map(|file| {
+        let name = file["filename"].as_str().unwrap_or_default().to_owned();
+        Some(File { id: file["id"].as_str()?.to_owned(), name, size: file["size"].as_u64() })
+    })
+}
+
+/// Issues with files that are not here and may be fetched. Blocks.
+pub(crate) fn lacking(known: &HashMap<String, Known>, documents: &Documents, most: u64) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, known) in known.iter().filter(|(_, known)| !known.deleted) {
+        for file in known.files.iter().filter(|file| file.size.is_none_or(|size| size <= most)) {
+            // A name that no file can have is no file that is lacking.
+            if documents.attachment(key, &file.id, &file.name).is_ok_and(|(path, _)| !path.is_file()) {
+                keys.push(key.clone());
+                break;
+            }
+        }
+    }
+    keys.sort();
+    keys
 }
 
 /// Fetches the files of an issue that are not here yet; whether any came. What cannot be had is

@@ -289,6 +289,15 @@ impl Push for JiraConnector {
         files::of_issue(&api, &rules, documents, key).await
     }
 
+    async fn lacking(&self, source: &SourceContext, documents: &Documents) -> Result<Vec<String>> {
+        let config = JiraConfig::parse(&source.config)?;
+        if config.attachments == Some(false) {
+            return Ok(Vec::new());
+        }
+        let (index, documents, most) = (self.index.clone(), documents.clone(), config.max_attachment());
+        blocking(move || Ok(files::lacking(&index.of(&documents)?, &documents, most))).await
+    }
+
     async fn poll(&self, source: &SourceContext, documents: &Documents) -> Result<Looked> {
         let config = JiraConfig::parse(&source.config)?;
         let (kept, settings) = (documents.clone(), config.clone());
@@ -306,5 +315,9 @@ impl Push for JiraConnector {
         let days = check::days(documents, days, Utc::now()).await?;
         let (issues, project) = (table_name(&source.name, "issues")?, config.project_clause(source.secrets.as_ref()));
         check::run(&api, levels.as_ref(), documents, &self.index, &issues, &project, days).await
+    }
+
+    fn checked(&self, documents: &Documents, report: Value, failed: &[String]) -> Result<Value> {
+        check::finish(documents, report, failed)
     }
 }

@@ -17,6 +17,7 @@ use super::api::{Api, Hit};
 use super::document::{is_deleted, settle};
 use super::event::is_key;
 use super::fetch::{self, Levels};
+use super::files::{self, File};
 use super::listing::{Listing, Wanted};
 use super::rows::{exact_micros, micros, month_of};
 
@@ -39,6 +40,8 @@ pub(crate) struct Known {
     pub(crate) deleted: bool,
     /// Whether all of it was fetched.
     pub(crate) whole: bool,
+    /// Its files.
+    pub(crate) files: Vec<File>,
 }
 
 impl Known {
@@ -71,6 +74,7 @@ impl Index {
                         created: document["fields"]["created"].as_str().and_then(micros),
                         deleted: is_deleted(&document),
                         whole: document.get("_told").is_none(),
+                        files: files::of(&document).collect(),
                     },
                     Ok(None) => continue,
                     Err(error) if error.code() == "document_unreadable" => {

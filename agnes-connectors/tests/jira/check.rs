@@ -67,6 +67,27 @@ async fn a_check_finds_and_repairs_what_is_missing_stale_or_gone() {
     site.engine.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_tells_whose_rows_could_not_be_taken() {
+    let site = Site::new().await;
+    let keys = young(&site, 2);
+    site.fake.comment(&keys[0], "a comment");
+    site.synced().await;
+    // A month that cannot be read is left as it is, and so is everything that belongs to it.
+    for entry in std::fs::read_dir(site.root.path().join("extracts/jira/data/jira_comments")).unwrap().flatten() {
+        std::fs::write(entry.path(), "no parquet").unwrap();
+    }
+    let new = young(&site, 1);
+    let report = check(&site).await;
+    assert_eq!(report["actions"]["auto_backfilled"], json!(new));
+    assert_eq!(report["actions"]["transform_failed"], json!(new));
+    assert_eq!((&report["status"], &report["alert_level"]), (&json!("partial_success"), &json!("WARNING")));
+    let kept = site.root.path().join("extracts/jira/raw/_consistency_report.json");
+    let kept: Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    assert_eq!(kept, report);
+    site.engine.close().await.unwrap();
+}
+
 fn level(millis: i64, breached: bool) -> Value {
     json!({"id": "1", "name": "Time to first response", "completedCycles": [], "ongoingCycle":
         {"breached": breached, "goalDuration": {"millis": 3_600_000}, "elapsedTime": {"millis": millis}}})

@@ -210,3 +210,41 @@ async fn files_are_fetched_from_the_site_alone_and_read_by_who_may() {
     }
     site.engine.close().await.unwrap();
 }
+
+/// Waits until a file can be read, and its row says where it is.
+async fn comes(site: &Site, id: &str, between: impl AsyncFn()) {
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let sql = format!("SELECT count(local_path) FROM jira_attachments WHERE attachment_id = '{id}'");
+    while site.ask(&sql).await != ["1"] {
+        assert!(std::time::Instant::now() < patience, "the file never came");
+        between().await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let file = site.engine.pushes().attachment(&owner(), "jira_attachments", id).await.unwrap();
+    assert_eq!(file.read(0, 100).await.unwrap(), b"hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nobody_told_of_are_fetched() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    let file = site.fake.attach(&key, "a.txt", b"hello");
+    site.synced().await;
+    comes(&site, &file, async || {}).await;
+    // Of an issue that a check finds.
+    site.fake.state().clock = chrono::Utc::now().timestamp_millis() - 7_200_000;
+    let missed = site.fake.create("HELP", "two");
+    let file = site.fake.attach(&missed, "b.txt", b"hello");
+    let report = site.engine.pushes().check(&owner(), "jira", 30).await.unwrap();
+    assert_eq!(report["actions"]["auto_backfilled"], json!([missed]));
+    comes(&site, &file, async || {}).await;
+    // One that could not be had at first, although its issue does not change any more.
+    let file = site.fake.attach(&key, "c.txt", b"hello");
+    site.fake.fault(&format!("attachment/content/{file}"), 404, &[], "", 1);
+    site.synced().await;
+    comes(&site, &file, async || site.synced().await).await;
+    let requests = site.fake.state().requests.clone();
+    let asked = requests.iter().filter(|request| request.ends_with(&format!("/content/{file}"))).count();
+    assert_eq!(asked, 2);
+    site.engine.close().await.unwrap();
+}

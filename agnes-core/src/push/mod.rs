@@ -29,6 +29,7 @@ pub use documents::{DocumentFile, Documents};
 pub use error::PushError;
 pub use service::{Attachment, Delivered, PushHealth, Pushes};
 pub use shards::{RowsOf, apply, read_columns, rewrite};
+pub(crate) use worker::lacking_files;
 
 use crate::connector::SourceContext;
 use crate::error::{Error, Result};
@@ -173,6 +174,11 @@ pub trait Push: Send + Sync {
     fn rows(&self, source: &SourceContext, documents: &Documents, key: &str, document: &Value) -> Result<DocumentRows>;
     /// Fetches files that belong to a document and are not here yet; whether any came.
     async fn files(&self, source: &SourceContext, documents: &Documents, key: &str) -> bool;
+    /// Documents that files belong to which are not here yet, of all that are kept.
+    ///
+    /// # Errors
+    /// Where the settings are not usable, or documents cannot be read.
+    async fn lacking(&self, source: &SourceContext, documents: &Documents) -> Result<Vec<String>>;
     /// Asks for what changes without the source telling.
     ///
     /// # Errors
@@ -183,6 +189,12 @@ pub trait Push: Send + Sync {
     /// # Errors
     /// Where it is not configured, or cannot be asked.
     async fn check(&self, source: &SourceContext, documents: &Documents, days: u32) -> Result<Looked>;
+    /// The report of a check that ended, to which documents whose rows could not be taken belong.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    fn checked(&self, documents: &Documents, report: Value, failed: &[String]) -> Result<Value>;
 }
 
 /// How long the list of sources is good for deliveries.

@@ -270,11 +270,22 @@ impl Pushes<'_> {
             };
             self.engine.sync_runs().end(&id);
             let Looked { changed, mut report } = looked?;
+            let mut failed = Vec::new();
             if !changed.is_empty() {
                 let applied = apply::documents(self.engine, &found.source, found.connector.clone(), changed).await?;
-                if !applied.failed.is_empty() {
-                    let keys: Vec<&String> = applied.failed.keys().collect();
-                    report["transform_failed"] = json!(keys);
+                failed.extend(applied.failed.into_keys());
+            }
+            match look {
+                Look::Poll if failed.is_empty() => {}
+                Look::Poll => report["transform_failed"] = json!(failed),
+                Look::Check(_) => {
+                    let connector = found.connector.clone();
+                    let checked = move || match connector.push() {
+                        Some(push) => push.checked(&documents, report, &failed),
+                        None => Ok(report),
+                    };
+                    report = crate::duck::blocking(checked).await?;
+                    worker::lacking_files(self.engine, found.source.clone(), found.connector.clone());
                 }
             }
             reports.push((found.source.name.to_string(), report));

@@ -153,7 +153,9 @@ async fn on(engine: &Engine, line: &Arc<Line>, tasks: &[Task]) -> Result<bool> {
     if applied.changed {
         *line.published.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.clock().now());
     }
-    files(engine, line, source, connector, fetched);
+    if !fetched.is_empty() {
+        files(engine, source, connector, Some(fetched));
+    }
     Ok(applied.changed)
 }
 
@@ -205,42 +207,65 @@ pub(super) async fn settle(
     .await
 }
 
-/// Fetches files of documents in the background; those that got some are looked at again.
-fn files(
-    engine: &Engine,
-    line: &Arc<Line>,
-    source: RegisteredSource,
-    connector: Arc<dyn Connector>,
-    keys: BTreeSet<String>,
-) {
-    if keys.is_empty() {
-        return;
+/// Fetches in the background what files of documents are not here, as after a backfill.
+pub(crate) fn lacking_files(engine: &Engine, source: RegisteredSource, connector: Arc<dyn Connector>) {
+    if connector.push().is_some() {
+        files(engine, source, connector, None);
     }
-    let (weak, line) = (engine.downgrade(), line.clone());
+}
+
+/// Fetches files of these documents, else of all that lack some, in the background.
+fn files(engine: &Engine, source: RegisteredSource, connector: Arc<dyn Connector>, keys: Option<BTreeSet<String>>) {
+    let weak = engine.downgrade();
     engine.sync_runs().spawn(async move {
         let Some(engine) = weak.upgrade() else { return };
-        let id = format!("push-files:{}", uuid::Uuid::new_v4().simple());
-        let context = registry::context(&engine, &source, engine.sync_runs().begin(&id), Progress::default());
-        let documents = Documents::of(&engine.folder().extract(&source.name));
-        let mut changed = BTreeSet::new();
-        for key in keys {
-            if context.cancel.is_cancelled() || line.inbox.is_closed() {
-                break;
-            }
-            if let Some(push) = connector.push()
-                && push.files(&context, &documents, &key).await
-            {
-                changed.insert(key);
-            }
-        }
-        engine.sync_runs().end(&id);
-        if changed.is_empty() {
+        // Looking for all goes on once.
+        let once = keys.is_none().then(|| engine.push_state().once(format!("push.files:{}", source.name)));
+        if matches!(once, Some(Err(_))) {
             return;
         }
-        if let Err(error) = apply::documents(&engine, &source, connector, changed).await {
-            tracing::warn!(source = line.source, code = error.code(), "files of documents are not told of: {error}");
+        let id = format!("push-files:{}", uuid::Uuid::new_v4().simple());
+        let context = registry::context(&engine, &source, engine.sync_runs().begin(&id), Progress::default());
+        let done = fetch_files(&engine, &source, &connector, &context, keys).await;
+        engine.sync_runs().end(&id);
+        if let Err(error) = done {
+            tracing::warn!(source = %source.name, code = error.code(), "files of documents are not told of: {error}");
         }
     });
+}
+
+/// Fetches files; the rows of documents that got some tell of them.
+async fn fetch_files(
+    engine: &Engine,
+    source: &RegisteredSource,
+    connector: &Arc<dyn Connector>,
+    context: &SourceContext,
+    keys: Option<BTreeSet<String>>,
+) -> Result<()> {
+    let Some(push) = connector.push() else { return Ok(()) };
+    let documents = Documents::of(&engine.folder().extract(&source.name));
+    let keys: Vec<String> = match keys {
+        Some(keys) => keys.into_iter().collect(),
+        None => push.lacking(context, &documents).await?,
+    };
+    for some in keys.chunks(TOGETHER) {
+        let mut changed = BTreeSet::new();
+        for key in some {
+            if context.cancel.is_cancelled() {
+                break;
+            }
+            if engine.store().sources().get(source.name.as_str()).await?.is_none() {
+                return Ok(());
+            }
+            if push.files(context, &documents, key).await {
+                changed.insert(key.clone());
+            }
+        }
+        if !changed.is_empty() {
+            apply::documents(engine, source, connector.clone(), changed).await?;
+        }
+    }
+    Ok(())
 }
 
 /// How long the source asked to be left alone.

@@ -97,7 +97,8 @@ impl Engine {
         let mut outcome = SyncOutcome::default();
         progress.report(ProgressEvent::Stage { name: "extract".to_owned() });
         let plan = self.targets(&request, &by, &mut outcome).await?;
-        let touched: Vec<String> = plan.iter().map(|(source, _)| source.name.to_string()).collect();
+        let sources: Vec<RegisteredSource> = plan.iter().map(|(source, _)| source.clone()).collect();
+        let touched: Vec<String> = sources.iter().map(|source| source.name.to_string()).collect();
 
         let parallel = self.config().sync.parallel_sources.max(1);
         let full = request.full;
@@ -130,6 +131,11 @@ impl Engine {
         let generation = self.generation();
         outcome.generation = generation.number;
         self.settle(&mut extracted, &generation, rebuilt.as_ref().err()).await?;
+        for source in sources {
+            if let Ok(connector) = registry::connector(self, &source.kind) {
+                crate::push::lacking_files(self, source, connector);
+            }
+        }
         outcome.tables.extend(extracted.into_iter().map(|e| e.outcome));
         outcome.tables.sort_by(|a, b| (&a.source, &a.table).cmp(&(&b.source, &b.table)));
         let failed = outcome.tables.iter().any(|t| t.status == TableStatus::Error);
