@@ -173,6 +173,8 @@ enum Fault {
     Expired(u16),
     /// It may pass, after this many seconds.
     Again(String, u64),
+    /// The file has it no more.
+    Gone(String),
     /// What came is not what should have come; it may be on the way that it changed.
     Damaged(&'static str),
     Fatal(Error),
@@ -200,7 +202,7 @@ async fn slice(
         let opened = current.lock().await.clone();
         let url = opened.slices.iter().find(|(known, _)| known == what).map(|(_, url)| url.clone());
         let fault = match url {
-            None => Fault::Again("it is not in the list any more".to_owned(), 0),
+            None => Fault::Gone("it is not in the list any more".to_owned()),
             Some(url) => {
                 let fetched = fetch(api, how, workspace, &opened.detail, n, what, &url);
                 match until_cancelled(&api.cancel, async { Ok(fetched.await) }).await? {
@@ -209,7 +211,7 @@ async fn slice(
                 }
             }
         };
-        let damaged = matches!(fault, Fault::Damaged(_));
+        let (damaged, gone) = (matches!(fault, Fault::Damaged(_)), matches!(fault, Fault::Gone(_)));
         let (reason, asked) = match fault {
             Fault::Fatal(error) => return Err(error),
             Fault::Damaged(reason) => (reason.to_owned(), 0),
@@ -222,13 +224,18 @@ async fn slice(
                 (format!("the store answered {status}"), 0)
             }
             Fault::Again(reason, asked) => (reason, asked),
+            Fault::Gone(reason) => (reason, 0),
         };
         if attempt >= ATTEMPTS || asked > LONGEST_PAUSE {
             let number = n + 1;
-            return Err(match damaged {
-                true => KeboolaError::Slice { number, total, reason }.into(),
-                false => KeboolaError::SliceAway { number, total, reason, retry_after: asked }.into(),
-            });
+            return Err(if gone {
+                KeboolaError::File { reason: format!("slice {number} of {total} is gone: {reason}") }
+            } else if damaged {
+                KeboolaError::Slice { number, total, reason }
+            } else {
+                KeboolaError::SliceAway { number, total, reason, retry_after: asked }
+            }
+            .into());
         }
         tracing::warn!(slice = n + 1, attempt, "a slice could not be read, trying again: {reason}");
         until_cancelled(&api.cancel, async {
@@ -263,6 +270,7 @@ async fn fetch(
         200..=299 => {}
         // Azure and S3 answer 400 to some tokens that expired.
         status @ (400 | 401 | 403) => return Err(Fault::Expired(status)),
+        status @ (404 | 410) => return Err(Fault::Gone(format!("the store answered {status}"))),
         status => {
             let asked = answer.header("retry-after").and_then(seconds).unwrap_or_default();
             return Err(Fault::Again(format!("the store answered {status}"), asked));

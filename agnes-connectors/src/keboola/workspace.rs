@@ -105,14 +105,10 @@ impl Workspace {
             None => empty(&folder),
         }
         let journal = OpenOptions::new().create(true).append(true).open(folder.join(JOURNAL)).map_err(io)?;
-        let mut workspace = Self {
-            folder,
-            _lock: lock,
-            journal: Mutex::new(journal),
-            state: state.unwrap_or_default(),
-            pieces,
-            keep: false,
-        };
+        // What one run left stays until a run ends it, however many are cut off in between.
+        let keep = state.is_some();
+        let mut workspace =
+            Self { folder, _lock: lock, journal: Mutex::new(journal), state: state.unwrap_or_default(), pieces, keep };
         workspace.pieces.retain(|_, piece| {
             let there = is_proven(&workspace.folder, piece);
             if !there {
@@ -277,11 +273,14 @@ mod tests {
         assert!(other.folder != folder && other.state == State::default());
         drop(other);
         drop(first);
-        let mut second = Workspace::open(scratch.path(), "t", "all", HOUR).unwrap();
-        assert_eq!((second.folder.clone(), second.state.job.as_deref()), (folder.clone(), Some("7")));
-        assert!(second.piece("a").is_some() && second.piece("b").is_none() && second.piece("c").is_none());
-        second.finish();
-        drop(second);
+        for _ in 0..2 {
+            let later = Workspace::open(scratch.path(), "t", "all", HOUR).unwrap();
+            assert_eq!((later.folder.clone(), later.state.job.as_deref()), (folder.clone(), Some("7")));
+            assert!(later.piece("a").is_some() && later.piece("b").is_none() && later.piece("c").is_none());
+        }
+        let mut last = Workspace::open(scratch.path(), "t", "all", HOUR).unwrap();
+        last.finish();
+        drop(last);
         assert!(!folder.exists());
     }
 

@@ -21,15 +21,19 @@ fn table(site: &Site, rows: usize) -> String {
 async fn slices_that_are_here_are_not_asked_for_again() {
     let site = Site::new();
     let id = table(&site, 1000);
-    // The store is down after seven slices.
-    site.fake.fault("GET /blob/2/in.c-shop.t", 503, &[], "", u32::MAX);
-    site.fake.state().faults[0].after = 7;
     let mut request = site.request(&id);
-    let error = site.run(&mut request).await.unwrap_err();
-    assert_eq!((error.code(), error.is_retryable()), ("keboola_slice_unavailable", true), "{error}");
-    let before = site.fake.state().sent;
-    assert!(before > 0);
-    site.fake.state().faults.clear();
+    let mut before = 0;
+    // The store is down after five slices, and after two more.
+    for after in [5, 2] {
+        site.fake.fault("GET /blob/2/in.c-shop.t", 503, &[], "", u32::MAX);
+        site.fake.state().faults[0].after = after;
+        let error = site.run(&mut request).await.unwrap_err();
+        assert_eq!((error.code(), error.is_retryable()), ("keboola_slice_unavailable", true), "{error}");
+        let sent = site.fake.state().sent;
+        assert!(sent > before);
+        before = sent;
+        site.fake.state().faults.clear();
+    }
     site.run(&mut request).await.unwrap();
     assert_eq!(site.all().len(), 1000);
     assert_eq!(site.fake.exports().len(), 1, "the same export is gone on with");
@@ -103,6 +107,25 @@ async fn a_job_that_is_gone_is_made_anew() {
     site.run(&mut request).await.unwrap();
     assert_eq!(site.fake.exports().len(), 2);
     assert_eq!(site.all().len(), 10);
+}
+
+#[tokio::test]
+async fn an_export_whose_slice_is_gone_is_made_anew() {
+    for status in [404, 410] {
+        let site = Site::new();
+        let id = table(&site, 100);
+        site.fake.fault("GET /blob/2/in.c-shop.t", status, &[], "<Error>NoSuchKey</Error>", u32::MAX);
+        site.fake.state().faults[0].after = 5;
+        let mut request = site.request(&id);
+        let error = site.run(&mut request).await.unwrap_err();
+        assert_eq!((error.code(), error.is_retryable()), ("keboola_file_invalid", true), "{error}");
+        assert!(error.to_string().contains(&format!("answered {status}")), "{error}");
+        assert_eq!(site.left(), 0);
+        // It stays gone: the slices are those of another export.
+        site.run(&mut request).await.unwrap();
+        assert_eq!(site.fake.exports().len(), 2);
+        assert_eq!(site.ask("SELECT count(*), sum(id) FROM {t}"), ["100|4950"]);
+    }
 }
 
 #[tokio::test]

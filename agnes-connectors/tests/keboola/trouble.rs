@@ -128,9 +128,32 @@ async fn a_job_fails_or_never_ends() {
     let error = site.run(&mut request).await.unwrap_err();
     assert_eq!((error.code(), error.is_retryable()), ("keboola_job_timeout", true));
     let exports = site.fake.exports().len();
-    // The next run waits for the same job.
-    site.run(&mut request).await.unwrap_err();
-    assert_eq!(site.fake.exports().len(), exports);
+    // The next runs wait for the same job.
+    for _ in 0..2 {
+        assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_job_timeout");
+        assert_eq!(site.fake.exports().len(), exports);
+    }
+    let tables = site.fake.state().tables.clone();
+    site.fake.mend(tables);
+    site.settings["export_timeout_seconds"] = serde_json::json!(60);
+    site.run(&mut request).await.unwrap();
+    assert_eq!((site.fake.exports().len(), site.all().len(), site.left()), (exports, 3, 0));
+}
+
+#[tokio::test]
+async fn to_wait_longer_than_clocks_go_is_no_more_than_a_timeout() {
+    let (site, id) = site();
+    let mut request = site.request(&id);
+    for asked in ["18446744073709551615", "9000000000000000"] {
+        site.fake.fault("GET /v2/storage/jobs/", 503, &[("Retry-After", asked)], "", 1);
+        assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_job_timeout");
+    }
+    for begins in ["GET /blob/2/manifest", "GET /blob/2/in.c-shop.t"] {
+        site.fake.fault(begins, 503, &[("Retry-After", "18446744073709551615")], "", 1);
+        assert!(site.run(&mut request).await.unwrap_err().is_retryable());
+    }
+    site.run(&mut request).await.unwrap();
+    assert_eq!((site.fake.exports().len(), site.all().len()), (1, 3));
 }
 
 #[tokio::test]
