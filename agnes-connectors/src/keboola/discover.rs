@@ -59,9 +59,13 @@ pub(crate) async fn discover(
     };
     tables.retain(|table| config.buckets.is_empty() || config.buckets.iter().any(|bucket| *bucket == bucket_of(table)));
     tables.sort_by(|a, b| a.id.cmp(&b.id));
-    let unknown = tables.iter().filter(|table| known.columns(project, table).is_none()).take(MOST_ASKED);
+    let unknown = tables.iter().filter(|table| known.columns(project, table).is_none());
     let unknown: Vec<String> = unknown.map(|table| table.id.clone()).collect();
-    let asked = futures::stream::iter(unknown).map(|id| async move {
+    if unknown.len() > MOST_ASKED {
+        let later = unknown.len() - MOST_ASKED;
+        tracing::warn!("{later} tables are listed without the types of their columns: later listings ask for those");
+    }
+    let asked = futures::stream::iter(unknown.into_iter().take(MOST_ASKED)).map(|id| async move {
         match api.table(&id).await {
             Ok(detail) => known.learn(project, &detail),
             // Types are told where they can be; a table without them is still one.
