@@ -341,6 +341,11 @@ pub trait Connector: Send + Sync + std::fmt::Debug {
     fn remote_extension(&self) -> Option<&'static str> {
         None
     }
+    /// Where the settings say that the source is, as the engine's extension names it: its extract may
+    /// have tables asked there although the operator lists no host.
+    fn remote_address(&self, _source: &SourceContext) -> Option<String> {
+        None
+    }
     /// How many of a source's tables may be read at a time.
     fn parallel_tables(&self, _source: &SourceContext) -> usize {
         1

@@ -109,6 +109,10 @@ impl Connector for KeboolaConnector {
         Some("keboola")
     }
 
+    fn remote_address(&self, source: &SourceContext) -> Option<String> {
+        KeboolaConfig::parse(&source.config).ok()?.url(source.secrets.as_ref()).ok()
+    }
+
     fn parallel_tables(&self, source: &SourceContext) -> usize {
         KeboolaConfig::parse(&source.config).map_or(1, |config| config.parallelism(source.secrets.as_ref()))
     }

@@ -7,6 +7,8 @@ use agnes_core::clock::{Clock, FixedClock, SystemClock};
 use agnes_core::config::{Config, IsolationMode};
 use agnes_core::connector::{ConnectorRegistry, Progress};
 use agnes_core::error::ErrorKind;
+use agnes_core::extract::{ExtractAttach, RemoteRelation, TableChange, TableData, publish};
+use agnes_core::ident::TableName;
 use agnes_core::rbac::{ClientKind, Principal};
 use agnes_core::registry::NewSource;
 use agnes_core::secret::FixedSecrets;
@@ -14,7 +16,7 @@ use agnes_core::sync::{SyncOutcome, SyncRequest, TableStatus};
 use agnes_core::{CallContext, Engine};
 
 use crate::fake::{SIGNATURE, TOKEN};
-use crate::support::Site;
+use crate::support::{Site, connector};
 use crate::trouble::misfortunes;
 
 fn owner() -> CallContext {
@@ -157,4 +159,45 @@ async fn a_source_that_is_down_for_a_day_keeps_its_data_and_is_tried_every_hour(
     let outcome = run(&engine, false).await;
     assert_eq!((outcome.tables[0].status, outcome.tables[0].rows), (TableStatus::Ok, 2), "{outcome:?}");
     engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn tables_that_stay_are_asked_at_the_host_of_their_own_connection() {
+    const STACK: &str = "https://connection.example.com";
+    // Where the host may be asked, what is missing is the extension.
+    for (listed, url, reason) in [
+        (None, STACK, "attach_extension_missing"),
+        (None, "https://elsewhere.example", "attach_host_not_allowed"),
+        (None, "http://connection.example.com", "attach_bad_url"),
+        (Some("elsewhere.example"), STACK, "attach_host_not_allowed"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.query.isolation = IsolationMode::InProcess;
+        config.attach.hosts = listed.map(str::to_owned).into_iter().collect();
+        config.attach.extension_folder = Some(root.path().to_owned());
+        let settings = [("stack_url".to_owned(), STACK.into())].into_iter().collect();
+        config.data_source.settings.insert("keboola", settings);
+        let engine = Engine::builder(root.path().join("data"))
+            .connectors(ConnectorRegistry::new().with(connector()))
+            .config(config)
+            .open()
+            .await
+            .unwrap();
+        let attach = ExtractAttach {
+            alias: "kbc".to_owned(),
+            extension: "keboola".to_owned(),
+            url: url.to_owned(),
+            token_env: "KEBOOLA_STORAGE_TOKEN".to_owned(),
+        };
+        let columns = vec![("id".to_owned(), "BIGINT".to_owned())];
+        let remote = RemoteRelation { attach, schema: "in.c-shop".to_owned(), table: "t".to_owned(), columns };
+        let (name, data) = (TableName::parse("t").unwrap(), TableData::Remote(remote));
+        let change = TableChange { name, description: None, data };
+        publish(&root.path().join("data/extracts/keboola"), vec![change], &|_| true, chrono::Utc::now()).unwrap();
+        let outcome = engine.orchestrator().rebuild(&owner()).await.unwrap();
+        let skipped = outcome.sources[0].skipped.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>();
+        assert_eq!(skipped.first(), Some(&reason), "{url}: {outcome:?}");
+        engine.close().await.unwrap();
+    }
 }

@@ -1,6 +1,7 @@
 //! The trust boundary of `_remote_attach`: what an extract may ask the engine to attach,
 //! and the attaching itself.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::RemoteAttach;
@@ -18,7 +19,7 @@ pub struct AttachPolicy {
     pub extensions: Vec<String>,
     /// Environment variables that may be named.
     pub token_envs: Vec<String>,
-    /// Hosts of URLs; empty means those of the configured connections only.
+    /// Hosts of URLs; where none is listed, an extract may name that of its source's own connection.
     pub hosts: Vec<String>,
     /// `host:port` of databases.
     pub database_hosts: Vec<String>,
@@ -135,6 +136,14 @@ impl AttachPolicy {
         }
     }
 
+    /// The same for the extract of a source whose own connection is at `address`.
+    pub(super) fn of_source(&self, address: Option<&str>) -> Cow<'_, Self> {
+        match address.and_then(authority).filter(|_| self.hosts.is_empty()) {
+            Some(host) => Cow::Owned(Self { hosts: vec![host.to_owned()], ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
     fn lists(list: &[String], wanted: &str) -> bool {
         list.iter().any(|item| item.eq_ignore_ascii_case(wanted))
     }
@@ -192,8 +201,7 @@ impl AttachPolicy {
         if let Some(project) = url.strip_prefix("project=") {
             return crate::ident::GcpProject::parse(project).map(drop).map_err(|_| None);
         }
-        let rest = url.strip_prefix("https://").ok_or(None)?;
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority(url).ok_or(None)?;
         if host.is_empty() || host.contains('@') || host.chars().any(char::is_whitespace) {
             return Err(None);
         }
@@ -245,6 +253,11 @@ impl AttachPolicy {
             self.sqlite_folders.iter().filter_map(|f| f.canonicalize().ok()).any(|folder| real.starts_with(folder));
         if inside { Ok(()) } else { Err("the file is not in a folder that the operator listed") }
     }
+}
+
+/// Host and port of an `https` address.
+fn authority(url: &str) -> Option<&str> {
+    url.strip_prefix("https://")?.split(['/', '?', '#']).next()
 }
 
 enum DsnError {
@@ -356,8 +369,7 @@ pub(crate) fn reach(row: &RemoteAttach) -> (Vec<u16>, Vec<PathBuf>) {
             (Vec::new(), files.to_vec())
         }
         Engine::Other => {
-            let host = row.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
-            let port = host.and_then(|host| host.rsplit_once(':')?.1.parse().ok());
+            let port = authority(&row.url).and_then(|host| host.rsplit_once(':')?.1.parse().ok());
             (vec![port.unwrap_or(443)], Vec::new())
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Reader<'a> {
     pub(super) own: &'a HashSet<String>,
     /// Those of them that answer queries themselves.
     pub(super) native: &'a HashSet<String>,
+    /// Where sources are, by their own settings.
+    pub(super) addresses: &'a HashMap<String, String>,
     /// Registered tables, for materialized files without a `_meta` row.
     pub(super) registry: &'a [Arc<RegisteredTable>],
 }
@@ -70,8 +72,9 @@ impl Reader<'_> {
             skipped: Vec::new(),
             alerts: Vec::new(),
         };
+        let policy = self.policy.of_source(self.addresses.get(source.as_str()).map(String::as_str));
         for row in &content.attaches {
-            match self.policy.check(row) {
+            match policy.check(row) {
                 // An alias that is there already is skipped quietly.
                 Ok(attach) if out.generation.attaches.iter().any(|a| a.alias.eq_ignore_ascii_case(&attach.alias)) => {}
                 Ok(attach) => out.generation.attaches.push(attach),

@@ -1,6 +1,6 @@
 //! A rebuild: read what changed, decide who owns which name, publish the next generation.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -13,9 +13,11 @@ use super::{
     AttachPolicy, Generation, PublishedTable, RebuildOutcome, RemoteAttach, SourceGeneration, SourceOutcome,
     SourceStatus, load, master,
 };
+use crate::connector::{Cancel, Progress};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ident::SourceName;
+use crate::registry::RegisteredSource;
 
 /// Rebuilds that wait and the one that runs.
 #[derive(Debug, Default)]
@@ -132,6 +134,12 @@ async fn read(engine: &Engine, scope: Scope) -> Result<Reads> {
     let answers = |kind: &str| engine.connectors().get(kind).is_some_and(|connector| connector.warehouse().is_some());
     let native: HashSet<String> =
         sources.iter().filter(|source| answers(&source.kind)).map(|source| source.name.to_string()).collect();
+    let at = |source: &RegisteredSource| {
+        let context = crate::registry::context(engine, source, Cancel::default(), Progress::default());
+        engine.connectors().get(&source.kind)?.remote_address(&context)
+    };
+    let addresses: HashMap<String, String> =
+        sources.iter().filter_map(|source| Some((source.name.to_string(), at(source)?))).collect();
     let own: HashSet<String> = sources.into_iter().map(|source| source.name.to_string()).collect();
     // Without the registry there is no fallback for materialized files, and nothing else changes.
     let registry =
@@ -148,6 +156,7 @@ async fn read(engine: &Engine, scope: Scope) -> Result<Reads> {
             secrets: &*secrets,
             own: &own,
             native: &native,
+            addresses: &addresses,
             registry: &registry,
         };
         let mut interner = Interner::new(&folder);
