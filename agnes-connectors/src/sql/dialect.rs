@@ -62,12 +62,25 @@ impl Dialect {
 
     /// A query that tells which of the server's processes serves this transaction.
     pub(crate) fn served_by(self) -> Option<String> {
-        (self == Self::Postgres).then(|| format!("SELECT p FROM {}", self.ask("SELECT pg_backend_pid() AS p")))
+        let asked = match self {
+            Self::Postgres => "SELECT pg_backend_pid() AS p",
+            Self::MySql => "SELECT connection_id() AS p",
+            Self::Sqlite => return None,
+        };
+        Some(format!("SELECT p FROM {}", self.ask(asked)))
     }
 
-    /// A query that has that process end its statement.
-    pub(crate) fn end_statement(self, process: u64) -> String {
-        format!("SELECT c FROM {}", self.ask(&format!("SELECT pg_cancel_backend({process}) AS c")))
+    /// What has that process end its statement, in a session with the source at `dsn`.
+    pub(crate) fn end_statement(self, process: u64, dsn: &str) -> String {
+        match self {
+            // It answers no rows, so that only a connection that is not read-only takes it.
+            Self::MySql => format!(
+                "ATTACH {} AS told (TYPE mysql, SECRET {}); CALL mysql_execute('told', 'KILL QUERY {process}')",
+                quote_literal(dsn),
+                quote_ident(&format!("{ALIAS}_secret"))
+            ),
+            _ => format!("SELECT c FROM {}", self.ask(&format!("SELECT pg_cancel_backend({process}) AS c"))),
+        }
     }
 
     /// What has the engine compare texts itself: the source has its own idea of their order.

@@ -147,8 +147,13 @@ impl Scrub {
             "database system is",
         ]) {
             SqlError::Lost
-        } else if says(&["statement timeout", "max_statement_time", "maximum statement execution time", "lock timeout"])
-        {
+        } else if says(&[
+            "statement timeout",
+            "max_statement_time",
+            "maximum statement execution time",
+            "lock timeout",
+            "query execution was interrupted",
+        ]) {
             SqlError::TimedOut
         } else if says(&["permission denied", "command denied", "access denied"]) {
             SqlError::Forbidden { table }
@@ -192,6 +197,7 @@ mod tests {
             ("Catalog Error: Table with name orders does not exist!\n\nLINE 1: SELECT", false, "source_table_missing"),
             ("Failed to prepare COPY: ERROR:  permission denied for table orders", false, "source_forbidden"),
             ("ERROR:  canceling statement due to statement timeout", true, "source_timeout"),
+            ("Failed to execute MySQL query \"SELECT 1\": Query execution was interrupted", true, "source_timeout"),
             (
                 "Binder Error: Failed to prepare query \"SELECT hunter2\": ERROR:  syntax error at or near \"FORM\"\nLINE 1: SELECT",
                 true,

@@ -124,8 +124,9 @@ fn watch(source: &SourceContext, config: &SqlConfig, dialect: Dialect, process: 
         if !cancel.is_cancelled() {
             return ControlFlow::Continue(());
         }
+        let dsn = config.attach(dialect, ALIAS).url;
         let told = Session::attach(&source, dialect, &config)
-            .and_then(|session| session.rows(&dialect.end_statement(process), ""));
+            .and_then(|session| session.run(&dialect.end_statement(process, &dsn)));
         if let Err(error) = told {
             tracing::warn!(code = error.code(), "a statement could not be ended at its source: {error}");
         }

@@ -1,5 +1,7 @@
 //! What a database may not be reached by, and what nobody may read of it in a message.
 
+use std::time::Duration;
+
 use agnes_core::connector::Connector;
 use agnes_core::error::Error;
 use serde_json::json;
@@ -99,23 +101,32 @@ async fn values_that_do_not_fit_are_told_and_can_be_read_as_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_statement_ends_when_the_run_does() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    for source in [Source::mariadb(), Source::postgres()].into_iter().flatten() {
+        let bench = Bench::new(source);
+        let postgres = bench.source.connector.kind() == "postgres";
+        let words = if postgres { "pg_sleep(600)" } else { "sleep(600)" };
+        let mut request = bench.query(&format!("SELECT {words}, 1 AS one"));
+        request.full = true;
+        let context = bench.context();
+        let writer = agnes_core::extract::TableWriter::new(&bench.extract_folder(), request.name.clone());
+        let stop = async {
+            while bench.source.running(words) == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bench.cancel.cancel();
+        };
+        let both = async { tokio::join!(bench.source.connector.extract(&context, &request, writer), stop).0 };
+        let done = tokio::time::timeout(MINUTE, both).await.expect("it ends before the statement would");
+        assert_eq!(done.unwrap_err().code(), "cancelled");
+        assert_eq!(bench.scratch(), 0);
+    }
+    // And when the server itself is told how long: nobody cancels this one.
     let Some(source) = Source::postgres() else { return };
     let bench = Bench::new(source);
-    let mut request = bench.query("SELECT pg_sleep(600), 1 AS one");
-    let cancel = bench.cancel.clone();
-    let stop = async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        cancel.cancel();
-    };
-    let context = bench.context();
-    let writer = agnes_core::extract::TableWriter::new(&bench.extract_folder(), request.name.clone());
-    request.full = true;
-    let (done, ()) = tokio::join!(bench.source.connector.extract(&context, &request, writer), stop);
-    assert_eq!(done.unwrap_err().code(), "cancelled");
-    // And when the server itself is told how long: nobody cancels this one.
-    let bench = Bench::new(bench.source);
     let mut context = bench.context();
-    context.timeout = std::time::Duration::from_secs(1);
+    context.timeout = Duration::from_secs(1);
+    let request = bench.query("SELECT pg_sleep(600), 1 AS one");
     let writer = agnes_core::extract::TableWriter::new(&bench.extract_folder(), request.name.clone());
     let error = bench.source.connector.extract(&context, &request, writer).await.unwrap_err();
     assert_eq!(error.code(), "source_timeout", "{error}");

@@ -257,21 +257,46 @@ impl Source {
             return quiet(python.args(["-c", write]).arg(self.file()).arg(sql)).status().unwrap().success();
         };
         if server.postgres {
-            let mut psql = Command::new(server.bin.join("psql"));
-            psql.env("PGPASSWORD", PASSWORD).args(["-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p"]);
-            psql.arg(server.port.to_string()).args(["-U", "agnes", "-d", "postgres", "-c", sql]);
-            quiet(&mut psql).status().unwrap().success()
+            quiet(self.psql(server).args(["-c", sql])).status().unwrap().success()
         } else {
-            let mut client = Command::new("mariadb");
-            client.arg("--no-defaults").arg("-S").arg(self.folder.path().join("s"));
+            let mut client = self.mariadb_client();
             // The database is made by the first statement of all.
             let sql = if sql.contains("CREATE DATABASE") || sql == "SELECT 1" {
                 sql.to_owned()
             } else {
                 format!("USE shop; {sql}")
             };
-            quiet(client.args(["-uroot", "-e", &sql])).status().unwrap().success()
+            quiet(client.args(["-e", &sql])).status().unwrap().success()
         }
+    }
+
+    fn mariadb_client(&self) -> Command {
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "-uroot", "-S"]).arg(self.folder.path().join("s"));
+        client
+    }
+
+    fn psql(&self, server: &Server) -> Command {
+        let mut psql = Command::new(server.bin.join("psql"));
+        psql.env("PGPASSWORD", PASSWORD).args(["-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p"]);
+        psql.arg(server.port.to_string()).args(["-U", "agnes", "-d", "postgres"]);
+        psql
+    }
+
+    /// Statements that the server runs now and that hold these words.
+    pub(crate) fn running(&self, words: &str) -> usize {
+        let server = self.server.as_ref().unwrap();
+        let (mut client, sql) = if server.postgres {
+            let mut client = self.psql(server);
+            client.args(["-A", "-t", "-c"]);
+            (client, "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()")
+        } else {
+            let mut client = self.mariadb_client();
+            client.args(["-N", "-e"]);
+            (client, "SELECT info FROM information_schema.processlist WHERE id <> connection_id()")
+        };
+        let told = client.arg(sql).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&told.stdout).matches(words).count()
     }
 }
 
@@ -329,6 +354,11 @@ impl Bench {
         self.root.path().join("extracts/shop")
     }
 
+    /// What is in the scratch folder.
+    pub(crate) fn scratch(&self) -> usize {
+        std::fs::read_dir(self.root.path().join("tmp")).map_or(0, Iterator::count)
+    }
+
     /// Reads and publishes; the request's cursor moves on.
     pub(crate) async fn run(&self, request: &mut ExtractRequest) -> Result<ExtractReport> {
         let writer = TableWriter::new(&self.extract_folder(), request.name.clone());
@@ -344,8 +374,7 @@ impl Bench {
                 return Err(error);
             }
         }
-        let left = std::fs::read_dir(self.root.path().join("tmp")).map_or(0, Iterator::count);
-        assert_eq!(left, 0, "scratch is left behind");
+        assert_eq!(self.scratch(), 0, "scratch is left behind");
         request.cursor.clone_from(&report.cursor);
         Ok(report)
     }
