@@ -1,6 +1,7 @@
 //! The files connector over real files, through the writer core hands in.
 #![allow(clippy::unwrap_used)]
 
+mod address;
 mod contract;
 mod csv;
 mod discovery;
