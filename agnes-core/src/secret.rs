@@ -78,7 +78,10 @@ pub(crate) fn make_kept(path: &Path) -> Result<Secret> {
 }
 
 /// 32 bytes nobody can guess.
-pub(crate) fn random_bytes() -> Result<[u8; 32]> {
+///
+/// # Errors
+/// `internal`, where the system gives none.
+pub fn random_bytes() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| Error::internal("get random bytes", e))?;
     Ok(bytes)

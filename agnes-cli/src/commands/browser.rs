@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use agnes_connectors::server::{Call, ServerClient};
-use agnes_core::secret::Secret;
+use agnes_core::secret::{Secret, random_bytes};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,12 +21,7 @@ const LONGEST: u64 = 4096;
 pub(super) async fn login(app: &App, server: &ServerClient, no_browser: bool) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| Failure::file("listen on this machine", &e))?;
     let port = listener.local_addr().map_err(|e| Failure::file("listen on this machine", &e))?.port();
-    let state = tempfile::Builder::new()
-        .rand_bytes(32)
-        .prefix("")
-        .tempfile()
-        .map_err(|e| Failure::file("draw a number", &e))?;
-    let state = state.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let state = new_state()?;
     let mut address = server.address_of(&["cli", "auth", "start"]);
     address.query_pairs_mut().append_pair("port", &port.to_string()).append_pair("state", &state);
     app.out.note(&format!("Sign in at {address}"));
@@ -48,6 +45,11 @@ pub(super) async fn login(app: &App, server: &ServerClient, no_browser: bool) ->
         "kept": kept.as_str(),
     });
     app.out.done(&told, &super::auth::signed_in(server, email, kept))
+}
+
+/// What only the answer to this question can know.
+fn new_state() -> Outcome<String> {
+    Ok(URL_SAFE_NO_PAD.encode(random_bytes()?))
 }
 
 /// Takes requests until one brings the code that this question was answered with.
@@ -105,6 +107,13 @@ fn open(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_state_can_be_guessed() {
+        let states: Vec<String> = (0..4).filter_map(|_| new_state().ok()).collect();
+        assert!(states.iter().all(|state| URL_SAFE_NO_PAD.decode(state).is_ok_and(|bytes| bytes.len() == 32)));
+        assert_eq!(states.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{states:?}");
+    }
 
     #[test]
     fn only_the_answer_to_the_own_question_counts() {
