@@ -21,7 +21,8 @@ const GUIDES: [(&str, &str, &str); 7] = [
 pub(super) fn skills(app: &App, command: &SkillsCommand) -> Outcome {
     match command {
         SkillsCommand::List => {
-            let all: Vec<_> = GUIDES.iter().map(|(name, about, _)| json!({"name": name, "about": about})).collect();
+            let all: Vec<_> =
+                GUIDES.iter().map(|(name, about, _)| json!({"name": name, "description": about})).collect();
             app.out.show(&all, |out| {
                 let rows = GUIDES.iter().map(|(name, about, _)| vec![*name, *about]).collect();
                 app.out.grid(out, &["NAME", "ABOUT"], &[], rows)
@@ -52,4 +53,90 @@ pub(super) async fn onboarded(app: &App, args: OnboardedArgs) -> Outcome {
     let body = json!({"source": args.source.as_deref().unwrap_or(usual), "onboarded": on});
     let answer = server.ask(Call::post(&["api", "me", "onboarded"], body)).await?.body;
     app.out.done(&answer, if on { "you are on board" } else { "you are not on board any more" })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    use super::*;
+    use crate::args::Cli;
+
+    /// What `agnes init` and the server write for assistants.
+    const TEXTS: [(&str, &str); 7] = [
+        ("claude.md", include_str!("../../../agnes-core/src/templates/claude.md")),
+        ("setup.md", include_str!("../../../agnes-core/src/templates/setup.md")),
+        ("assistant.md", include_str!("../../../agnes-core/src/workspace/texts/assistant.md")),
+        ("workspace.md", include_str!("../../../agnes-core/src/workspace/texts/workspace.md")),
+        ("notes.md", include_str!("../../../agnes-core/src/workspace/texts/notes.md")),
+        ("agnes-private.md", include_str!("../../../agnes-core/src/workspace/texts/agnes-private.md")),
+        ("analyst.md", include_str!("../../../docs/guides/analyst.md")),
+    ];
+
+    /// The command lines that a text names: between backticks, and as lines of code.
+    fn lines_of(text: &str) -> Vec<String> {
+        let (mut found, mut is_fenced) = (Vec::new(), false);
+        for line in text.lines() {
+            is_fenced ^= line.trim_start().starts_with("```");
+            if is_fenced || line.starts_with("    ") {
+                let line = line.split(" # ").next().unwrap_or_default();
+                found.extend(line.split("| ").map(|part| part.trim().trim_start_matches("$ ").to_owned()));
+            } else {
+                found.extend(line.split('`').skip(1).step_by(2).map(ToOwned::to_owned));
+            }
+        }
+        found.retain(|line| line.starts_with("agnes "));
+        found
+    }
+
+    /// What is wrong with a command line, if something is.
+    fn wrong(line: &str) -> Option<String> {
+        let mut command: &Command = &{
+            let mut all = Cli::command();
+            all.build();
+            all
+        };
+        let mut may_descend = true;
+        for word in line.split_whitespace().skip(1) {
+            let word = word.trim_end_matches([')', ',', ';', '.', ':']);
+            if let Some(flag) = word.strip_prefix("--") {
+                let name = flag.split('=').next().unwrap_or_default();
+                let has = |argument: &clap::Arg| {
+                    argument.get_long() == Some(name)
+                        || argument.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+                };
+                if !name.is_empty() && !command.get_arguments().any(has) {
+                    return Some(format!("`{line}`: `{}` has no `--{name}`", command.get_name()));
+                }
+                may_descend = false;
+                continue;
+            }
+            if !may_descend || !command.has_subcommands() || word.starts_with('-') {
+                continue;
+            }
+            match command.find_subcommand(word) {
+                Some(below) => command = below,
+                None if command.get_positionals().next().is_some() => may_descend = false,
+                None => return Some(format!("`{line}`: `{}` has no `{word}`", command.get_name())),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn what_texts_say_to_type_exists() {
+        assert!(wrong("agnes fly").is_some() && wrong("agnes admin fly").is_some());
+        assert!(wrong("agnes pull --fly").is_some() && wrong("agnes pull orders --lazy --json").is_none());
+        let guides = GUIDES.iter().map(|(name, _, text)| (*name, *text));
+        let (mut all, mut bad) = (0, Vec::new());
+        for (name, text) in guides.chain(TEXTS) {
+            for line in lines_of(text) {
+                all += 1;
+                bad.extend(wrong(&line).map(|wrong| format!("{name}: {wrong}")));
+            }
+        }
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
+        assert!(all > 100, "only {all} were found");
+    }
 }
