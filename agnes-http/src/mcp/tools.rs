@@ -187,7 +187,9 @@ impl Tool {
     fn declared(self) -> rmcp::model::Tool {
         let said = self.said();
         let reads = !matches!(self, Self::Pull | Self::Snapshot);
-        let hints = ToolAnnotations::with_title(said.title).read_only(reads).destructive(false).idempotent(true);
+        // One of the same name is refused, or by `force` replaced.
+        let keeps = self == Self::Snapshot;
+        let hints = ToolAnnotations::with_title(said.title).read_only(reads).destructive(keeps).idempotent(!keeps);
         rmcp::model::Tool::new(said.name, said.short, (said.takes)())
             .with_title(said.title)
             .with_raw_output_schema(Arc::new((said.answers)()))
@@ -423,7 +425,9 @@ mod tests {
             }
             let hints = tool.annotations.as_ref().unwrap();
             let reads = !["pull", "snapshot"].contains(&tool.name.as_ref());
-            assert_eq!((hints.read_only_hint, hints.destructive_hint), (Some(reads), Some(false)));
+            let keeps = tool.name == "snapshot";
+            assert_eq!((hints.read_only_hint, hints.destructive_hint), (Some(reads), Some(keeps)));
+            assert_eq!(hints.idempotent_hint, Some(!keeps), "{}", tool.name);
             assert!(tool.title.is_some() && tool.description.as_ref().is_some_and(|text| text.len() < 200));
             assert!(
                 tool_docs(&tool.name, true).unwrap().documentation.len() > tool.description.as_ref().unwrap().len()
