@@ -65,7 +65,7 @@ pub(crate) struct Piece {
 pub(crate) struct Workspace {
     folder: PathBuf,
     /// Held as long as this lives.
-    _lock: File,
+    lock: File,
     journal: Mutex<File>,
     pub(crate) state: State,
     pieces: BTreeMap<String, Piece>,
@@ -108,7 +108,7 @@ impl Workspace {
         // What one run left stays until a run ends it, however many are cut off in between.
         let keep = state.is_some();
         let mut workspace =
-            Self { folder, _lock: lock, journal: Mutex::new(journal), state: state.unwrap_or_default(), pieces, keep };
+            Self { folder, lock, journal: Mutex::new(journal), state: state.unwrap_or_default(), pieces, keep };
         workspace.pieces.retain(|_, piece| {
             let there = is_proven(&workspace.folder, piece);
             if !there {
@@ -173,6 +173,8 @@ impl Drop for Workspace {
         {
             tracing::error!(kind = %error.kind(), "the scratch folder of an export could not be removed");
         }
+        // A program that is just being started may have the file, too, and would keep the lock.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -46,7 +46,14 @@ pub struct Installed {
 
 /// The right to change what is installed; one process has it.
 #[derive(Debug)]
-struct Turn(#[expect(dead_code, reason = "held for its lock")] File);
+struct Turn(File);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // A program that is just being started may have the file, too, and would keep the lock.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Installation {
     /// The installation that a program is part of.

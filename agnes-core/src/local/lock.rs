@@ -76,8 +76,10 @@ impl HolderLock {
 
 impl Drop for HolderLock {
     fn drop(&mut self) {
-        // So that nobody is told of a process that let go. The lock goes with the file.
+        // So that nobody is told of a process that let go.
         let _ = self.file.set_len(0);
+        // A program that is just being started may have the file, too, and would keep the lock.
+        let _ = self.file.unlock();
     }
 }
 

@@ -28,7 +28,14 @@ struct Owner {
 /// A table that this process copies, until dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A program that is just being started may have the file, too, and would keep the lock.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Claim {
@@ -54,7 +61,7 @@ impl Claim {
                         file.write_all(&text)
                     };
                     write().map_err(io)?;
-                    return Ok(Some(Self { _file: file }));
+                    return Ok(Some(Self { file }));
                 }
                 Err(TryLockError::WouldBlock) if is_forgotten(&mut file, ttl, now) => {
                     tracing::warn!(%table, "a lock that nobody seems to hold any more is taken over");

@@ -122,7 +122,14 @@ pub struct PullReport {
 }
 
 /// A pull of this process: the next one waits for its turn.
-pub(super) struct Turn(#[expect(dead_code, reason = "let go of when dropped")] File);
+pub(super) struct Turn(File);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // A program that is just being started may have the file, too, and would keep the lock.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Workspace {
     pub(super) fn turn(&self) -> Result<Turn> {
