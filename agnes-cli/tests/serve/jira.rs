@@ -196,12 +196,12 @@ fn variables_make_the_source() {
 }
 
 /// Has something happen at the site; what it tells of it.
-fn happen(fake: &Fake, number: usize) -> (String, Vec<u8>) {
+fn happen(fake: &Fake, number: usize) -> Vec<(String, Vec<u8>)> {
     let keys: Vec<String> = fake.state().issues.keys().cloned().collect();
     // The same every time, and in no order.
     let dice = (number.wrapping_mul(2_654_435_761) >> 7) % 100;
     let key = keys.get((number * 7919) % keys.len().max(1)).cloned();
-    match (dice, key) {
+    let told = match (dice, key) {
         (_, Some(key)) if dice < 45 => {
             fake.set(&key, "summary", json!(format!("name {number}")));
             fake.event("jira:issue_updated", &key)
@@ -226,11 +226,21 @@ fn happen(fake: &Fake, number: usize) -> (String, Vec<u8>) {
             fake.delete(&key);
             fake.event("jira:issue_deleted", &key)
         }
+        (83..87, Some(key)) => {
+            fake.attach(&key, &format!("{number}.txt"), b"a file");
+            fake.event("attachment_created", &key)
+        }
+        (87..91, Some(key)) if keys.last() != Some(&key) => {
+            let other = &keys[keys.len() - 1];
+            fake.link(&key, other);
+            return [&key, other].map(|key| fake.event("jira:issue_updated", key)).into();
+        }
         _ => {
             let key = fake.create("HELP", &format!("issue {number}"));
             fake.event("jira:issue_created", &key)
         }
-    }
+    };
+    vec![told]
 }
 
 /// Every table is what the site has.
@@ -239,7 +249,14 @@ fn same(site: &Site) {
     for (key, issue) in &site.fake.state().issues {
         let text = |field: &Value| field.as_str().unwrap().to_owned();
         issues.insert(key.clone(), (text(&issue.fields["summary"]), text(&issue.fields["status"]["name"])));
-        for (what, list) in [("comment", &issue.comments), ("change", &issue.changes), ("remote", &issue.remote)] {
+        let listed = |field: &str| issue.fields[field].as_array().unwrap().clone();
+        for (what, list) in [
+            ("comment", &issue.comments),
+            ("change", &issue.changes),
+            ("remote", &issue.remote),
+            ("link", &listed("issuelinks")),
+            ("file", &listed("attachment")),
+        ] {
             let id = |one: &Value| one["id"].as_str().map_or_else(|| one["id"].to_string(), str::to_owned);
             others.extend(list.iter().map(|one| format!("{what} {key} {}", id(one))));
         }
@@ -253,7 +270,9 @@ fn same(site: &Site) {
     assert_eq!(found, issues);
     let sql = "SELECT 'comment ' || issue_key || ' ' || comment_id FROM jira_comments UNION ALL \
                SELECT 'change ' || issue_key || ' ' || change_id FROM jira_changelog UNION ALL \
-               SELECT 'remote ' || issue_key || ' ' || remote_link_id FROM jira_remote_links";
+               SELECT 'remote ' || issue_key || ' ' || remote_link_id FROM jira_remote_links UNION ALL \
+               SELECT 'link ' || issue_key || ' ' || link_id FROM jira_issuelinks UNION ALL \
+               SELECT 'file ' || issue_key || ' ' || attachment_id FROM jira_attachments";
     let mut found: Vec<String> = site.rows("admin", sql).as_array().unwrap().iter().map(|row| text(&row[0])).collect();
     found.sort();
     assert_eq!(found, others);
@@ -267,12 +286,13 @@ fn a_storm_under_kills_ends_with_what_the_site_has() {
     let mut events: Vec<(String, Vec<u8>)> = Vec::new();
     let site = Site::start("info");
     for number in 0..wanted * 4 / 5 {
-        events.push(happen(&site.fake, number));
+        events.extend(happen(&site.fake, number));
     }
     // A fifth is sent twice, and each comes up to fifty places early or late.
+    let happened = events.len();
     let again: Vec<_> = events.iter().step_by(4).cloned().collect();
     events.extend(again);
-    let place = |number: usize| number % (wanted * 4 / 5) + (number.wrapping_mul(40_503) >> 3) % 50;
+    let place = |number: usize| number % happened + (number.wrapping_mul(40_503) >> 3) % 50;
     let mut order: Vec<usize> = (0..events.len()).collect();
     order.sort_by_key(|number| place(*number));
     let (next, acknowledged, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
@@ -321,6 +341,10 @@ fn a_storm_under_kills_ends_with_what_the_site_has() {
     let site = site.into_inner().unwrap().unwrap();
     site.settled();
     same(&site);
+    let issues = site.fake.state().issues.clone();
+    let any =
+        |field: &str| issues.values().any(|issue| issue.fields[field].as_array().is_some_and(|all| !all.is_empty()));
+    assert!(any("attachment") && any("issuelinks"), "none of them happened");
     eprintln!("{} events of {} issues, {kills} kills", events.len(), site.fake.state().issues.len());
     assert!(kills > 0);
 }
