@@ -42,6 +42,21 @@ fn somebody_signs_in_with_a_browser() {
 }
 
 #[test]
+fn the_question_of_a_sign_in_is_nowhere_but_in_its_address() {
+    let laptop = Laptop::new("http://127.0.0.1:9");
+    let temporary = laptop.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let login = ["auth", "login", "--web", "--no-browser", "--server", &laptop.server];
+    let mut waiting = laptop.command(&login).env("TMPDIR", &temporary).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waiting.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let (left, state) = (files_below(&temporary), line.trim().split_once("&state=").map(|(_, state)| state.len()));
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert_eq!((left, state), (Vec::new(), Some(43)), "{line}");
+}
+
+#[test]
 fn a_server_may_have_an_authority_of_its_own() {
     let world = World::start();
     let folder = tempfile::tempdir().unwrap();
