@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 
 use agnes_connectors::server::Account;
-use agnes_core::workspace::redacted;
+use agnes_core::redaction::redacted;
 
 use crate::exit;
 use crate::failure::Failure;

@@ -26,6 +26,7 @@ pub mod profile;
 pub mod push;
 pub mod query;
 pub mod rbac;
+pub mod redaction;
 pub mod registry;
 pub mod sandbox;
 pub mod scan;

@@ -9,8 +9,8 @@ pub(crate) struct PushArgs {
     /// Only say what would be sent
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Also send transcripts found in the assistant's own folder for this workspace
-    #[arg(long)]
+    /// Also send all transcripts in the assistant's own folder for this workspace, and in `user/sessions`
+    #[arg(long, alias = "legacy-scan")]
     pub(crate) scan: bool,
 }
 

@@ -50,6 +50,12 @@ pub(super) async fn run(app: &App, args: InitArgs) -> Outcome {
     }
     std::fs::create_dir_all(workspace.root()).map_err(|e| Failure::file("make the workspace", &e))?;
     workspace.claim(server.server(), &user_id, &email)?;
+    // The transcript of the session this runs in may hold the token.
+    if let Some(session) = variable("CLAUDE_CODE_SESSION_ID")
+        && let Err(error) = workspace.mark_private(&session)
+    {
+        app.out.warn(&format!("this session is not kept private: {error}"));
+    }
     let welcome = match &begin {
         Some(_) => None,
         None => welcome(&server).await?,

@@ -47,7 +47,7 @@ pub(crate) async fn run(app: &Arc<App>, command: Command) -> Outcome {
         Command::Snapshot(command) => snapshot::run(app, command).await,
         Command::Fetch(args) => snapshot::create(app, *args).await,
         Command::DiskInfo => snapshot::disk_info(app),
-        Command::CaptureSession => sessions::capture(),
+        Command::CaptureSession => sessions::capture(app),
         Command::MarkPrivate => sessions::mark_private(app),
         Command::Statusline => sessions::status_line(),
         Command::Status => status::run(app).await,

@@ -1,7 +1,8 @@
 //! `agnes push` and its hooks: sessions of an assistant, and those that stay here.
 
-use std::io::{Read as _, stdin};
+use std::io::{self, Read as _, stdin};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,46 +14,73 @@ use crate::place::{self, variable};
 
 /// Longest message of a hook.
 const LONGEST: u64 = 1 << 20;
+/// How long a hook may take to say it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn push(app: &App, args: PushArgs) -> Outcome {
     let workspace = place::here()?;
-    let home = args.scan.then(|| variable("HOME").map(PathBuf::from)).flatten();
+    let home = variable("HOME").map(PathBuf::from);
     if args.dry_run {
-        let would = workspace.would_push(home.as_deref());
-        let summary =
-            format!("{} would be sent, {} stay here", plural(would.sessions.len(), "session"), would.private.len());
+        let would = workspace.would_push(home.as_deref(), args.scan);
         let told = json!({
             "dry_run": true,
             "would_upload": {"sessions": would.sessions, "local_md": would.local_md},
             "would_skip_private": would.private,
-            "summary": summary,
+            "summary": {
+                "sessions_count": would.sessions.len(),
+                "private_skipped_count": would.private.len(),
+                "local_md_present": would.has_local_md,
+                "uploaded_log": would.uploaded_log,
+            },
         });
-        return app.out.show(&told, |out| Ok(writeln!(out, "{summary}")?));
+        return app.out.show(&told, |out| {
+            let sessions = plural(would.sessions.len(), "session");
+            let notes = if would.local_md { ", and your notes" } else { "" };
+            Ok(writeln!(out, "{sessions} would be sent{notes}; {} stay here", would.private.len())?)
+        });
     }
-    let report = workspace.push(&app.server()?, home.as_deref()).await?;
+    let server = app.server()?;
+    if !server.has_token() {
+        return Err(agnes_core::Error::from(server.without_token()).into());
+    }
+    // Another push runs: it sends what there is.
+    let Some(report) = workspace.push(&server, home.as_deref(), args.scan).await? else { return Ok(()) };
     if app.out.json || !app.out.quiet {
         app.out.show(&report, |out| {
             let notes = if report.local_md { ", and your notes" } else { "" };
             Ok(writeln!(out, "{} sent{notes}; {} private", plural(report.sessions, "session"), report.private_skipped)?)
         })?;
     }
+    if app.out.quiet || report.errors.is_empty() {
+        return Ok(());
+    }
     report.errors.iter().filter(|_| !app.out.json).for_each(|error| app.out.warn(&safe(error)));
-    if report.errors.is_empty() { Ok(()) } else { Err(Failure::Partial) }
+    Err(Failure::Partial)
 }
 
-/// What a hook says; nothing where it says nothing that can be read.
-fn told() -> String {
-    let mut text = String::new();
-    let _ = stdin().lock().take(LONGEST).read_to_string(&mut text);
-    text
+/// What a hook says.
+fn told() -> io::Result<String> {
+    let (tell, heard) = std::sync::mpsc::channel();
+    // Left behind when it hears nothing: the process ends soon.
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = stdin().lock().take(LONGEST).read_to_string(&mut text);
+        let _ = tell.send(read.map(|_| text));
+    });
+    heard.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// A hook must not fail: whatever goes wrong, the session goes on.
-pub(super) fn capture() -> Outcome {
-    if let Ok(workspace) = place::here()
-        && let Err(error) = workspace.capture_session(&told())
-    {
-        tracing::warn!("a session is not queued: {error}");
+pub(super) fn capture(app: &App) -> Outcome {
+    let became = match place::here() {
+        Ok(workspace) => {
+            let captured = workspace.capture_session(told());
+            format!("{} {}", captured.outcome, safe(&captured.detail))
+        }
+        Err(_) => "this folder is not a workspace".to_owned(),
+    };
+    if app.global.verbose > 0 {
+        app.out.note(&format!("capture-session: {}", became.trim_end()));
     }
     Ok(())
 }
@@ -69,7 +97,7 @@ pub(super) fn mark_private(app: &App) -> Outcome {
 
 /// Says what there is to say, and never fails.
 pub(super) fn status_line() -> Outcome {
-    let told: Value = serde_json::from_str(&told()).unwrap_or_default();
+    let told: Value = told().ok().and_then(|told| serde_json::from_str(&told).ok()).unwrap_or_default();
     let session = told["session_id"].as_str().unwrap_or_default();
     if place::here().is_ok_and(|workspace| workspace.is_private(session)) {
         println!("🔒 agnes-private");

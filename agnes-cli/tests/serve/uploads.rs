@@ -49,6 +49,12 @@ fn sessions_artefacts_and_notes_are_kept_by_person() {
     let mut contents: Vec<_> = found.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
     contents.sort();
     assert_eq!(contents, ["longer", "other"], "{found:?}");
+    // Whoever sends may not have looked for secrets: nobody finds any here.
+    let secret = "{\"a\":\"\\u0065yJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl\"}\n";
+    assert_eq!(session("member", "s-2.jsonl", secret.as_bytes()).json()["size"], secret.len());
+    let found = files(&world, "user_sessions").into_iter().find(|file| file.ends_with("s-2.jsonl")).unwrap();
+    assert_eq!(std::fs::read_to_string(&found).unwrap(), "{\"a\":\"[REDACTED:jwt]\"}\n");
+    assert_eq!(std::fs::read_dir(found.parent().unwrap()).unwrap().count(), 2, "nothing else is left");
     for name in ["a b.jsonl", "../x", "..", "a/b", &"x".repeat(201), "é"] {
         assert_eq!(told(&session("member", name, b"x")), (400, "invalid_upload_name".to_owned()), "{name}");
     }
@@ -72,6 +78,8 @@ fn sessions_artefacts_and_notes_are_kept_by_person() {
     let name = found[0].file_name().unwrap().to_string_lossy().into_owned();
     assert_eq!((name.len(), name.ends_with(".md")), (27, true), "{name}");
     assert_eq!(std::fs::metadata(&found[0]).unwrap().len(), 2 * MEBIBYTE as u64);
+    notes(json!({"content": "token=abcdefghijkl"}));
+    assert_eq!(std::fs::read_to_string(&found[0]).unwrap(), "token=[REDACTED:secret]");
 
     for path in ["/api/upload/sessions", "/api/upload/artifacts", "/api/upload/data"] {
         let plain = world.send("admin", "POST", path, &json!({}));

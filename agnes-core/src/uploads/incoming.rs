@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Turn, UploadError};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::extract::fsio::{Staged, fault_point, sync_folder};
+use crate::redaction::redact_lines;
 
 /// Bytes that are collected before they are written.
 const PIECE: usize = 256 << 10;
@@ -18,6 +19,7 @@ const MIN_FREE_BYTES: u64 = 64 << 20;
 /// A file that is arriving. Dropped before it is finished, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Incoming {
+    target: PathBuf,
     staged: Staged,
     file: Option<File>,
     waiting: Vec<u8>,
@@ -31,17 +33,18 @@ impl Incoming {
     pub(super) async fn begin(engine: &Engine, user: &str, target: &Path) -> Result<Self> {
         let turn = Turn::take(engine.upload_state(), user)?;
         let (target, root) = (target.to_owned(), engine.folder().root().to_owned());
+        let beside = target.clone();
         let (staged, file) = crate::duck::blocking(move || {
             if crate::sync::free_bytes(&root)? < MIN_FREE_BYTES {
                 return Err(Error::io("keep the file", std::io::ErrorKind::StorageFull.into()));
             }
-            let staged = Staged::beside(&target)?;
+            let staged = Staged::beside(&beside)?;
             let file = File::create_new(staged.path()).map_err(|e| Error::io("keep the file", e))?;
             Ok((staged, file))
         })
         .await?;
         let limit = engine.config().uploads.max_bytes;
-        Ok(Self { staged, file: Some(file), waiting: Vec::new(), size: 0, limit, _turn: turn })
+        Ok(Self { target, staged, file: Some(file), waiting: Vec::new(), size: 0, limit, _turn: turn })
     }
 
     /// Bytes so far.
@@ -71,6 +74,25 @@ impl Incoming {
             Ok(file)
         });
         self.file = Some(file.await?);
+        Ok(())
+    }
+
+    /// Replaces what looks like a secret: whoever sent it may not have.
+    pub(super) async fn redact(&mut self) -> Result<()> {
+        self.flush().await?;
+        let (from, target) = (self.staged.path().to_owned(), self.target.clone());
+        let staged = crate::duck::blocking(move || {
+            let staged = Staged::beside(&target)?;
+            let write = || {
+                let mut to = std::io::BufWriter::new(File::create_new(staged.path())?);
+                redact_lines(std::io::BufReader::new(File::open(&from)?), &mut to)?;
+                to.flush()
+            };
+            write().map_err(|e| Error::io("keep the file", e))?;
+            Ok(staged)
+        });
+        self.staged = staged.await?;
+        self.file = None;
         Ok(())
     }
 

@@ -12,9 +12,12 @@ use super::{Incoming, UploadError, Uploads};
 use crate::context::CallContext;
 use crate::error::Result;
 use crate::ident::printable;
+use crate::redaction::redacted;
 
 /// Longest name of a session, in characters.
 const LONGEST: usize = 200;
+/// What keeping a session is called.
+const SESSION: &str = "session.upload";
 
 /// A file that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +79,7 @@ impl Uploads<'_> {
             return Err(UploadError::Name { name: printable(name, 80) }.into());
         }
         let folder = self.engine.folder().user_sessions().join(folder_of(ctx.principal().user_id()));
-        self.begin(ctx, Place { folder, name: name.to_owned(), action: "session.upload" }).await
+        self.begin(ctx, Place { folder, name: name.to_owned(), action: SESSION }).await
     }
 
     /// Opens a file of the caller's own sessions.
@@ -143,7 +146,7 @@ impl Uploads<'_> {
         let name = format!("{}.md", &digest[..24]);
         let place = Place { folder: self.engine.folder().user_local_md(), name, action: "local_md.upload" };
         let mut upload = self.begin(ctx, place).await?;
-        upload.incoming.write(content.as_bytes()).await?;
+        upload.incoming.write(redacted(content).as_bytes()).await?;
         self.keep(ctx, upload).await
     }
 
@@ -157,9 +160,15 @@ impl Uploads<'_> {
     /// # Errors
     /// `upload_quota_exceeded`, `disk_full`.
     pub async fn keep(&self, ctx: &CallContext, upload: OwnUpload) -> Result<Uploaded> {
-        let OwnUpload { incoming, place } = upload;
+        let OwnUpload { mut incoming, place } = upload;
         let size = incoming.size();
-        let done = self.place(ctx, incoming, &place).await;
+        let done = async {
+            if place.action == SESSION {
+                incoming.redact().await?;
+            }
+            self.place(ctx, incoming, &place).await
+        };
+        let done = done.await;
         self.engine
             .audit()
             .event(ctx, place.action)

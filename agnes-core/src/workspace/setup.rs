@@ -13,14 +13,19 @@ use crate::extract::fsio::write_atomically;
 /// First line of a `CLAUDE.md` that Agnes wrote.
 const OURS: &str = "<!-- written by `agnes init` -->";
 
+/// Sends what waits, without keeping the assistant.
+const PUSH: &str = "bash -c \"( nohup agnes push --quiet </dev/null >/dev/null 2>&1 & ) ; true\"";
+
 /// Events and the commands that run at them.
-const HOOKS: [(&str, &str); 3] = [
+const HOOKS: [(&str, &str); 4] = [
     ("SessionStart", "bash -c \"agnes capture-session 2>/dev/null || true\""),
     (
         "SessionStart",
         "bash -c \"agnes self-upgrade --quiet 2>/dev/null || true; agnes pull --quiet 2>/dev/null || true\"",
     ),
-    ("SessionEnd", "bash -c \"( nohup agnes push --quiet </dev/null >/dev/null 2>&1 & ) ; true\""),
+    // The one at the end may be killed.
+    ("SessionStart", PUSH),
+    ("SessionEnd", PUSH),
 ];
 
 /// What commands of Agnes in hooks look like, those of other versions too.
@@ -282,6 +287,11 @@ mod tests {
             assert_eq!(now["hooks"]["Stop"], json!([foreign]));
             let start = now["hooks"]["SessionStart"].to_string();
             assert_eq!(start.matches("agnes pull --quiet").count(), 1, "{start}");
+            assert_eq!(
+                now["hooks"].to_string().matches("agnes push --quiet").count(),
+                2,
+                "at the start and at the end"
+            );
             assert!(start.contains("make lint") && start.contains("echo hi"), "{start}");
         }
         std::fs::write(&file, "not JSON").unwrap();
