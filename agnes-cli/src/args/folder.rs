@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{AsUser, Yes};
 
@@ -60,7 +60,10 @@ pub(crate) struct GcArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DoctorArgs {
+    #[command(subcommand)]
+    pub(crate) part: Option<DoctorPart>,
     /// What is seen to be wrong, to have it in the answer
     #[arg(long, value_name = "TEXT")]
     pub(crate) symptom: Option<String>,
@@ -70,4 +73,15 @@ pub(crate) struct DoctorArgs {
     /// Look at the schema of the server's state too
     #[arg(long)]
     pub(crate) include_schema: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DoctorPart {
+    /// How the server is
+    #[command(after_help = "Examples:\n  agnes diagnose system\n  agnes diagnose system --local --json")]
+    System {
+        /// What the last pull left here, without asking the server
+        #[arg(long)]
+        local: bool,
+    },
 }

@@ -15,6 +15,9 @@ use crate::failure::{Failure, Outcome};
 use crate::output::text::{plural, safe};
 use crate::place;
 
+/// How many sessions may be here and not be sent.
+const BEHIND: usize = 3;
+
 /// What was looked at.
 #[derive(Default)]
 struct Checks {
@@ -37,6 +40,22 @@ impl Checks {
     fn has(&self, status: &str) -> bool {
         self.all.iter().any(|check| check["status"] == status)
     }
+}
+
+/// `agnes diagnose system`: how the server is, or what a pull left here.
+pub(super) async fn system(app: &App, is_local: bool) -> Outcome {
+    if is_local {
+        return super::status::run(app).await;
+    }
+    let health = app.server()?.ask(Call::get(&["api", "health", "detailed"])).await?.body;
+    let text = |value: &Value| safe(value["status"].as_str().unwrap_or("unknown"));
+    app.out.show(&health, |out| {
+        writeln!(out, "{}", app.out.bold(&text(&health)))?;
+        for (name, service) in health["services"].as_object().into_iter().flatten() {
+            writeln!(out, "{:<10} {}", text(service), safe(name))?;
+        }
+        Ok(())
+    })
 }
 
 pub(super) async fn run(app: &App, server: &ServerClient, args: &DoctorArgs) -> Outcome {
@@ -163,6 +182,18 @@ fn of_workspace(checks: &mut Checks) {
         checks.add("hooks", "warning", "the assistant's hooks are not those of this version");
         checks.actions.push("`agnes init --force` puts them in".to_owned());
     }
-    let waiting = workspace.pending_sessions();
-    checks.add("sessions", "ok", format!("{waiting} wait to be sent"));
+    let waiting = format!("{} wait to be sent", workspace.pending_sessions());
+    let lately = place::variable("HOME").map(|home| workspace.captured_lately(home.as_ref()));
+    match lately.filter(|(written, _)| *written > 0) {
+        None => checks.add("capture-session", "info", format!("no session of the last 7 days is here; {waiting}")),
+        Some((written, sent)) => {
+            let is_behind = written - sent > BEHIND;
+            let status = if is_behind { "warning" } else { "ok" };
+            let detail = format!("{written} sessions of the last 7 days are here, {sent} of them were sent; {waiting}");
+            checks.add("capture-session", status, detail);
+            if is_behind {
+                checks.actions.push("`agnes push --scan` sends them".to_owned());
+            }
+        }
+    }
 }

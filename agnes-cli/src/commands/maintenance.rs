@@ -9,7 +9,7 @@ use anstyle::AnsiColor;
 use clap::CommandFactory;
 
 use crate::app::App;
-use crate::args::{BackupArgs, Cli, DoctorArgs, GcArgs, RestoreArgs};
+use crate::args::{BackupArgs, Cli, DoctorArgs, DoctorPart, GcArgs, RestoreArgs};
 use crate::failure::{Failure, Outcome};
 use crate::output::text::{bytes, plural, safe};
 
@@ -63,6 +63,9 @@ pub(super) async fn gc(app: &App, args: &GcArgs) -> Outcome {
 }
 
 pub(super) async fn doctor(app: &App, args: &DoctorArgs) -> Outcome {
+    if let Some(DoctorPart::System { local }) = args.part {
+        return super::diagnose::system(app, local).await;
+    }
     if let Some(server) = app.at_server()? {
         return super::diagnose::run(app, &server, args).await;
     }

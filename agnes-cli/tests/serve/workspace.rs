@@ -91,20 +91,24 @@ fn snapshots_are_kept_asked_made_again_and_dropped() {
     assert!(database.execute_batch("SELECT * FROM paid").is_err(), "its view is gone");
 }
 
+/// A transcript that a hook told of.
+fn session(laptop: &Laptop, id: &str) {
+    let path = laptop.path(&format!("{id}.jsonl"));
+    std::fs::write(&path, format!("{{\"id\": \"{id}\", \"token\": \"abcdefghijklmn\"}}\n")).unwrap();
+    let told = json!({"session_id": id, "transcript_path": path}).to_string();
+    assert!(laptop.with_input(&["capture-session"], &told).status.success());
+}
+
 #[test]
 fn sessions_are_sent_but_for_private_ones() {
     let world = World::start();
     let laptop = Laptop::of(&world, "member");
-    for id in ["s1", "s2", "s3"] {
-        std::fs::write(
-            laptop.path(&format!("{id}.jsonl")),
-            format!("{{\"id\": \"{id}\", \"token\": \"abcdefghijklmn\"}}\n"),
-        )
-        .unwrap();
-        let told = json!({"session_id": id, "transcript_path": laptop.path(&format!("{id}.jsonl"))}).to_string();
-        assert!(laptop.with_input(&["capture-session"], &told).status.success());
-    }
-    assert!(laptop.with_input(&["capture-session"], "nonsense").status.success(), "a hook never fails");
+    ["s1", "s2", "s3"].iter().for_each(|id| session(&laptop, id));
+    let told = laptop.with_input(&["capture-session", "--verbose"], "nonsense");
+    assert!(told.status.success() && told.stdout.is_empty(), "a hook never fails");
+    assert!(text(&told.stderr).contains("capture-session: bad_json"), "{}", text(&told.stderr));
+    let told = laptop.with_input(&["capture-session"], "nonsense");
+    assert!(told.stdout.is_empty() && told.stderr.is_empty(), "{}", text(&told.stderr));
     laptop.fails(1, &["mark-private"]);
     let marked = laptop.command(&["mark-private"]).env("CLAUDE_CODE_SESSION_ID", "s2").output().unwrap();
     assert!(marked.status.success(), "{}", text(&marked.stderr));
@@ -114,25 +118,123 @@ fn sessions_are_sent_but_for_private_ones() {
     let dry = laptop.json(&["push", "--dry-run"]);
     assert_eq!(dry["would_upload"]["sessions"].as_array().unwrap().len(), 2, "{dry}");
     assert_eq!(dry["would_skip_private"][0]["session_id"], "s2", "{dry}");
+    let log = laptop.path(".claude/agnes-sessions-uploaded.txt");
+    let summary =
+        json!({"sessions_count": 2, "private_skipped_count": 1, "local_md_present": true, "uploaded_log": log});
+    assert_eq!(dry["summary"], summary);
     // A token that is not good any more loses nothing.
     let refused = laptop.command(&["push", "--json"]).env("AGNES_TOKEN", "nonsense").output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert_eq!(report["errors"].as_array().unwrap().len(), 1, "one is enough to know: {report}");
     assert_eq!(laptop.json(&["status"])["sessions_pending_upload"], 2);
+    let quiet = laptop.command(&["push", "--quiet"]).env("AGNES_TOKEN", "nonsense").output().unwrap();
+    assert_eq!(
+        (quiet.status.code(), text(&quiet.stdout), text(&quiet.stderr)),
+        (Some(0), String::new(), String::new())
+    );
     let report = laptop.json(&["push"]);
     assert_eq!(
         (&report["sessions"], &report["private_skipped"], &report["local_md"]),
-        (&json!(2), &json!(0), &json!(true)),
+        (&json!(2), &json!(1), &json!(true)),
         "{report}"
     );
+    assert_eq!(std::fs::read_to_string(log).unwrap().lines().count(), 2);
     let sessions = world.server.folder.path().join("user_sessions");
     let sent = super::laptop::files_below(&sessions);
     assert_eq!(sent.iter().map(|path| path.rsplit('/').next().unwrap()).collect::<Vec<_>>(), ["s1.jsonl", "s3.jsonl"]);
     let content = std::fs::read_to_string(sessions.join(&sent[0])).unwrap();
-    assert!(
-        content.contains("s1") && content.contains("[redacted]") && !content.contains("abcdefghijklmn"),
-        "{content}"
-    );
-    assert_eq!(laptop.json(&["push"])["sessions"], 0);
+    assert_eq!(content, "{\"id\": \"s1\", \"token\": \"[REDACTED:secret]\"}\n");
+    let again = laptop.json(&["push"]);
+    assert_eq!((&again["sessions"], &again["local_md"]), (&json!(0), &json!(false)), "{again}");
+    // What lies in the assistant's own folder is sent when asked for.
+    let spelled: String =
+        laptop.folder().to_str().unwrap().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let own = laptop.home().join(".claude/projects").join(spelled);
+    std::fs::create_dir_all(&own).unwrap();
+    ["s2", "s4", "s5", "s6", "s7"]
+        .iter()
+        .for_each(|id| std::fs::write(own.join(format!("{id}.jsonl")), "{}\n").unwrap());
+    let check = |laptop: &Laptop| laptop.json(&["diagnose", "--component", "capture-session"])["checks"][0].clone();
+    assert_eq!(check(&laptop)["status"], "warning", "{}", check(&laptop));
+    let report = laptop.json(&["push", "--scan"]);
+    assert_eq!((&report["sessions"], &report["private_skipped"]), (&json!(4), &json!(1)), "{report}");
+    assert_eq!(check(&laptop)["status"], "ok", "{}", check(&laptop));
+    assert_eq!(laptop.json(&["push", "--scan"])["sessions"], 0);
+}
+
+/// Servers that are none, or not this one's, lose nothing.
+#[test]
+fn what_no_server_took_waits() {
+    use std::io::{Read as _, Write as _};
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    session(&laptop, "s1");
+    for (answer, told) in [
+        ("404 Not Found\r\nContent-Length: 0", "HTTP 404"),
+        ("403 Forbidden\r\nContent-Length: 7\r\n\r\nblocked", "HTTP 403"),
+        ("501 Not Implemented\r\nX-Request-Id: r1\r\nContent-Length: 0", "HTTP 501"),
+        ("200 OK\r\nContent-Length: 7\r\n\r\nwelcome", "is no JSON"),
+        ("302 Found\r\nLocation: https://login.example.com\r\nContent-Length: 0", "another address"),
+        ("400 Bad Request\r\nX-Request-Id: r1\r\nX-Agnes-Min-Version: 99.0.0\r\nContent-Length: 0", "99.0.0"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answer = if answer.contains("\r\n\r\n") { answer.to_owned() } else { format!("{answer}\r\n\r\n") };
+        let answer = format!("HTTP/1.1 {}", answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let answer = answer.clone();
+                std::thread::spawn(move || {
+                    let mut head = [0; 65536];
+                    let _ = client.read(&mut head);
+                    let _ = client.write_all(answer.as_bytes());
+                    let _ = client.shutdown(std::net::Shutdown::Write);
+                    // What it still sends is taken: closing before would take the answer away.
+                    let _ = std::io::copy(&mut client, &mut std::io::sink());
+                });
+            }
+        });
+        let push = laptop.command(&["push", "--server", &address]).env("AGNES_TOKEN", "x.y.z").output().unwrap();
+        assert_eq!(push.status.code(), Some(1), "{}", text(&push.stderr));
+        assert!(text(&push.stderr).contains(told), "{told}: {}", text(&push.stderr));
+        assert_eq!(laptop.json(&["status"])["sessions_pending_upload"], 1, "{told}");
+    }
+    // Neither does one who nobody signed in at.
+    let nobody = laptop.command(&["push", "--quiet", "--server", "http://127.0.0.1:9"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(7), "{}", text(&nobody.stderr));
+    assert_eq!(laptop.json(&["push"])["sessions"], 1);
+}
+
+/// What a hook is told that says nothing: the assistant goes on.
+#[test]
+fn a_hook_does_not_wait_for_ever() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    for command in ["capture-session", "statusline"] {
+        let mut hook = laptop.command(&[command]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        // Never closed, nor written to.
+        let stdin = hook.stdin.take();
+        assert!(hook.wait().unwrap().success(), "{command}");
+        drop(stdin);
+    }
+    let log = std::fs::read_to_string(laptop.path(".claude/agnes-capture-session.log")).unwrap();
+    assert!(log.contains("\tstdin_read_error\t"), "{log}");
+}
+
+#[test]
+fn the_session_that_sets_a_workspace_up_is_private() {
+    let world = World::start();
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    let init = ["init", "--server-url", &laptop.server, "--token", world.token("member")];
+    let output = laptop.command(&init).env("CLAUDE_CODE_SESSION_ID", "s0").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    session(&laptop, "s0");
+    session(&laptop, "s1");
+    let report = laptop.json(&["push"]);
+    assert_eq!((&report["sessions"], &report["private_skipped"]), (&json!(1), &json!(0)), "{report}");
+    let log = std::fs::read_to_string(laptop.path(".claude/agnes-capture-session.log")).unwrap();
+    assert!(log.contains("\tprivate_skip\ts0\n"), "{log}");
 }
 
 #[test]
@@ -148,6 +250,9 @@ fn a_diagnosis_names_what_is_wrong_and_what_to_do() {
         assert_eq!(status(&told, name), Some(json!("ok")), "{name}: {told}");
     }
     assert!(status(&told, "service:duckdb_state").is_none(), "not for everybody: {told}");
+    assert_eq!(status(&told, "capture-session"), Some(json!("info")), "{told}");
+    assert_eq!(laptop.json(&["diagnose", "system"])["status"], "healthy");
+    assert!(laptop.ok(&["diagnose", "system"]).starts_with("healthy"));
     std::fs::remove_file(laptop.path("server/parquet/orders.parquet")).unwrap();
     let told = laptop.json(&["diagnose"]);
     assert_eq!((&told["overall"], status(&told, "workspace")), (&json!("degraded"), Some(json!("warning"))), "{told}");
@@ -158,4 +263,8 @@ fn a_diagnosis_names_what_is_wrong_and_what_to_do() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let away = laptop.json_with(1, &["diagnose", "--server", "http://127.0.0.1:9"]);
     assert_eq!((&away["overall"], status(&away, "api")), (&json!("unhealthy"), Some(json!("error"))), "{away}");
+    let mut local = laptop.command(&["diagnose", "system", "--local", "--json"]);
+    let local = local.env("AGNES_SERVER", "http://127.0.0.1:9").output().unwrap();
+    let local: serde_json::Value = serde_json::from_slice(&local.stdout).unwrap();
+    assert_eq!((&local["parquet_tables"], &local["initialized"]), (&json!(1), &json!(true)), "{local}");
 }
