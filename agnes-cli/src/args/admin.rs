@@ -60,6 +60,9 @@ The file is JSON: {\"table_id\": \"orders\", \"columns\": [{\"column_name\": \"a
     /// Sync runs
     #[command(subcommand, alias = "runs", after_help = "Example:\n  agnes admin run list")]
     Run(RunCommand),
+    /// Same as `sync`
+    #[command(hide = true, after_help = "Example:\n  agnes admin sync orders --wait")]
+    Sync(super::SyncArgs),
     /// State of each table's sync
     #[command(after_help = "Example:\n  agnes admin sync-state --json")]
     SyncState,

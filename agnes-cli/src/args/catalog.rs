@@ -6,6 +6,9 @@ use super::AsUser;
 
 #[derive(Debug, Args)]
 pub(crate) struct CatalogArgs {
+    /// Ask anew; every answer is
+    #[arg(long, hide = true)]
+    pub(crate) refresh: bool,
     #[command(flatten)]
     pub(crate) who: AsUser,
 }

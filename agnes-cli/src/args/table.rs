@@ -131,6 +131,9 @@ pub(crate) struct DiscoverArgs {
 pub(crate) struct TakeArgs {
     /// Only of this source
     pub(crate) source: Option<String>,
+    /// Only of sources of this kind
+    #[arg(long, value_name = "KIND")]
+    pub(crate) source_type: Option<String>,
     /// Only say what would be registered
     #[arg(long)]
     pub(crate) dry_run: bool,

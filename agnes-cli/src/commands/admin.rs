@@ -29,6 +29,7 @@ pub(super) async fn run(app: &App, command: AdminCommand) -> Outcome {
         AdminCommand::Policy(command) => super::policy::run(app, command).await,
         AdminCommand::Table(command) => super::table::run(app, command).await,
         AdminCommand::Run(command) => runs(app, command).await,
+        AdminCommand::Sync(args) => super::sync::run(app, args).await,
         AdminCommand::SyncState => sync_state(app).await,
         AdminCommand::Audit(AuditCommand::List(args)) => audit(app, args).await,
         AdminCommand::Activity(ActivityArgs { what, list }) => match what {

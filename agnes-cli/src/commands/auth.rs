@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, stdin};
 
 use agnes_connectors::server::{Call, Method, ServerClient, TokenFrom};
+use agnes_core::Error;
+use agnes_core::identity::TokenError;
 use agnes_core::secret::Secret;
 use base64::Engine as _;
 use chrono::DateTime;
@@ -267,10 +269,7 @@ fn one_of<'a>(tokens: &'a Value, reference: &str) -> Outcome<&'a Value> {
     let found = [exact, named, begun].into_iter().find(|found| !found.is_empty()).unwrap_or_default();
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(Failure::usage_hint(
-            format!("there is no token `{}`", safe(reference)),
-            "`agnes auth token list` shows them",
-        )),
+        [] => Err(Error::from(TokenError::NotFound { token: safe(reference) }).into()),
         several => {
             let names = several.iter().map(|token| format!("{} {}", text(token, "prefix"), text(token, "name")));
             let names = safe(&names.collect::<Vec<_>>().join(", "));

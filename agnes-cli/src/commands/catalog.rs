@@ -19,16 +19,18 @@ pub(super) async fn tables(app: &App, args: &CatalogArgs) -> Outcome {
     app.out.show(&tables, |out| {
         let rows = tables.iter().map(|table| {
             vec![
+                safe(&table.id),
                 safe(&table.name),
                 safe(&or_dash(table.source.as_deref())),
                 table.query_mode.as_str().to_owned(),
+                safe(&or_dash(table.entity_type.as_deref())),
                 table.rows.map_or_else(|| "-".to_owned(), count),
                 table.size_bytes.map_or_else(|| "-".to_owned(), bytes),
                 time(table.last_sync),
                 safe(table.description.as_deref().unwrap_or_default()),
             ]
         });
-        let header = ["TABLE", "SOURCE", "MODE", "ROWS", "SIZE", "LAST SYNC", "DESCRIPTION"];
+        let header = ["ID", "TABLE", "SOURCE", "MODE", "ENTITY", "ROWS", "SIZE", "LAST SYNC", "DESCRIPTION"];
         app.out.grid(out, &header, &["ROWS", "SIZE"], rows.collect())
     })?;
     if tables.is_empty() {

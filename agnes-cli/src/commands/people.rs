@@ -51,11 +51,11 @@ pub(super) async fn run(app: &App, command: UserCommand) -> Outcome {
         }
         UserCommand::Invite(UserRef { user }) => {
             let link = app.ask(InviteUser { user }).await?;
-            show_link(app, &link, &link)
+            show_link(app, &link, link.said(), &link)
         }
         UserCommand::ResetPassword(UserRef { user }) => {
             let link = app.ask(ResetPassword { user }).await?;
-            show_link(app, &link, &link)
+            show_link(app, &link, link.said(), &link)
         }
         UserCommand::SetPassword(args) => set_password(app, args).await,
     }
@@ -65,8 +65,10 @@ async fn found(app: &App, user: String) -> Outcome<User> {
     Ok(app.ask(GetUser { user }).await?.into_reply())
 }
 
-/// Tells a link; nothing here knows the server's address, or sends mails.
-fn show_link<T: serde::Serialize>(app: &App, value: &T, link: &PasswordLink) -> Outcome {
+/// Tells a link, and whether the server mailed it; a data folder sends no mails.
+fn show_link<T: serde::Serialize>(app: &App, value: &T, said: Option<&Value>, link: &PasswordLink) -> Outcome {
+    let is_sent = said.is_some_and(|said| said["email_sent"] == true || said["invite_email_sent"] == true);
+    app.out.note(if is_sent { "a mail with the link went out" } else { "no mail went out: hand the link over" });
     let until = time(Some(link.expires_at));
     app.out.note(&format!("{} sets a password on this page of the server, once, until {until}:", safe(&link.email)));
     app.out.show(value, |out| Ok(writeln!(out, "{}", link.link.expose())?))
@@ -82,12 +84,12 @@ async fn add(app: &App, args: UserAdd) -> Outcome {
     }
     let Some(link) = link else { return app.out.done(&user, &format!("added {}", safe(&user.email))) };
     if let Some(said) = said {
-        return show_link(app, &said, &link);
+        return show_link(app, &said, Some(&said), &link);
     }
     let mut shown = json!(user);
     shown["invite_url"] = Value::from(link.link.expose());
     shown["invite_email_sent"] = Value::from(false);
-    show_link(app, &shown, &link)
+    show_link(app, &shown, None, &link)
 }
 
 async fn list(app: &App, args: UserList) -> Outcome {

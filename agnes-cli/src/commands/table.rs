@@ -183,7 +183,8 @@ pub(super) async fn discover(app: &App, args: DiscoverArgs) -> Outcome {
 }
 
 pub(super) async fn discover_and_register(app: &App, args: TakeArgs) -> Outcome {
-    let taken = app.ask(TakeOffers { source: args.source, dry_run: args.dry_run }).await?;
+    let taken =
+        app.ask(TakeOffers { source: args.source, source_type: args.source_type, dry_run: args.dry_run }).await?;
     let words = if taken.dry_run { "would be registered" } else { "registered" };
     app.out.done(&taken, &format!("{} {words}", plural(taken.tables.len(), "table")))?;
     if !app.out.json {

@@ -185,6 +185,7 @@ fn signing_in_says_who_and_where_and_signing_out_ends_it() {
     assert!(imported.status.success(), "{}", text(&imported.stderr));
     assert_eq!(other.json(&["auth", "whoami"])["token"]["type"], "pat");
     laptop.ok(&["auth", "token", "revoke", "desk"]);
+    laptop.fails(8, &["auth", "token", "revoke", "nothing"]);
     other.fails(7, &["auth", "whoami"]);
     let bad = other.with_input(&["auth", "import-token", "--server", &laptop.server, "--token", "-"], "nonsense");
     assert_eq!(bad.status.code(), Some(7), "{}", text(&bad.stderr));
@@ -210,7 +211,10 @@ fn verbs_answer_the_same_at_a_server() {
     let catalog = catalog["tables"].as_array().unwrap();
     let names: Vec<&str> = catalog.iter().filter_map(|table| table["name"].as_str()).collect();
     assert!(names.contains(&"orders") && !names.contains(&"people"), "{names:?}");
-    assert!(laptop.ok(&["catalog"]).contains("orders"));
+    let table = laptop.ok(&["catalog", "--refresh"]);
+    let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head[..5], ["ID", "TABLE", "SOURCE", "MODE", "ENTITY"], "{table}");
+    assert!(table.contains("orders"), "{table}");
     let columns = laptop.json(&["schema", "orders"])["columns"].clone();
     assert_eq!(columns.as_array().unwrap().iter().map(|c| &c["name"]).collect::<Vec<_>>(), ["id", "status", "amount"]);
     assert_eq!(laptop.json(&["sample", "orders", "-n", "2"])["rows"].as_array().unwrap().len(), 2);
@@ -262,6 +266,9 @@ fn an_admin_does_from_a_laptop_what_the_api_does() {
     let told = laptop.fails(2, &["admin", "user", "show", ""]);
     assert!(told.contains("may be a user"), "{told}");
     laptop.fails(8, &["admin", "user", "show", "nobody@example.com"]);
+    let reset = laptop.run(&["admin", "reset-password", "eve@example.com"]);
+    assert!(text(&reset.stderr).contains("no mail went out"), "{}", text(&reset.stderr));
+    assert!(text(&reset.stdout).contains("token="), "{}", text(&reset.stdout));
     laptop.json(&["admin", "group", "create", "sales"]);
     let member = laptop.json(&["admin", "group", "add-member", "sales", "eve@example.com"]);
     assert_eq!(member["email"], "eve@example.com", "{member}");
@@ -284,6 +291,10 @@ fn an_admin_does_from_a_laptop_what_the_api_does() {
     let run = laptop.json(&["sync", "orders", "--wait"]);
     assert_eq!(run["state"], "succeeded", "{run}");
     assert_eq!(laptop.json(&["admin", "run", "show", run["id"].as_str().unwrap()])["id"], run["id"]);
+    assert_eq!(laptop.json(&["admin", "sync", "orders", "--wait"])["state"], "succeeded");
+    let take = |kind: &str| laptop.json(&["admin", "discover-and-register", "--source-type", kind, "--dry-run"]);
+    assert_eq!((&take("files")["source"], &take("files")["skipped"]), (&json!("files"), &json!(2)));
+    assert_eq!((&take("postgres")["source"], &take("postgres")["skipped"]), (&json!("local"), &json!(0)));
     let member = Laptop::of(&world, "member");
     let told = member.fails(8, &["admin", "user", "list"]);
     assert!(told.contains("HTTP 403"), "{told}");

@@ -138,7 +138,7 @@ impl Sources<'_> {
     /// `admin_required`.
     pub async fn offers(&self, ctx: &CallContext, source: Option<&str>) -> Result<Offer> {
         self.admin(ctx).await?;
-        let (offer, _) = self.ask(ctx, source).await?;
+        let (offer, _) = self.ask(ctx, source, None).await?;
         Ok(offer)
     }
 
@@ -155,13 +155,20 @@ impl Sources<'_> {
         Ok(offer)
     }
 
-    /// Registers the tables that one source offers, or all, which are not registered yet.
+    /// Registers the tables that one source offers, or all, or all of one kind, which are not registered
+    /// yet.
     ///
     /// # Errors
     /// Those of [`Sources::offers`].
-    pub async fn take_offers(&self, ctx: &CallContext, source: Option<&str>, dry_run: bool) -> Result<OfferTaken> {
+    pub async fn take_offers(
+        &self,
+        ctx: &CallContext,
+        source: Option<&str>,
+        kind: Option<&str>,
+        dry_run: bool,
+    ) -> Result<OfferTaken> {
         self.admin(ctx).await?;
-        let done = self.take(ctx, source, dry_run).await;
+        let done = self.take(ctx, source, kind, dry_run).await;
         if !dry_run {
             let resource =
                 source.map_or_else(|| "all_sources".to_owned(), |name| format!("source:{}", printable(name, 64)));
@@ -172,8 +179,14 @@ impl Sources<'_> {
         done
     }
 
-    async fn take(&self, ctx: &CallContext, source: Option<&str>, dry_run: bool) -> Result<OfferTaken> {
-        let (offer, sources) = self.ask(ctx, source).await?;
+    async fn take(
+        &self,
+        ctx: &CallContext,
+        source: Option<&str>,
+        kind: Option<&str>,
+        dry_run: bool,
+    ) -> Result<OfferTaken> {
+        let (offer, sources) = self.ask(ctx, source, kind).await?;
         let mut taken = OfferTaken { errors: offer.errors, kinds: offer.kinds, dry_run, ..OfferTaken::default() };
         for offered in offer.tables {
             let id = offered.table.name.as_str().to_lowercase();
@@ -210,11 +223,17 @@ impl Sources<'_> {
         Ok(taken)
     }
 
-    async fn ask(&self, ctx: &CallContext, wanted: Option<&str>) -> Result<(Offer, Vec<RegisteredSource>)> {
-        let sources = match wanted {
+    async fn ask(
+        &self,
+        ctx: &CallContext,
+        wanted: Option<&str>,
+        kind: Option<&str>,
+    ) -> Result<(Offer, Vec<RegisteredSource>)> {
+        let mut sources = match wanted {
             Some(name) => vec![self.get(name).await?],
             None => self.engine.store().sources().list().await?,
         };
+        sources.retain(|source| kind.is_none_or(|kind| source.kind == kind));
         let mut offer = Offer::default();
         let mut first = None;
         let mut answered = false;

@@ -141,6 +141,8 @@ pub(crate) struct TakeParams {
     dry_run: bool,
     /// Only of this source; of all that can list their tables without it.
     source: Option<String>,
+    /// Only of sources of this kind.
+    source_type: Option<String>,
 }
 
 /// What registering the offers of sources did.
@@ -205,5 +207,6 @@ pub(crate) async fn discover_and_register(
     Caller(ctx): Caller,
     Query(params): Query<TakeParams>,
 ) -> Result<Json<Taken>, Problem> {
-    Ok(Json(app.engine().sources().take_offers(&ctx, params.source.as_deref(), params.dry_run).await?.into()))
+    let (source, kind) = (params.source.as_deref(), params.source_type.as_deref());
+    Ok(Json(app.engine().sources().take_offers(&ctx, source, kind, params.dry_run).await?.into()))
 }

@@ -196,7 +196,7 @@ pub(crate) async fn go_on(
     Form(form, _): Form<StepForm>,
 ) -> Result<Response<Body>, Problem> {
     let said = match form.step {
-        Step::Register => app.engine().sources().take_offers(&ctx, None, false).await?.tables.len().to_string(),
+        Step::Register => app.engine().sources().take_offers(&ctx, None, None, false).await?.tables.len().to_string(),
         Step::Sync => {
             app.engine()
                 .sync()

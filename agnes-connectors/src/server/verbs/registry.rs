@@ -102,7 +102,8 @@ asked! {
     };
     TakeOffers |v, server| {
         let call = Call::post(&["api", "admin", "discover-and-register"], json!({}));
-        let said = server.ask(call.param("dry_run", v.dry_run).maybe("source", v.source).unlimited()).await?.body;
+        let call = call.param("dry_run", v.dry_run).maybe("source", v.source).maybe("source_type", v.source_type);
+        let said = server.ask(call.unlimited()).await?.body;
         let taken = json!({
             "tables": said["tables"], "skipped": said["skipped"], "drift": said["drift"], "invalid": said["invalid"],
             "errors": [], "kinds": kinds(&said), "dry_run": said["dry_run"],

@@ -103,9 +103,13 @@ verbs! {
     TakeOffers("sources.take_offers") {
         /// Its name; all without one.
         source: Option<String>,
+        /// Its kind; any without one.
+        source_type: Option<String>,
         /// Only say what would be done.
         dry_run: bool,
-    } -> OfferTaken = |engine, ctx, _progress| engine.sources().take_offers(ctx, source.as_deref(), dry_run);
+    } -> OfferTaken = |engine, ctx, _progress| engine
+        .sources()
+        .take_offers(ctx, source.as_deref(), source_type.as_deref(), dry_run);
 
     /// What people wrote about the columns of a table.
     GetColumns("catalog.described_columns") {
