@@ -230,6 +230,7 @@ fn a_server_is_set_up_from_a_laptop() {
     assert_eq!(laptop.json(&["onboarded", "status"])["onboarded"], false);
     let guides = laptop.json(&["skills", "list"]);
     for guide in guides.as_array().unwrap() {
+        assert!(guide["description"].is_string(), "{guide}");
         assert!(laptop.ok(&["skills", "show", guide["name"].as_str().unwrap()]).starts_with('#'), "{guide}");
     }
     laptop.fails(2, &["skills", "show", "nothing"]);
