@@ -67,6 +67,11 @@ impl Health {
         self.is_recent(seen.query)
     }
 
+    /// `ok` or `unhealthy`.
+    pub(crate) fn status(&self) -> &'static str {
+        self.now().status
+    }
+
     fn now(&self) -> HealthAnswer {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, query) = (self.is_recent(seen.state), self.is_recent(seen.query));

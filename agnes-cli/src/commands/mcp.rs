@@ -120,6 +120,15 @@ impl Backend for Server {
         Ok(me["email"].as_str().map(str::to_owned))
     }
 
+    async fn health(&self) -> Result<String> {
+        match self.client.ask(Call::get(&["api", "health"]).public()).await {
+            Ok(answer) => Ok(answer.body["status"].as_str().unwrap_or("unhealthy").to_owned()),
+            // It answers, that it is not well.
+            Err(error) if error.facts().is_some_and(|facts| facts["http_status"] == 503) => Ok("unhealthy".to_owned()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn tables(&self) -> Result<Vec<CatalogTable>> {
         Ok(CatalogTables {}.ask(&self.client).await?.into_reply())
     }

@@ -60,6 +60,7 @@ async def walk(client):
 
     failed, about = await ask(client, "server_info")
     assert not failed and about["user_email"] == "member@example.com" and about["authenticated"], about
+    assert about["health"] == "ok", about
 
     # What the member may read, and nothing else.
     for call in [

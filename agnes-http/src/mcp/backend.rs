@@ -17,6 +17,10 @@ pub trait Backend: Send + Sync {
     fn server(&self) -> Option<String>;
     /// Address of the caller; `None` for the scheduler, who is no person.
     async fn user(&self) -> Result<Option<String>>;
+    /// `ok` or `unhealthy`; a data folder that answers is well.
+    async fn health(&self) -> Result<String> {
+        Ok("ok".to_owned())
+    }
     /// The tables that the caller may read.
     async fn tables(&self) -> Result<Vec<CatalogTable>>;
     /// Columns of a table, by id or name.
@@ -51,6 +55,7 @@ pub(crate) struct Served {
     pub(crate) engine: Engine,
     pub(crate) ctx: CallContext,
     pub(crate) origin: String,
+    pub(crate) health: &'static str,
 }
 
 #[async_trait]
@@ -65,6 +70,10 @@ impl Backend for Served {
             Err(error) if error.code() == "service_forbidden" => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn health(&self) -> Result<String> {
+        Ok(self.health.to_owned())
     }
 
     async fn tables(&self) -> Result<Vec<CatalogTable>> {

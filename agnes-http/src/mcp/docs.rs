@@ -1,7 +1,7 @@
 //! The whole documentation of each tool, which `tool_docs` gives: lists of tools stay short.
 
 pub(super) const SERVER_INFO: &str = "\
-Says which server (or data folder) answers, for whom, and in which version. Takes nothing.
+Says which server (or data folder) answers, for whom, in which version, and whether it is well (`health`). Takes nothing.
 
 `server_url` is null when a data folder of this machine answers. What you may read is what `user_email` may read: another \
 account may see other tables, rows and columns.";

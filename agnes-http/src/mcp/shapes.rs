@@ -248,8 +248,8 @@ pub(super) struct ServerInfo {
     pub(super) authenticated: bool,
     /// Whose rights hold; null for the scheduler.
     pub(super) user_email: Option<String>,
-    /// `ok`: it answers.
-    pub(super) health: &'static str,
+    /// `ok` or `unhealthy`: whether its state and its queries answer.
+    pub(super) health: String,
     /// Its version.
     pub(super) version: &'static str,
 }

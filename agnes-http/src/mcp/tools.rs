@@ -300,9 +300,9 @@ fn too_long(most: usize) -> Problem {
 }
 
 async fn server_info(backend: &dyn Backend) -> Result<ServerInfo, Problem> {
-    let user_email = backend.user().await?;
+    let (user_email, health) = (backend.user().await?, backend.health().await?);
     let version = env!("CARGO_PKG_VERSION");
-    Ok(ServerInfo { server_url: backend.server(), authenticated: true, user_email, health: "ok", version })
+    Ok(ServerInfo { server_url: backend.server(), authenticated: true, user_email, health, version })
 }
 
 async fn catalog(backend: &dyn Backend, input: CatalogInput) -> Result<CatalogFound, Problem> {
@@ -433,6 +433,45 @@ mod tests {
                 tool_docs(&tool.name, true).unwrap().documentation.len() > tool.description.as_ref().unwrap().len()
             );
         }
+    }
+
+    /// Says how it is, and nothing else.
+    struct Unwell;
+
+    #[async_trait::async_trait]
+    impl Backend for Unwell {
+        fn server(&self) -> Option<String> {
+            None
+        }
+        async fn user(&self) -> agnes_core::Result<Option<String>> {
+            Ok(None)
+        }
+        async fn health(&self) -> agnes_core::Result<String> {
+            Ok("unhealthy".to_owned())
+        }
+        async fn tables(&self) -> agnes_core::Result<Vec<agnes_core::catalog::CatalogTable>> {
+            unreachable!()
+        }
+        async fn schema(&self, _: &str) -> agnes_core::Result<agnes_core::catalog::TableSchema> {
+            unreachable!()
+        }
+        async fn sample(&self, _: &str, _: usize) -> agnes_core::Result<agnes_core::catalog::Sample> {
+            unreachable!()
+        }
+        async fn profile(&self, _: &str) -> agnes_core::Result<Value> {
+            unreachable!()
+        }
+        async fn estimate(&self, _: ScanRequest) -> agnes_core::Result<agnes_core::scan::ScanEstimate> {
+            unreachable!()
+        }
+        async fn query(&self, _: Query) -> agnes_core::Result<Rows> {
+            unreachable!()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_says_how_it_is() {
+        assert_eq!(server_info(&Unwell).await.unwrap().health, "unhealthy");
     }
 
     #[test]

@@ -117,11 +117,12 @@ pub(crate) async fn call(
         let place = format!("{origin}/.well-known/oauth-protected-resource{PATH}");
         problem.challenge(&format!("resource_metadata=\"{place}\", scope=\"mcp\""))
     })?;
+    let (engine, health) = (app.engine().clone(), app.health().status());
     parts.extensions.insert(Asking {
         user_id: ctx.principal().user_id().to_owned(),
         request_id: ctx.request_id().to_owned(),
         app: app.clone(),
-        backend: Arc::new(Served { engine: app.engine().clone(), ctx, origin }),
+        backend: Arc::new(Served { engine, ctx, origin, health }),
     });
     // What a stranger made this machine's name mean is refused above, by its origin.
     let config = StreamableHttpServerConfig::default()
