@@ -42,6 +42,8 @@ pub(crate) enum Crooked {
     Gone(&'static str),
     /// Answers 404 to downloads of this document.
     Missing(&'static str),
+    /// Answers that the manifest has not changed.
+    Unchanged,
     /// Sends this instead of the manifest.
     Manifest(Vec<u8>),
 }
@@ -129,7 +131,7 @@ fn pass(
             | Crooked::Flip { times }
             | Crooked::Throttle { times }
             | Crooked::Fail { times } => is_file && now(times),
-            Crooked::Manifest(_) => is_manifest,
+            Crooked::Manifest(_) | Crooked::Unchanged => is_manifest,
             Crooked::Gone(table) => request.contains(&format!("/api/data/{table}/download")),
             Crooked::Missing(path) => request.contains(&format!("/download?path={path}")),
             _ => is_file,
@@ -151,6 +153,10 @@ fn pass(
         }
         Crooked::Gone(_) | Crooked::Missing(_) => {
             client.write_all(&plain("404 Not Found", "", b"{}")).ok()?;
+            return Some(());
+        }
+        Crooked::Unchanged => {
+            client.write_all(&plain("304 Not Modified", "", b"")).ok()?;
             return Some(());
         }
         Crooked::Manifest(instead) => {

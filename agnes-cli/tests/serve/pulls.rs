@@ -1,7 +1,12 @@
 //! What `agnes init` and `agnes pull` leave on a laptop, whatever happens on the way.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agnes_core::Engine;
+use agnes_core::clock::FixedClock;
+use agnes_core::context::Client;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::crooked::{Crooked, Proxy};
@@ -85,16 +90,67 @@ fn only_what_changed_moves_and_what_was_revoked_goes() {
     let rows: i64 = database.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 1, "other tools see the tables as views");
     drop(database);
-    let grants: Vec<serde_json::Value> =
-        serde_json::from_str(&world.command(&["admin", "grant", "list", "--json"])).unwrap();
-    let grant =
-        grants.iter().find(|grant| grant["resource_id"] == "orders").unwrap()["id"].as_str().unwrap().to_owned();
-    world.command(&["admin", "grant", "delete", &grant, "--yes"]);
+    world.revoke("orders");
     let report = member.json(&["pull"]);
     assert_eq!(report["removed"], json!(["orders"]), "{report}");
     assert!(member.files().is_empty() && files_below(&member.path(".agnes/blobs")).is_empty());
     member.fails(8, &["query", "select * from orders"]);
     assert_eq!(member.asks("select n from mine"), json!([{"n": 7}]), "what is the owner's own stays");
+}
+
+#[test]
+fn a_revoked_table_goes_though_it_is_asked_for_by_name() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    world.revoke("orders");
+    laptop.fails(8, &["pull", "orders", "--dry-run"]);
+    assert_eq!(laptop.files(), ["orders.parquet"], "a dry run changes nothing");
+    let told = laptop.fails(8, &["pull", "orders"]);
+    assert!(told.contains("no table `orders`"), "{told}");
+    assert!(laptop.files().is_empty() && files_below(&laptop.path(".agnes/blobs")).is_empty());
+    laptop.fails(8, &["query", "select * from orders"]);
+    laptop.ok(&["pull"]);
+}
+
+#[test]
+fn a_table_in_parts_is_here_part_by_part() {
+    let world = World::start();
+    let folder = world.server.folder.path().join("visits");
+    std::fs::create_dir(&folder).unwrap();
+    let publish = |rows: &[(&str, u32)]| {
+        let lines: String = rows.iter().map(|(day, n)| format!("{day},{n}\n")).collect();
+        std::fs::write(folder.join("visits.csv"), format!("day,n\n{lines}")).unwrap();
+        world.command(&["sync", "--source", "web"]);
+    };
+    world.command(&["source", "add", "web", "--path", folder.to_str().unwrap(), "--set", "partition_by=day"]);
+    publish(&[("mon", 1), ("mon", 2), ("tue", 3)]);
+    let laptop = Laptop::of(&world, "admin");
+    let parts = || -> Vec<String> { laptop.files().into_iter().filter(|file| file.starts_with("visits/")).collect() };
+    let sums = |laptop: &Laptop| laptop.asks("select day, sum(n)::int as n from visits group by day order by day");
+    assert_eq!(parts().len(), 2, "{:?}", laptop.files());
+    assert_eq!(sums(&laptop), json!([{"day": "mon", "n": 3}, {"day": "tue", "n": 3}]));
+    let view = |sql: &str| -> i64 {
+        let database = duckdb::Connection::open(laptop.path("user/duckdb/analytics.duckdb")).unwrap();
+        database.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(view("SELECT count(*) FROM visits"), 3);
+    // One part is other, one is new: the third does not move.
+    publish(&[("mon", 1), ("mon", 2), ("tue", 4), ("wed", 5)]);
+    let manifest = world.get("admin", "/api/sync/manifest").json();
+    let told = manifest["tables"]["visits"]["parts"].as_array().unwrap();
+    let known: Vec<String> = files_below(&laptop.path(".agnes/blobs"));
+    let moves = told.iter().filter(|part| !known.iter().any(|blob| blob.starts_with(part["sha256"].as_str().unwrap())));
+    let moves: Vec<u64> = moves.map(|part| part["size_bytes"].as_u64().unwrap()).collect();
+    let report = laptop.json(&["pull"]);
+    assert_eq!((moves.len(), &report["bytes_downloaded"]), (2, &json!(moves.iter().sum::<u64>())), "{report}");
+    assert_eq!(sums(&laptop), json!([{"day": "mon", "n": 3}, {"day": "tue", "n": 4}, {"day": "wed", "n": 5}]));
+    // A part that is no more, and one that somebody deleted.
+    publish(&[("mon", 1), ("mon", 2), ("wed", 5)]);
+    laptop.ok(&["pull"]);
+    assert_eq!((parts().len(), sums(&laptop)), (2, json!([{"day": "mon", "n": 3}, {"day": "wed", "n": 5}])));
+    std::fs::remove_file(laptop.path("server/parquet").join(&parts()[0])).unwrap();
+    laptop.ok(&["pull"]);
+    assert_eq!((parts().len(), view("SELECT count(*) FROM visits")), (2, 3));
 }
 
 /// A world whose `orders` have enough bytes to come in several pieces, and a proxy before it.
@@ -312,6 +368,47 @@ fn old_foreign_and_changed_manifests_are_refused() {
     std::fs::remove_file(laptop.path("server/parquet/people.parquet")).unwrap();
     let told = laptop.fails(1, &["pull"]);
     assert!(told.contains("--accept-older"), "{told}");
+}
+
+/// What was pulled is good for a day, and so is the word that nothing changed since.
+#[test]
+fn a_manifest_whose_time_is_over_is_refused() {
+    let world = World::start();
+    let proxy = Proxy::before(world.server.address);
+    let laptop = Laptop::new(&proxy.url());
+    laptop.set_up(world.token("admin"), &[]);
+    let until = || laptop.state()["expires_at"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap();
+    proxy.set(Crooked::Unchanged);
+    assert_eq!(laptop.json(&["pull"])["errors"], json!([]), "nothing changed, and the day is not over");
+    let mut state = laptop.state();
+    state["expires_at"] = json!(Utc::now() - TimeDelta::minutes(1));
+    std::fs::write(laptop.path(".agnes/sync_state.json"), state.to_string()).unwrap();
+    let output = laptop.run(&["pull", "--json"]);
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+    proxy.set(Crooked::Not);
+    let report = laptop.json(&["pull"]);
+    assert_eq!((&report["updated"], &report["bytes_downloaded"]), (&json!([]), &json!(0)), "{report}");
+    assert!(until() > Utc::now() + TimeDelta::hours(23), "another day: {}", until());
+
+    // The server's own of two days ago.
+    let token = world.token("admin").to_owned();
+    world.server.signal("TERM");
+    let (_, folder) = world.server.ended();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let old = runtime.block_on(async {
+        let now = Engine::builder(folder.path()).for_one_command().open().await.unwrap();
+        let ctx = now.sign_in().authenticate(&Client::at(None), &token).await.unwrap();
+        now.close().await.unwrap();
+        let clock = Arc::new(FixedClock::at(Utc::now() - TimeDelta::days(2)));
+        let then = Engine::builder(folder.path()).for_one_command().clock(clock).open().await.unwrap();
+        let manifest = then.catalog().manifest(&ctx).await.unwrap();
+        then.close().await.unwrap();
+        serde_json::to_vec(&manifest).unwrap()
+    });
+    proxy.set(Crooked::Manifest(old));
+    let report = laptop.json_with(1, &["pull"]);
+    assert_eq!(report["errors"][0]["code"], "manifest_expired", "{report}");
+    assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 4}]), "what is here stays");
 }
 
 #[test]

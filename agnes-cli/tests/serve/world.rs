@@ -201,6 +201,22 @@ impl World {
         self.send_with(who, "POST", "/api/query", &body, &format!("Accept: {accept}\r\nTE: trailers\r\n"))
     }
 
+    /// Takes a table from everybody who was granted it.
+    pub(crate) fn revoke(&self, table: &str) {
+        let grants: Vec<Value> = serde_json::from_str(&self.command(&["admin", "grant", "list", "--json"])).unwrap();
+        for grant in grants.iter().filter(|grant| grant["resource_id"] == table) {
+            self.command(&["admin", "grant", "delete", grant["id"].as_str().unwrap(), "--yes"]);
+        }
+    }
+
+    /// Publishes other rows of `orders`.
+    pub(crate) fn publish_orders(&self, rows: usize) {
+        let lines: String = (0..rows).map(|n| format!("{n},x{n},1\n")).collect();
+        let file = self.server.folder.path().join("files/orders.csv");
+        std::fs::write(file, format!("id,status,amount\n{lines}")).unwrap();
+        self.command(&["sync", "--source", "shop"]);
+    }
+
     /// Runs a command on the folder that is served; gives what it prints.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         run(&self.server.folder, arguments)

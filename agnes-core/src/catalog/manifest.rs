@@ -33,8 +33,8 @@ pub struct Manifest {
     /// SHA-256 over the tables and assets, but the times: equal when there is nothing to pull and
     /// nothing to tell.
     pub etag: String,
-    /// Until when a copy of it may be worked from: a day. It is no part of the tag: whoever is
-    /// told that the copy they hold is still the one has another day from then.
+    /// Until when a copy of it may be worked from: a day. It is no part of the tag; a copy whose
+    /// time is over is fetched anew, though nothing changed.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: DateTime<Utc>,
     /// Ed25519 by a key of the installation, over the caller, the tag, the generation and the end

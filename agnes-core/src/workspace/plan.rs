@@ -94,6 +94,16 @@ pub(super) struct Plan {
     pub(super) removed_assets: Vec<String>,
 }
 
+/// Tables, and other files by kind and path, that are here and that the manifest has no more.
+pub(super) fn revoked(manifest: &Manifest, state: &SyncState) -> (Vec<String>, Vec<String>) {
+    let files = manifest.assets.iter();
+    let files = files.flat_map(|(kind, asset)| asset.files.iter().map(move |file| format!("{kind}/{}", file.path)));
+    let files: BTreeSet<String> = files.collect();
+    let tables = state.tables.keys().filter(|name| !manifest.tables.contains_key(*name)).cloned();
+    let assets = state.assets.iter().filter(|file| !files.contains(&file.path)).map(|file| file.path.clone());
+    (tables.collect(), assets.collect())
+}
+
 /// Letters, digits, `_`, `.`, `-`, no leading dot: what may become a file name.
 fn check_name(name: &str) -> Result<(), WorkspaceError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::error::FULL_DISK;
 use super::fetch::{Fetcher, Missed};
-use super::plan::{Plan, Want, WouldDownload};
+use super::plan::{Plan, Want, WouldDownload, revoked};
 use super::state::LocalTable;
 use super::{Origin, PullLimits, SyncState, Workspace, WorkspaceError};
 use crate::catalog::{CatalogError, Manifest};
@@ -179,7 +179,10 @@ impl Workspace {
         .await?;
         let wants_more = options.tables.iter().any(|name| state.table(name).is_none())
             || options.lazy.is_some_and(|lazy| lazy != state.lazy);
-        let held = Some(state.etag.as_str()).filter(|tag| is_whole && !wants_more && !tag.is_empty());
+        // That nothing changed is signed by nobody: it is taken as long as what is held is good. Who
+        // signs nothing says no time either.
+        let is_good = state.public_key.is_none() || state.expires_at.is_some_and(|end| end > Utc::now());
+        let held = Some(state.etag.as_str()).filter(|tag| is_whole && is_good && !wants_more && !tag.is_empty());
         progress.report(ProgressEvent::Stage { name: "manifest".to_owned() });
         let mut report = match self.read_manifest(origin, held, &state, options).await? {
             None => self.unchanged(&state, options).await?,
@@ -264,7 +267,15 @@ impl Workspace {
         for round in 0..ROUNDS {
             let (workspace, found, of, how) = (self.clone(), manifest.clone(), state.clone(), options.clone());
             let fetched = fetcher.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let plan = blocking(move || workspace.plan(&found, &of, &how, &fetched)).await?;
+            let plan = blocking(move || workspace.plan(&found, &of, &how, &fetched)).await;
+            // First, and whatever else happens: what may not be read any more.
+            let (tables, assets) = revoked(&manifest, &state);
+            let is_any_gone = !tables.is_empty() || !assets.is_empty();
+            let is_all_here = plan.as_ref().is_ok_and(|plan| plan.wants.is_empty());
+            if is_any_gone && !is_all_here && !options.dry_run {
+                state = self.without(state, &tables, &assets).await?;
+            }
+            let plan = plan?;
             if options.dry_run {
                 return Ok(PullReport {
                     parquets_total: state.files().count(),
@@ -274,15 +285,8 @@ impl Workspace {
                     ..PullReport::default()
                 });
             }
-            // First, and whatever else happens: what may not be read any more.
-            let revoked: Vec<String> =
-                plan.removed.iter().filter(|name| !manifest.tables.contains_key(*name)).cloned().collect();
-            let is_any_gone = !revoked.is_empty() || !plan.removed_assets.is_empty();
-            if is_any_gone && !plan.wants.is_empty() {
-                state = self.without(state, &revoked, &plan.removed_assets).await?;
-            }
-            gone.extend(revoked);
-            gone.extend(plan.removed_assets.iter().cloned());
+            gone.extend(tables);
+            gone.extend(assets);
             self.check_space(&plan)?;
             self.forget_incoming(&plan.wants.iter().map(|want| want.blob.as_str()).collect());
             progress.report(ProgressEvent::Stage { name: "download".to_owned() });
