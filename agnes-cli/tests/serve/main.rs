@@ -7,6 +7,7 @@ mod afar;
 mod arriving;
 mod audit;
 mod basics;
+mod beside;
 mod bigquery;
 mod browser;
 mod catalog;

@@ -77,11 +77,13 @@ impl Workspace {
             }
             let own = self.own_of(&state, parsed.named());
             let mut relations = self.relations(&state);
-            // Only what is read is opened to the engine.
             let named: BTreeSet<String> = parsed.named().map(str::to_ascii_lowercase).collect();
-            relations.iter_mut().filter(|(name, _)| !named.contains(*name)).for_each(|(_, r)| r.blobs.clear());
-            let views: Vec<String> = own
-                .iter()
+            let own_named = || own.iter().filter(|own| named.contains(&own.name.to_ascii_lowercase()));
+            // Only what is read is opened to the engine; a view of the owner's may read any of it.
+            if !own_named().any(|own| own.is_view) {
+                relations.iter_mut().filter(|(name, _)| !named.contains(*name)).for_each(|(_, r)| r.blobs.clear());
+            }
+            let views: Vec<String> = own_named()
                 .map(|own| {
                     let name = quote_ident(&own.name);
                     format!("CREATE VIEW {name} AS SELECT * FROM {OWN}.main.{name}")
@@ -116,15 +118,15 @@ impl Workspace {
         Err(WorkspaceError::Empty.into())
     }
 
-    /// What the owner keeps in the database, if a query names something that is not a table here.
-    fn own_of<'a>(&self, state: &SyncState, named: impl Iterator<Item = &'a str>) -> Vec<OwnRelation> {
+    /// What the owner keeps in the database, if a query names something that is not a table or
+    /// snapshot with its view there: where there is none, the name may be the owner's.
+    fn own_of<'a>(&self, state: &SyncState, named: impl IntoIterator<Item = &'a str>) -> Vec<OwnRelation> {
         let snapshots = self.snapshot_files();
-        let is_other = |name: &str| state.table(name).is_none() && !snapshots.contains_key(name);
-        let others: Vec<&str> = named.filter(|name| is_other(name)).collect();
-        if others.is_empty() {
-            return Vec::new();
-        }
-        self.own_relations(state)
+        let is_ours = |name: &str| {
+            let is_here = state.table(name).is_some() || snapshots.contains_key(name);
+            is_here && state.views.iter().any(|view| view.eq_ignore_ascii_case(name))
+        };
+        if named.into_iter().all(is_ours) { Vec::new() } else { self.own_relations(state) }
     }
 
     /// Tables and snapshots, by name in lower case.

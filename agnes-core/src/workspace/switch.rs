@@ -69,7 +69,8 @@ impl Workspace {
         let mut warnings = self.place_assets(&before, &next)?;
         let ours = before.views.union(&next.views).cloned().collect();
         let made = self.publish_views(&next, &ours)?;
-        for (name, columns) in made.columns {
+        // Of the owner's own they say nothing about the table of that name.
+        for (name, columns) in made.columns.into_iter().filter(|(name, _)| made.views.contains(name)) {
             if let Some(table) = next.tables.get_mut(&name) {
                 table.columns = columns;
             }

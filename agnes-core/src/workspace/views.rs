@@ -30,6 +30,7 @@ pub(super) struct MadeViews {
 #[derive(Debug, Clone)]
 pub(super) struct OwnRelation {
     pub(super) name: String,
+    pub(super) is_view: bool,
     pub(super) columns: Columns,
 }
 
@@ -107,9 +108,13 @@ impl Workspace {
     pub(super) fn own_relations(&self, state: &SyncState) -> Vec<OwnRelation> {
         let read = || -> ::duckdb::Result<Vec<OwnRelation>> {
             let conn = open(&self.database(), ::duckdb::AccessMode::ReadOnly)?;
-            let all = columns(&conn)?;
-            let own = all.into_iter().filter(|(name, _)| !state.views.contains(name));
-            Ok(own.map(|(name, columns)| OwnRelation { name, columns }).collect())
+            let mut columns = columns(&conn)?;
+            let own = existing(&conn)?.into_iter().filter(|(name, _)| !state.views.contains(name));
+            let own = own.map(|(name, is_view)| {
+                let columns = columns.remove(&name).unwrap_or_default();
+                OwnRelation { name, is_view, columns }
+            });
+            Ok(own.collect())
         };
         if !self.database().is_file() {
             return Vec::new();

@@ -1,0 +1,96 @@
+//! The database of a workspace: what its owner keeps beside the views over the tables, and who else
+//! has it open.
+
+use duckdb::{AccessMode, Config, Connection};
+use serde_json::json;
+
+use super::laptop::Laptop;
+use super::world::World;
+
+fn database(laptop: &Laptop, mode: AccessMode) -> Connection {
+    let config = Config::default().access_mode(mode).unwrap();
+    Connection::open_with_flags(laptop.path("user/duckdb/analytics.duckdb"), config).unwrap()
+}
+
+fn make(laptop: &Laptop, sql: &str) {
+    database(laptop, AccessMode::ReadWrite).execute_batch(sql).unwrap();
+}
+
+fn number(database: &Connection, sql: &str) -> i64 {
+    database.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_table_of_the_owners_wins_whatever_else_a_query_names() {
+    let world = World::start();
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    laptop.set_up(world.token("admin"), &["--lazy"]);
+    make(&laptop, "CREATE TABLE orders AS SELECT 7 AS n; CREATE TABLE mine AS SELECT 1 AS one");
+    laptop.ok(&["pull", "people"]);
+    let report = laptop.json(&["pull", "orders"]);
+    assert!(report["warnings"].to_string().contains("`orders` in the database is your own"), "{report}");
+    for sql in [
+        "select n from orders",
+        "select n from ORDERS",
+        "select n from orders, mine",
+        "select n from orders, people limit 1",
+    ] {
+        assert_eq!(laptop.asks(sql), json!([{"n": 7}]), "{sql}");
+    }
+    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT n FROM orders"), 7);
+    make(&laptop, "DROP TABLE orders");
+    assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 4}]), "the server's is there again");
+}
+
+#[test]
+fn views_of_the_owners_read_what_was_pulled() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    laptop.ok(&["snapshot", "create", "orders", "--where", "status = 'paid'", "--as", "paid"]);
+    make(
+        &laptop,
+        "CREATE VIEW v AS SELECT * FROM orders; CREATE VIEW both_of AS SELECT v.id FROM v JOIN paid USING (id); \
+         CREATE TABLE mine AS SELECT 7 AS n",
+    );
+    assert_eq!(laptop.asks("select count(*)::int as n from v"), json!([{"n": 4}]));
+    assert_eq!(laptop.asks("select id::int as id from both_of order by 1"), json!([{"id": 1}, {"id": 3}]));
+    assert_eq!(laptop.asks("select count(*)::int as n from v, orders, mine"), json!([{"n": 16}]));
+    world.publish_orders(2);
+    laptop.ok(&["pull"]);
+    assert_eq!(laptop.asks("select count(*)::int as n from v"), json!([{"n": 2}]), "the view stayed, its rows are new");
+    // A view over what is gone is in nobody else's way.
+    world.revoke("orders");
+    laptop.ok(&["pull"]);
+    assert_ne!(laptop.run(&["query", "select * from v"]).status.code(), Some(0));
+    assert_eq!(laptop.asks("select n from mine"), json!([{"n": 7}]));
+}
+
+#[test]
+fn a_database_that_is_open_elsewhere_loses_nothing() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    make(&laptop, "CREATE TABLE mine AS SELECT 7 AS n");
+    // Who only reads keeps what they have; who comes after sees the new.
+    let reader = database(&laptop, AccessMode::ReadOnly);
+    world.publish_orders(1);
+    let report = laptop.json(&["pull"]);
+    assert_eq!((&report["updated"], report.get("warnings")), (&json!(["orders"]), None), "{report}");
+    assert_eq!(number(&reader, "SELECT n FROM mine"), 7);
+    drop(reader);
+    let after = database(&laptop, AccessMode::ReadOnly);
+    assert_eq!(number(&after, "SELECT n FROM mine") + number(&after, "SELECT count(*) FROM orders"), 8);
+    drop(after);
+    // What somebody writes is not lost: the views wait.
+    let writer = database(&laptop, AccessMode::ReadWrite);
+    writer.execute_batch("CREATE TABLE more AS SELECT 8 AS n").unwrap();
+    world.publish_orders(2);
+    let report = laptop.json(&["pull"]);
+    assert!(report["warnings"].to_string().contains("open in another program"), "{report}");
+    assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 2}]), "it needs no database");
+    writer.execute_batch("INSERT INTO more VALUES (9)").unwrap();
+    drop(writer);
+    assert_eq!(laptop.json(&["pull"]).get("warnings"), None);
+    let after = database(&laptop, AccessMode::ReadOnly);
+    assert_eq!(number(&after, "SELECT count(*) FROM orders"), 2);
+    assert_eq!(number(&after, "SELECT sum(n)::BIGINT FROM more") + number(&after, "SELECT n FROM mine"), 24);
+}
