@@ -20,10 +20,11 @@ pub(super) async fn run(app: &App, command: SnapshotCommand) -> Outcome {
                 let rows = all.iter().map(|meta| {
                     let filter = meta.predicate.as_deref().unwrap_or_default();
                     let fetched = time(Some(meta.fetched_at));
+                    let cut = if meta.truncated { " (cut)" } else { "" };
                     vec![
                         safe(&meta.name),
                         safe(&meta.table_id),
-                        count(meta.rows),
+                        format!("{}{cut}", count(meta.rows)),
                         bytes(meta.bytes_local),
                         fetched,
                         safe(filter),
@@ -104,6 +105,7 @@ pub(super) async fn create(app: &App, args: SnapshotCreate) -> Outcome {
     }
     let meta = fetch(app, &workspace, &name, &request, &estimate, args.force).await?;
     app.out.done(&meta, &kept(&meta))?;
+    warn_of_cut(app, &meta);
     app.out.hint(&format!("`agnes query 'select * from {}'` asks it", safe(&meta.name)));
     Ok(())
 }
@@ -120,6 +122,18 @@ fn estimated(estimate: &Value) -> String {
 
 fn kept(meta: &SnapshotMeta) -> String {
     format!("{} holds {}, {}", safe(&meta.name), plural(meta.rows, "row"), bytes(meta.bytes_local))
+}
+
+/// Says that rows are missing, where they are.
+fn warn_of_cut(app: &App, meta: &SnapshotMeta) {
+    if meta.truncated {
+        let first = plural(meta.rows, "row");
+        app.out.warn(&format!(
+            "{} is not whole: these are the first {first} that the server gives at once",
+            safe(&meta.name)
+        ));
+        app.out.hint("`--where` and `--select` ask for less");
+    }
 }
 
 async fn fetch(
@@ -149,7 +163,9 @@ async fn refresh(app: &App, name: &str, predicate: Option<String>) -> Outcome {
         "rows": {"old": old.rows, "new": new.rows}, "bytes": {"old": old.bytes_local, "new": new.bytes_local},
     });
     let how = if is_same { "the same as before".to_owned() } else { format!("{} before", plural(old.rows, "row")) };
-    app.out.done(&told, &format!("{} ({how})", kept(&new)))
+    app.out.done(&told, &format!("{} ({how})", kept(&new)))?;
+    warn_of_cut(app, &new);
+    Ok(())
 }
 
 pub(super) fn disk_info(app: &App) -> Outcome {

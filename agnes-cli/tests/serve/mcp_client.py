@@ -158,7 +158,7 @@ async def laptop():
         failed, answer = await ask(client, "query_local", sql="select count(*) as n from orders")
         assert not failed and answer["rows"] == [[4]], answer
         failed, kept = await ask(client, "snapshot", table_id="orders", name="paid", where="status = 'paid'")
-        assert not failed and (kept["name"], kept["rows"]) == ("paid", 2), kept
+        assert not failed and (kept["name"], kept["rows"], kept["truncated"]) == ("paid", 2, False), kept
         failed, answer = await ask(client, "snapshot", table_id="orders", name="paid")
         assert failed and answer["code"] == "snapshot_exists", answer
         failed, kept = await ask(client, "snapshot", table_id="orders", name="paid", force=True)

@@ -1,9 +1,15 @@
 //! What is done in a workspace beside pulling: snapshots, sessions of an assistant, where a query
 //! is answered.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 
-use super::laptop::{Laptop, text};
+use super::laptop::{Laptop, files_below, text};
+use super::process::BINARY;
 use super::world::World;
 
 #[test]
@@ -89,6 +95,183 @@ fn snapshots_are_kept_asked_made_again_and_dropped() {
     laptop.fails(8, &["query", "select * from paid"]);
     let database = duckdb::Connection::open(laptop.path("user/duckdb/analytics.duckdb")).unwrap();
     assert!(database.execute_batch("SELECT * FROM paid").is_err(), "its view is gone");
+}
+
+/// The view of a snapshot, as other programs see it.
+fn rows_of_view(laptop: &Laptop, name: &str) -> Option<i64> {
+    let database = duckdb::Connection::open(laptop.path("user/duckdb/analytics.duckdb")).unwrap();
+    database.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0)).ok()
+}
+
+#[test]
+fn a_snapshot_that_was_cut_says_so_everywhere() {
+    let world = World::start();
+    let overlay = world.server.folder.path().join("state/instance.yaml");
+    std::fs::write(overlay, "api: {scan: {max_result_bytes: 20000}}\n").unwrap();
+    world.publish_orders(5000);
+    let world = world.restarted(&[]).0;
+    let laptop = Laptop::of(&world, "member");
+    let few = laptop.json(&["snapshot", "create", "orders", "--limit", "5", "--as", "few"]);
+    assert_eq!((&few["rows"], few.get("truncated")), (&json!(5), None), "{few}");
+    let output = laptop.run(&["snapshot", "create", "orders", "--as", "part"]);
+    assert!(output.status.success() && text(&output.stderr).contains("part is not whole"), "{}", text(&output.stderr));
+    let meta = laptop.json(&["fetch", "orders", "--as", "part", "--force"]);
+    let rows = meta["rows"].as_u64().unwrap();
+    assert!(meta["truncated"] == true && (1..5000).contains(&rows), "{meta}");
+    assert_eq!(laptop.asks("select count(*)::int as n from part"), json!([{"n": rows}]));
+    let output = laptop.run(&["snapshot", "refresh", "part"]);
+    assert!(text(&output.stderr).contains("part is not whole"), "{}", text(&output.stderr));
+    assert_eq!(laptop.json(&["snapshot", "refresh", "part"])["snapshot"]["truncated"], true);
+    assert_eq!(laptop.json(&["snapshot", "list"])[1]["truncated"], true);
+    assert_eq!(laptop.ok(&["snapshot", "list"]).matches("(cut)").count(), 1);
+    let mut assistant = laptop.command(&["mcp"]).stdin(Stdio::piped()).spawn().unwrap();
+    let (mut ask, mut told) =
+        (assistant.stdin.take().unwrap(), BufReader::new(assistant.stdout.take().unwrap()).lines());
+    let who = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let arguments = json!({"table_id": "orders", "name": "part", "force": true});
+    for said in [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": who}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "snapshot", "arguments": arguments}}),
+    ] {
+        writeln!(ask, "{said}").unwrap();
+    }
+    let answers = told.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    let answer = answers.into_iter().find(|answer| answer["id"] == 2).unwrap();
+    drop(ask);
+    assert_eq!(answer["result"]["structuredContent"]["truncated"], true, "{answer}");
+    assert!(assistant.wait().unwrap().success());
+}
+
+#[test]
+fn a_snapshot_that_is_killed_anywhere_is_there_or_not() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let create = ["snapshot", "create", "orders", "--no-estimate", "--as", "paid", "--where", "status = 'paid'"];
+    let folder = laptop.path("user/snapshots");
+    let is_done = |at: u32| {
+        let mut command = laptop.command(&create);
+        let output = command.env("AGNES_FAULT_AT", format!("{at}:abort")).output().unwrap();
+        let files = files_below(&folder);
+        let listed = laptop.json(&["snapshot", "list"]);
+        assert_eq!(
+            files.iter().any(|file| file == "paid.parquet"),
+            listed[0]["name"] == "paid",
+            "killed at {at}: {files:?} {listed}"
+        );
+        laptop.ok(&["pull"]);
+        let left = files_below(&folder);
+        if listed == json!([]) {
+            assert_eq!(left, [".lock"], "killed at {at}");
+        } else {
+            assert_eq!(left, [".lock", "paid.meta.json", "paid.parquet"], "killed at {at}");
+            assert_eq!(rows_of_view(&laptop, "paid"), Some(2), "killed at {at}");
+            laptop.ok(&["snapshot", "drop", "paid"]);
+        }
+        output.status.success()
+    };
+    let kills = (1..100).take_while(|at| !is_done(*at)).count();
+    assert!((4..99).contains(&kills), "{kills}");
+}
+
+#[test]
+fn what_the_killed_left_goes_and_what_is_in_use_stays() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    laptop.ok(&["snapshot", "create", "orders", "--as", "kept"]);
+    laptop.ok(&["query", "select * from kept"]);
+    let id = "0123456789abcdef0123456789abcdef";
+    let (snapshot, spill) = (format!("user/snapshots/x.parquet.{id}.tmp"), ".agnes/tmp/spill-x/part".to_owned());
+    let copy = format!("user/duckdb/analytics.duckdb.{id}.tmp");
+    let own = "user/duckdb/notes.tmp".to_owned();
+    std::fs::create_dir_all(laptop.path(".agnes/tmp/spill-x")).unwrap();
+    for file in [&snapshot, &spill, &copy, &format!("{copy}.wal"), &own] {
+        std::fs::write(laptop.path(file), "half").unwrap();
+    }
+    // Somebody writes the snapshot, and somebody asks without end.
+    let writing = File::open(laptop.path(&snapshot)).unwrap();
+    writing.lock().unwrap();
+    let endless = ["query", "select i from range(10000000000000) a(i)", "--limit", "0", "-f", "csv"];
+    let mut asking = laptop.command(&endless).spawn().unwrap();
+    let mut told = BufReader::new(asking.stdout.take().unwrap()).lines();
+    told.by_ref().nth(2).unwrap().unwrap();
+    let there = || [&snapshot, &spill, &copy, &format!("{copy}.wal"), &own].map(|file| laptop.path(file).exists());
+    laptop.ok(&["pull"]);
+    assert_eq!(there(), [true, true, false, false, true]);
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    drop((writing, told));
+    let spills =
+        || std::fs::read_dir(laptop.path(".agnes/tmp")).unwrap().flatten().filter(|e| e.path().is_dir()).count();
+    assert_eq!(spills(), 2, "its own was left too");
+    laptop.ok(&["pull"]);
+    assert_eq!((there(), spills()), ([false, false, false, false, true], 0));
+}
+
+#[test]
+fn a_snapshot_that_changes_during_a_pull_is_seen_after_the_next() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let lock = File::options().write(true).open(laptop.path(".agnes/lock")).unwrap();
+    lock.lock().unwrap();
+    laptop.ok(&["snapshot", "create", "orders", "--as", "mine"]);
+    lock.unlock().unwrap();
+    assert_eq!(rows_of_view(&laptop, "mine"), None);
+    assert_eq!(laptop.asks("select count(*)::int as n from mine"), json!([{"n": 4}]), "no view is needed here");
+    laptop.ok(&["pull"]);
+    assert_eq!(rows_of_view(&laptop, "mine"), Some(4));
+    lock.lock().unwrap();
+    laptop.ok(&["snapshot", "drop", "mine"]);
+    lock.unlock().unwrap();
+    laptop.ok(&["pull"]);
+    assert!(laptop.fails(8, &["query", "select * from mine"]).contains("mine"));
+    assert_eq!(rows_of_view(&laptop, "mine"), None);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_query_offers_to_fetch_what_is_not_here() {
+    let world = World::start();
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    laptop.set_up(world.token("admin"), &["--lazy"]);
+    let answering = |answer: &str| {
+        let of = laptop.command(&[]);
+        let mut python = Command::new("python3");
+        python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve/offer.py"));
+        python.args(["Fetch it, ", answer, BINARY, "query", "select count(*) + 37 as n from orders"]);
+        python.current_dir(laptop.folder()).env_clear();
+        python.envs(of.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        python.env("PATH", std::env::var_os("PATH").unwrap()).output().unwrap()
+    };
+    let output = answering("n");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("is not on this computer"), "{}", text(&output.stdout));
+    assert!(laptop.files().is_empty(), "no is no");
+    let output = answering("y");
+    assert!(output.status.success() && text(&output.stdout).contains("41"), "{}", text(&output.stdout));
+    assert_eq!(laptop.files(), ["orders.parquet"], "only what was asked for");
+}
+
+#[test]
+fn a_workspace_is_found_by_its_variable() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let elsewhere = |named: bool, arguments: &[&str]| {
+        let mut command = laptop.command(arguments);
+        command.current_dir(laptop.home());
+        if named {
+            command.env("AGNES_LOCAL_DIR", laptop.folder());
+        }
+        command.output().unwrap()
+    };
+    let query = ["query", "select count(*)::int as n from orders", "--json"];
+    let (here, nowhere) = (elsewhere(true, &query), elsewhere(false, &query));
+    let rows = serde_json::from_slice::<serde_json::Value>(&here.stdout).unwrap_or_default();
+    assert_eq!(rows, json!([{"n": 4}]), "{}", text(&here.stderr));
+    assert!(!nowhere.status.success(), "{}", text(&nowhere.stdout));
+    world.publish_orders(2);
+    assert!(elsewhere(true, &["pull"]).status.success());
+    assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 2}]));
 }
 
 /// A transcript that a hook told of.

@@ -136,7 +136,7 @@ fn repair(folder: &DataFolder) {
 }
 
 /// Scratch folders of processes that are gone: the holder is alone when it starts.
-fn sweep_scratch(scratch: &Path) {
+pub(crate) fn sweep_scratch(scratch: &Path) {
     for entry in std::fs::read_dir(scratch).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();

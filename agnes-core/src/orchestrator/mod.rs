@@ -26,8 +26,8 @@ pub(crate) use extension::{CheckedFile, checked_files, load as load_extension, t
 pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;
 pub use generation::*;
-pub(crate) use load::is_behind;
 pub use load::load_current;
+pub(crate) use load::{is_behind, sweep_scratch};
 pub(crate) use master::scan;
 pub(crate) use rebuild::{Rebuilds, rebuild_all, rebuild_sources};
 pub use service::Orchestrator;

@@ -1,6 +1,7 @@
 //! Queries over files of one's own: the same walls, and nobody to ask for rights.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -25,6 +26,24 @@ pub(crate) struct FileQueries {
     scratch: PathBuf,
     /// The engine for the first query.
     first: Mutex<Option<Arc<MemoryDb>>>,
+    /// Keeps sweepers from the spill files; none where files cannot be locked.
+    asking: Arc<Option<File>>,
+}
+
+/// Shared by all who ask, had alone by who sweeps.
+const LOCK: &str = ".lock";
+
+fn lock_file(scratch: &Path) -> std::io::Result<File> {
+    std::fs::create_dir_all(scratch)?;
+    File::options().create(true).truncate(false).write(true).open(scratch.join(LOCK))
+}
+
+/// Deletes spill files of processes that are gone; none while anybody asks.
+pub(crate) fn sweep_spill(scratch: &Path) {
+    let Ok(lock) = File::open(scratch.join(LOCK)) else { return };
+    if lock.try_lock().is_ok() {
+        crate::orchestrator::sweep_scratch(scratch);
+    }
 }
 
 /// Everything in a set may be read.
@@ -48,9 +67,13 @@ pub(crate) type Fill = Box<dyn FnOnce(&MemoryConn, &Arc<MemoryDb>) -> Result<Vec
 impl FileQueries {
     pub(crate) async fn start(limits: QueryLimits, scratch: PathBuf) -> Result<Self> {
         // Each takes its time, and a query needs both.
-        let engine = crate::duck::blocking(|| open_engine(false));
-        let (gate, first) = tokio::try_join!(Gate::start_single(), engine)?;
-        Ok(Self { gate, limits, scratch, first: Mutex::new(Some(first)) })
+        let folder = scratch.clone();
+        let engine = crate::duck::blocking(move || {
+            let asking = lock_file(&folder).and_then(|lock| lock.lock_shared().map(|()| lock)).ok();
+            Ok((open_engine(false)?, asking))
+        });
+        let (gate, (first, asking)) = tokio::try_join!(Gate::start_single(), engine)?;
+        Ok(Self { gate, limits, scratch, first: Mutex::new(Some(first)), asking: Arc::new(asking) })
     }
 
     /// Reads a text, which has to be one read-only query.
@@ -83,7 +106,9 @@ impl FileQueries {
         let running = start(checked).await?;
         let schema: SchemaRef = running.schema.clone();
         let left = query.limit;
-        Ok(Rows::of(schema, Box::new(FileRows { running: Some(running), left, truncated: false, _instance: instance })))
+        let asking = self.asking.clone();
+        let rows = FileRows { running: Some(running), left, truncated: false, _instance: instance, _asking: asking };
+        Ok(Rows::of(schema, Box::new(rows)))
     }
 }
 
@@ -95,6 +120,7 @@ struct FileRows {
     truncated: bool,
     /// Its spill folder goes with it.
     _instance: Arc<Instance>,
+    _asking: Arc<Option<File>>,
 }
 
 #[async_trait]

@@ -87,6 +87,11 @@ impl Workspace {
         self.own().join("switch.json")
     }
 
+    /// Says that the views are not those of the snapshots.
+    pub(super) fn late_file(&self) -> PathBuf {
+        self.own().join("views-late")
+    }
+
     pub(super) fn lock_file(&self) -> PathBuf {
         self.own().join("lock")
     }

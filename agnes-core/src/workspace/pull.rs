@@ -170,6 +170,7 @@ impl Workspace {
             workspace.make_folders()?;
             let turn = workspace.turn()?;
             workspace.recover()?;
+            workspace.sweep_interrupted();
             let state = workspace.state()?;
             let is_whole = workspace.is_whole(&state)
                 && workspace.database().is_file()
@@ -192,6 +193,8 @@ impl Workspace {
                 report
             }
         };
+        let workspace = self.clone();
+        blocking(move || workspace.make_late_views()).await?;
         drop(turn);
         report.duration_s = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         Ok(report)

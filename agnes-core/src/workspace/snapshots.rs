@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Workspace;
 use crate::error::{Coded, Error, ErrorKind, Result};
-use crate::extract::fsio::{Staged, write_atomically};
+use crate::extract::fsio::{Staged, is_temporary, sync_folder, write_atomically};
 use crate::local::Rows;
 use crate::query::{RowFormat, RowWriter, RowsEnd};
 use crate::scan::ScanRequest;
@@ -39,6 +39,9 @@ pub struct SnapshotMeta {
     pub effective_as_of: DateTime<Utc>,
     /// Rows.
     pub rows: u64,
+    /// Whether the server left rows out, as they were more than it gives to one scan.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// Bytes of its file.
     pub bytes_local: u64,
     /// What the server expected to read.
@@ -193,9 +196,8 @@ impl Workspace {
     ) -> Result<SnapshotMeta> {
         self.check_snapshot(name, force)?;
         let target = self.snapshot_file(name);
-        std::fs::create_dir_all(self.snapshots()).map_err(|e| Error::io("make the folder of snapshots", e))?;
-        let staged = Staged::beside(&target)?;
-        let file = File::create(staged.path()).map_err(|e| Error::io("write a snapshot", e))?;
+        let (workspace, to) = (self.clone(), target.clone());
+        let (staged, held, file) = crate::duck::blocking(move || workspace.begin_snapshot(&to)).await?;
         let mut writer = RowWriter::new(RowFormat::Parquet, &rows.schema(), BufWriter::new(file))?;
         let others: u64 =
             self.list_snapshots().iter().filter(|meta| meta.name != name).map(|meta| meta.bytes_local).sum();
@@ -225,6 +227,7 @@ impl Workspace {
             fetched_at: now,
             effective_as_of: now,
             rows: count,
+            truncated: rows.truncated(),
             bytes_local,
             estimated_scan_bytes_at_fetch: estimated,
             result_hash_md5,
@@ -236,9 +239,13 @@ impl Workspace {
             // Somebody may have made one meanwhile.
             workspace.check_snapshot(&kept.name, force)?;
             staged.sync()?;
-            staged.publish(&target)?;
             let text = serde_json::to_vec_pretty(&kept).map_err(|e| Error::internal("describe a snapshot", e))?;
+            workspace.say_late()?;
+            // First: rows that nothing describes would be seen by nobody who counts or deletes them.
             write_atomically(&workspace.snapshot_meta(&kept.name), &text)?;
+            staged.publish(&target)?;
+            drop(held);
+            sync_folder(&workspace.snapshots())?;
             workspace.remake_views()
         })
         .await?;
@@ -254,6 +261,7 @@ impl Workspace {
             self.snapshot(name)?;
         }
         let _turn = self.snapshot_turn()?;
+        self.say_late()?;
         for name in names {
             for file in [self.snapshot_file(name), self.snapshot_meta(name)] {
                 std::fs::remove_file(file).map_err(|e| Error::io("delete a snapshot", e))?;
@@ -262,24 +270,78 @@ impl Workspace {
         self.remake_views()
     }
 
-    /// Makes the views of the database anew, of what is here now. A pull that runs makes them
-    /// anyway.
+    /// A new file for a snapshot, and once more: it is locked until both are closed, which keeps
+    /// sweepers from it.
+    fn begin_snapshot(&self, target: &Path) -> Result<(Staged, File, File)> {
+        let _turn = self.snapshot_turn()?;
+        let staged = Staged::beside(target)?;
+        let make = || -> std::io::Result<(File, File)> {
+            let file = File::create(staged.path())?;
+            file.lock()?;
+            Ok((file.try_clone()?, file))
+        };
+        let (held, file) = make().map_err(|e| Error::io("write a snapshot", e))?;
+        Ok((staged, held, file))
+    }
+
+    /// Deletes what interrupted writers left: files that nobody writes any more, and descriptions of
+    /// no file.
+    pub(super) fn sweep_snapshots(&self) {
+        if !self.snapshots().join(".lock").exists() {
+            // Nobody ever made one.
+            return;
+        }
+        let Ok(_turn) = self.snapshot_turn() else { return };
+        for entry in std::fs::read_dir(self.snapshots()).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let is_left = match name.strip_suffix(".meta.json") {
+                Some(of) => !self.snapshot_file(of).exists(),
+                None => is_temporary(&name) && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()),
+            };
+            if is_left {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Makes the views of the database anew, of what is here now. A pull that runs does it at its
+    /// end, or else the next one.
     fn remake_views(&self) -> Result<()> {
         let _turn = match self.turn() {
             Ok(turn) => turn,
             Err(error) if error.code() == "workspace_busy" => return Ok(()),
             Err(error) => return Err(error),
         };
+        self.make_views_anew()
+    }
+
+    /// Before snapshots change: whatever becomes of this process, the views are made anew.
+    fn say_late(&self) -> Result<()> {
+        std::fs::create_dir_all(self.own()).map_err(|e| Error::io("make the workspace", e))?;
+        write_atomically(&self.late_file(), b"")
+    }
+
+    /// Makes the views anew if a snapshot came or went since they were made.
+    pub(super) fn make_late_views(&self) -> Result<()> {
+        let _turn = self.snapshot_turn()?;
+        if self.late_file().exists() { self.make_views_anew() } else { Ok(()) }
+    }
+
+    fn make_views_anew(&self) -> Result<()> {
         self.recover()?;
         let mut state = self.state()?;
         let made = self.publish_views(&state, &state.views.clone())?;
         state.views = made.views;
-        state.write(&self.state_file())
+        if made.is_late {
+            state.root = String::new();
+        }
+        state.write(&self.state_file())?;
+        std::fs::remove_file(self.late_file()).map_err(|e| Error::io("make the views of the workspace", e))
     }
 }
 
 /// Bytes and MD5 of a file.
-fn md5_of(path: &std::path::Path) -> Result<(u64, String)> {
+fn md5_of(path: &Path) -> Result<(u64, String)> {
     use md5::Digest as _;
     let read = || -> std::io::Result<(u64, String)> {
         let (mut file, mut hash, mut buffer, mut size) = (File::open(path)?, md5::Md5::new(), vec![0; 1 << 20], 0);

@@ -112,6 +112,15 @@ impl Workspace {
         done.map_err(|e| Error::io("put a file in its place", e))
     }
 
+    /// Deletes what killed processes left beside what is the owner's, and spill files.
+    pub(super) fn sweep_interrupted(&self) {
+        if let Some(folder) = self.database().parent() {
+            crate::extract::fsio::sweep(folder, 0);
+        }
+        crate::query::sweep_spill(&self.scratch());
+        self.sweep_snapshots();
+    }
+
     /// Deletes contents that nothing names, and what arrived in vain.
     fn collect(&self, state: &SyncState) {
         let named = state.blobs();

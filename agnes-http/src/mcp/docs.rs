@@ -101,7 +101,8 @@ pull, and for remote ones. Ask `estimate` first: the server reads what it says.
 - `select`, `where`, `limit`, `order_by`: as of `estimate`.
 - `force`: true replaces a snapshot of that name; otherwise it fails with `snapshot_exists`.
 
-It does not change by itself: `fetched_at` says how old it is.";
+It does not change by itself: `fetched_at` says how old it is. `truncated` says that the server gave only the first rows, as \
+there are more than it gives at once: ask for fewer rows or columns.";
 
 pub(super) const TOOL_DOCS: &str = "\
 The whole documentation of a tool, of which the list of tools has the first words.

@@ -195,6 +195,8 @@ pub(super) struct Kept {
     pub(super) table_id: String,
     /// Rows.
     pub(super) rows: u64,
+    /// Whether the server left rows out, as they were more than it gives to one scan.
+    pub(super) truncated: bool,
     /// Bytes of its file.
     pub(super) bytes_local: u64,
     /// When it was fetched.
@@ -203,8 +205,8 @@ pub(super) struct Kept {
 
 impl From<SnapshotMeta> for Kept {
     fn from(meta: SnapshotMeta) -> Self {
-        let SnapshotMeta { name, table_id, rows, bytes_local, fetched_at, .. } = meta;
-        Self { name, table_id, rows, bytes_local, fetched_at: time(fetched_at) }
+        let SnapshotMeta { name, table_id, rows, truncated, bytes_local, fetched_at, .. } = meta;
+        Self { name, table_id, rows, truncated, bytes_local, fetched_at: time(fetched_at) }
     }
 }
 
