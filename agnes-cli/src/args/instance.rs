@@ -36,7 +36,7 @@ pub(crate) struct BootstrapArgs {
     #[arg(long, value_name = "PASSWORD")]
     pub(crate) password: Option<String>,
     /// The token that `agnes serve` printed, where the server asks for it
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) token: Option<String>,
 }
 
