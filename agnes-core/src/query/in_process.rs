@@ -138,7 +138,14 @@ pub(crate) async fn run(instance: Arc<Instance>, job: QueryJob) -> Result<Runnin
     let seconds = (deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000)) as u64;
     let watched = control.clone();
     let work = Work { control: control.clone(), seconds, interrupt_in, schema_in, batches_in };
-    run_apart(move || work.run(&instance, job)).map_err(no_thread)?;
+    let last = work.batches_in.clone();
+    run_apart(move || {
+        work.run(&instance, job);
+        // Who reads the last row may leave at once: its engine goes before the rows end.
+        drop(instance);
+        drop(last);
+    })
+    .map_err(no_thread)?;
     tokio::spawn(watch(watched, deadline, interrupt_out, stopped));
     let stop = Box::new(Stop(control, stop_in));
     let schema: SchemaRef = schema_out.await.map_err(|_| Error::internal("run a query", "its thread is gone"))??;
