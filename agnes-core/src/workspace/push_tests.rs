@@ -1,3 +1,5 @@
+//! What becomes of sessions and notes on their way, whatever the server and the disk do.
+
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
