@@ -133,7 +133,7 @@ pub(crate) async fn session(
 
 /// A session of the caller
 ///
-/// As they sent it. One of somebody else is not there.
+/// As it is kept: what looked like a secret is replaced. One of somebody else is not there.
 #[utoipa::path(get, path = "/profile/sessions/{filename}", tag = "uploads",
     params(("filename" = String, Path, description = "Its name")), responses(
     (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
