@@ -12,6 +12,7 @@ pub mod duck;
 pub mod engine;
 pub mod error;
 pub mod extract;
+pub mod file_lock;
 pub mod ident;
 pub mod identity;
 pub mod increment;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use agnes_core::error::{Error, Result};
+use agnes_core::file_lock::FileLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -65,7 +66,7 @@ pub(crate) struct Piece {
 pub(crate) struct Workspace {
     folder: PathBuf,
     /// Held as long as this lives.
-    lock: File,
+    _lock: FileLock,
     journal: Mutex<File>,
     pub(crate) state: State,
     pieces: BTreeMap<String, Piece>,
@@ -89,7 +90,7 @@ impl Workspace {
             let lock =
                 OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).map_err(io)?;
             match lock.try_lock() {
-                Ok(()) => break lock,
+                Ok(()) => break FileLock::held(lock),
                 // Another process reads the same table into the same scratch folder.
                 Err(std::fs::TryLockError::WouldBlock) if own < 100 => {
                     own += 1;
@@ -108,7 +109,7 @@ impl Workspace {
         // What one run left stays until a run ends it, however many are cut off in between.
         let keep = state.is_some();
         let mut workspace =
-            Self { folder, lock, journal: Mutex::new(journal), state: state.unwrap_or_default(), pieces, keep };
+            Self { folder, _lock: lock, journal: Mutex::new(journal), state: state.unwrap_or_default(), pieces, keep };
         workspace.pieces.retain(|_, piece| {
             let there = is_proven(&workspace.folder, piece);
             if !there {
@@ -173,8 +174,6 @@ impl Drop for Workspace {
         {
             tracing::error!(kind = %error.kind(), "the scratch folder of an export could not be removed");
         }
-        // A program that is just being started may have the file, too, and would keep the lock.
-        let _ = self.lock.unlock();
     }
 }
 

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::{DistributionError, is_version, sha256_of};
 use crate::error::{Error, Result};
 use crate::extract::fsio::{fault_point, sync_folder, write_atomically};
+use crate::file_lock::FileLock;
 
 /// Longest archive that is unpacked, and longest it may become.
 const LONGEST: u64 = 2 << 30;
@@ -46,14 +47,7 @@ pub struct Installed {
 
 /// The right to change what is installed; one process has it.
 #[derive(Debug)]
-struct Turn(File);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // A program that is just being started may have the file, too, and would keep the lock.
-        let _ = self.0.unlock();
-    }
-}
+struct Turn(#[expect(dead_code, reason = "held for its lock")] FileLock);
 
 impl Installation {
     /// The installation that a program is part of.
@@ -130,7 +124,7 @@ impl Installation {
         let file = File::options().create(true).truncate(false).write(true).open(self.root.join("lock"));
         let file = file.map_err(|e| Error::io("lock the installation", e))?;
         match file.try_lock() {
-            Ok(()) => Ok(Turn(file)),
+            Ok(()) => Ok(Turn(FileLock::held(file))),
             Err(std::fs::TryLockError::WouldBlock) => Err(DistributionError::Busy.into()),
             Err(std::fs::TryLockError::Error(e)) => Err(Error::io("lock the installation", e)),
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LocalError;
 use crate::error::{Error, Result};
+use crate::file_lock::FileLock;
 use crate::layout::DataFolder;
 
 /// Who holds a data folder, as the lock file says.
@@ -31,7 +32,7 @@ impl Holder {
 /// The lock of a data folder. Held until dropped or until the process ends, however it ends.
 #[derive(Debug)]
 pub struct HolderLock {
-    file: File,
+    file: FileLock,
 }
 
 impl HolderLock {
@@ -61,13 +62,13 @@ impl HolderLock {
         }
         let holder = Holder { pid: std::process::id(), since: Utc::now() };
         let text = serde_json::to_string(&holder).map_err(|e| Error::internal("write the holder lock", e))?;
-        let lock = Self { file };
+        let lock = Self { file: FileLock::held(file) };
         lock.write(&text).map_err(|e| Error::io("write the holder lock", e))?;
         Ok(lock)
     }
 
     fn write(&self, text: &str) -> std::io::Result<()> {
-        let mut file = &self.file;
+        let mut file: &File = &self.file;
         file.set_len(0)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(text.as_bytes())
@@ -78,8 +79,6 @@ impl Drop for HolderLock {
     fn drop(&mut self) {
         // So that nobody is told of a process that let go.
         let _ = self.file.set_len(0);
-        // A program that is just being started may have the file, too, and would keep the lock.
-        let _ = self.file.unlock();
     }
 }
 

@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::file_lock::FileLock;
 use crate::ident::TableName;
 use crate::layout;
 
@@ -28,14 +29,7 @@ struct Owner {
 /// A table that this process copies, until dropped.
 #[derive(Debug)]
 pub(super) struct Claim {
-    file: File,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // A program that is just being started may have the file, too, and would keep the lock.
-        let _ = self.file.unlock();
-    }
+    _lock: FileLock,
 }
 
 impl Claim {
@@ -61,7 +55,7 @@ impl Claim {
                         file.write_all(&text)
                     };
                     write().map_err(io)?;
-                    return Ok(Some(Self { file }));
+                    return Ok(Some(Self { _lock: FileLock::held(file) }));
                 }
                 Err(TryLockError::WouldBlock) if is_forgotten(&mut file, ttl, now) => {
                     tracing::warn!(%table, "a lock that nobody seems to hold any more is taken over");

@@ -20,6 +20,7 @@ use crate::catalog::{CatalogError, Manifest};
 use crate::connector::{Progress, ProgressEvent};
 use crate::duck::blocking;
 use crate::error::{Error, Result};
+use crate::file_lock::FileLock;
 
 /// How often a server may publish while files come.
 const ROUNDS: usize = 5;
@@ -122,14 +123,7 @@ pub struct PullReport {
 }
 
 /// A pull of this process: the next one waits for its turn.
-pub(super) struct Turn(File);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // A program that is just being started may have the file, too, and would keep the lock.
-        let _ = self.0.unlock();
-    }
-}
+pub(super) struct Turn(#[expect(dead_code, reason = "let go of when dropped")] FileLock);
 
 impl Workspace {
     pub(super) fn turn(&self) -> Result<Turn> {
@@ -137,7 +131,7 @@ impl Workspace {
         let file = File::options().create(true).truncate(false).write(true).open(self.lock_file());
         let file = file.map_err(|e| Error::io("lock the workspace", e))?;
         match file.try_lock() {
-            Ok(()) => Ok(Turn(file)),
+            Ok(()) => Ok(Turn(FileLock::held(file))),
             Err(TryLockError::WouldBlock) => Err(WorkspaceError::Busy.into()),
             Err(TryLockError::Error(e)) => Err(Error::io("lock the workspace", e)),
         }
