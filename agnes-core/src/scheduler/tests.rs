@@ -44,7 +44,7 @@ fn intervals_are_checked_and_rounded() {
     }
     assert_eq!(settings(&[(OFFSET, "-1")]).unwrap_err().code(), "scheduler_setting_invalid");
     let every = |name: &str| JOBS.iter().find(|job| job.name == name).map(|job| job.schedule);
-    assert_eq!((every("jira-sla-poll"), every("jira-consistency")), (Some("every 45m"), Some("every 30m")));
+    assert_eq!((every("jira-sla-poll"), every("jira-consistency")), (Some("every 5m"), Some("every 6h")));
     for job in JOBS {
         assert!(crate::schedule::Schedule::parse(job.schedule).is_some(), "{}", job.name);
     }
