@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::rows::{exact_micros, month};
 
+/// In an issue that was fetched: fields of which nothing is known now.
+pub(crate) const UNKNOWN: &str = "_unknown";
+
 fn updated(document: &Value) -> Option<i64> {
     document["fields"]["updated"].as_str().and_then(exact_micros)
 }
@@ -39,6 +42,7 @@ pub(crate) fn settle(there: Option<&Value>, news: News) -> Option<Value> {
             Some(next)
         }
         News::Fetched(mut next) => {
+            let unknown = next.as_object_mut().and_then(|next| next.remove(UNKNOWN)).unwrap_or_default();
             if let Some(there) = there {
                 let older = if is_deleted(there) {
                     asked(&next) < there["_deleted_at"].as_str().unwrap_or_default()
@@ -48,7 +52,7 @@ pub(crate) fn settle(there: Option<&Value>, news: News) -> Option<Value> {
                 if older {
                     return None;
                 }
-                keep_unknown(&mut next, there);
+                keep_unknown(&mut next, there, &unknown);
             }
             remember_month(&mut next, there);
             there.is_none_or(|there| !is_same(there, &next)).then_some(next)
@@ -80,7 +84,7 @@ pub(crate) fn settle(there: Option<&Value>, news: News) -> Option<Value> {
 }
 
 /// Takes over what the new document says nothing of.
-fn keep_unknown(next: &mut Value, there: &Value) {
+fn keep_unknown(next: &mut Value, there: &Value, fields: &Value) {
     for name in ["_remote_links", "changelog"] {
         if next.get(name).is_none_or(Value::is_null)
             && let Some(known) = there.get(name)
@@ -92,6 +96,11 @@ fn keep_unknown(next: &mut Value, there: &Value) {
         && let Some(known) = there["fields"].get("comment")
     {
         next["fields"]["comment"] = known.clone();
+    }
+    for name in fields.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if let Some(known) = there["fields"].get(name) {
+            next["fields"][name] = known.clone();
+        }
     }
 }
 

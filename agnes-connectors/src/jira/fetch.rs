@@ -7,6 +7,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use super::api::Api;
+use super::document::UNKNOWN;
 use super::error::JiraError;
 use super::event::is_key;
 
@@ -96,7 +97,11 @@ pub(crate) async fn issue(api: &Api, levels: Option<&Levels>, key: &str) -> Resu
                     issue["fields"][name] = level;
                 }
             }
-            Err(error) => tracing::warn!(code = error.code(), "service levels cannot be had: {error}"),
+            Err(error) => {
+                lacks(error, "the service levels");
+                let unknown = levels.fields.iter().filter(|name| !is_level(&issue["fields"][name.as_str()]));
+                issue[UNKNOWN] = unknown.cloned().collect();
+            }
         }
     }
     issue["_synced_at"] = asked.into();

@@ -88,6 +88,36 @@ async fn a_check_tells_whose_rows_could_not_be_taken() {
     site.engine.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn service_levels_that_cannot_be_had_stay() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    site.fake.change(&key, |issue| drop(issue.levels.insert("customfield_10328".to_owned(), level(5, false))));
+    site.synced().await;
+    let sql = "SELECT summary, first_response_elapsed_millis FROM jira_issues";
+    assert_eq!(site.ask(sql).await, ["one|5"]);
+    site.fake.fault("/ex/jira/", 500, &[], "", u32::MAX);
+    site.fake.set(&key, "summary", json!("two"));
+    site.synced().await;
+    assert_eq!(site.ask(sql).await, ["two|5"]);
+    site.fake.set(&key, "summary", json!("three"));
+    site.tell("jira:issue_updated", &key).await;
+    site.comes_to(sql, "three|5").await;
+    // As soon as they can be had, they are.
+    site.fake.change(&key, |issue| issue.levels["customfield_10328"] = level(7, false));
+    site.fake.state().faults.clear();
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    assert_eq!(site.ask(sql).await, ["three|7"]);
+    // Who may not see them is no reason to ask again and again.
+    site.fake.fault("/ex/jira/", 403, &[], "{}", u32::MAX);
+    site.fake.set(&key, "summary", json!("four"));
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    assert_eq!(site.ask(sql).await, ["four|7"]);
+    site.engine.close().await.unwrap();
+}
+
 fn level(millis: i64, breached: bool) -> Value {
     json!({"id": "1", "name": "Time to first response", "completedCycles": [], "ongoingCycle":
         {"breached": breached, "goalDuration": {"millis": 3_600_000}, "elapsedTime": {"millis": millis}}})

@@ -168,6 +168,19 @@ impl Site {
         }
     }
 
+    /// Waits until a query has this one row.
+    pub(crate) async fn comes_to(&self, sql: &str, row: &str) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        loop {
+            let rows = self.ask(sql).await;
+            if rows == [row] {
+                return;
+            }
+            assert!(Instant::now() < patience, "{rows:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Rows of a query, values joined by `|`.
     pub(crate) async fn ask(&self, sql: &str) -> Vec<String> {
         let mut rows = self.engine.query(&owner(), Query::new(sql)).await.unwrap();
