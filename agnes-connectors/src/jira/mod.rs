@@ -114,6 +114,12 @@ impl JiraConnector {
     }
 }
 
+/// Which fields columns come from, as names were last found to mean.
+async fn noted(config: &JiraConfig, documents: &Documents) -> Result<Fields> {
+    let (config, documents) = (config.clone(), documents.clone());
+    blocking(move || Fields::kept(&config, &documents)).await
+}
+
 fn settings_item(error: &Error) -> CheckItem {
     let detail = error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"));
     CheckItem { name: "settings".to_owned(), ok: false, detail }
@@ -259,10 +265,10 @@ impl Push for JiraConnector {
         columns::TABLES.iter().enumerate().map(one).collect()
     }
 
-    async fn fetch(&self, source: &SourceContext, key: &str) -> Result<Fetched> {
+    async fn fetch(&self, source: &SourceContext, documents: &Documents, key: &str) -> Result<Fetched> {
         let config = JiraConfig::parse(&source.config)?;
         let api = self.api(source, &config)?;
-        let levels = self.levels(source, &config, &Fields::of(&config, &Value::Null)).ok();
+        let levels = self.levels(source, &config, &noted(&config, documents).await?).ok();
         fetch::issue(&api, levels.as_ref(), key).await
     }
 
@@ -300,8 +306,7 @@ impl Push for JiraConnector {
 
     async fn poll(&self, source: &SourceContext, documents: &Documents) -> Result<Looked> {
         let config = JiraConfig::parse(&source.config)?;
-        let (kept, settings) = (documents.clone(), config.clone());
-        let fields = blocking(move || Fields::kept(&settings, &kept)).await?;
+        let fields = noted(&config, documents).await?;
         let not_set_up = |error: Error| PushError::NotSetUp { reason: error.to_string() };
         let levels = self.levels(source, &config, &fields).map_err(not_set_up)?;
         sla::run(&levels, documents, &table_name(&source.name, "issues")?, config.sla_pause()).await
@@ -311,7 +316,7 @@ impl Push for JiraConnector {
         let config = JiraConfig::parse(&source.config)?;
         let not_set_up = |error: Error| PushError::NotSetUp { reason: error.to_string() };
         let api = self.api(source, &config).map_err(not_set_up)?;
-        let levels = self.levels(source, &config, &Fields::of(&config, &Value::Null)).ok();
+        let levels = self.levels(source, &config, &noted(&config, documents).await?).ok();
         let days = check::days(documents, days, Utc::now()).await?;
         let (issues, project) = (table_name(&source.name, "issues")?, config.project_clause(source.secrets.as_ref()));
         check::run(&api, levels.as_ref(), documents, &self.index, &issues, &project, days).await

@@ -118,6 +118,31 @@ async fn service_levels_that_cannot_be_had_stay() {
     site.engine.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn service_levels_come_from_fields_that_are_named() {
+    let site = Site::with(|config| config["fields"] = json!({"first_response": "Time to first response"})).await;
+    let named = json!({"id": "customfield_20003", "name": "Time to first response", "custom": true});
+    site.fake.state().fields.push(named);
+    let at = (Utc::now() - TimeDelta::hours(1)).timestamp_millis();
+    site.fake.state().clock = Utc::now().timestamp_millis();
+    let key = site.fake.create("HELP", "one");
+    site.fake.change(&key, |issue| {
+        issue.fields.insert("created".to_owned(), stamp(at).into());
+        issue.levels.insert("customfield_20003".to_owned(), level(5, false));
+    });
+    site.synced().await;
+    let sql = "SELECT summary, first_response_elapsed_millis FROM jira_issues";
+    assert_eq!(site.ask(sql).await, ["one|5"]);
+    site.fake.set(&key, "summary", json!("two"));
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    assert_eq!(site.ask(sql).await, ["two|5"]);
+    site.fake.set(&key, "summary", json!("three"));
+    assert_eq!(check(&site).await["actions"]["auto_backfilled"], json!([key]));
+    assert_eq!(site.ask(sql).await, ["three|5"]);
+    site.engine.close().await.unwrap();
+}
+
 fn level(millis: i64, breached: bool) -> Value {
     json!({"id": "1", "name": "Time to first response", "completedCycles": [], "ongoingCycle":
         {"breached": breached, "goalDuration": {"millis": 3_600_000}, "elapsedTime": {"millis": millis}}})

@@ -163,7 +163,7 @@ pub trait Push: Send + Sync {
     ///
     /// # Errors
     /// Where it cannot be had now.
-    async fn fetch(&self, source: &SourceContext, key: &str) -> Result<Fetched>;
+    async fn fetch(&self, source: &SourceContext, documents: &Documents, key: &str) -> Result<Fetched>;
     /// What is kept of a document from now on; `None` where what is there stays. Pure: by the
     /// document's own time of change, not by when it came.
     fn settle(&self, there: Option<&Value>, news: News) -> Option<Value>;

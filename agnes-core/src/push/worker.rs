@@ -123,7 +123,8 @@ async fn on(engine: &Engine, line: &Arc<Line>, tasks: &[Task]) -> Result<bool> {
     let connector = registry::connector(engine, &source.kind)?;
     let id = format!("push:{}", uuid::Uuid::new_v4().simple());
     let context = registry::context(engine, &source, engine.sync_runs().begin(&id), Progress::default());
-    let one = |task| fetch(connector.clone(), context.clone(), line.clone(), task);
+    let documents = Documents::of(&engine.folder().extract(&source.name));
+    let one = |task| fetch(connector.clone(), context.clone(), documents.clone(), line.clone(), task);
     let found: Vec<Found> = futures::stream::iter(tasks.to_vec()).map(one).buffered(FETCHES).collect().await;
     engine.sync_runs().end(&id);
     context.cancel.check()?;
@@ -159,13 +160,19 @@ async fn on(engine: &Engine, line: &Arc<Line>, tasks: &[Task]) -> Result<bool> {
     Ok(applied.changed)
 }
 
-async fn fetch(connector: Arc<dyn Connector>, context: SourceContext, line: Arc<Line>, task: Task) -> Found {
+async fn fetch(
+    connector: Arc<dyn Connector>,
+    context: SourceContext,
+    documents: Documents,
+    line: Arc<Line>,
+    task: Task,
+) -> Found {
     let gone = |key: &str| (key.to_owned(), News::Gone(Utc::now()));
     if task.gone {
         return Found { news: vec![gone(&task.key)], again: None };
     }
     let Some(push) = connector.push() else { return Found { news: Vec::new(), again: None } };
-    match push.fetch(&context, &task.key).await {
+    match push.fetch(&context, &documents, &task.key).await {
         Ok(Fetched::Gone) => Found { news: vec![gone(&task.key)], again: None },
         Ok(Fetched::Found { key, document, lacking }) => {
             let mut news = Vec::new();
