@@ -255,16 +255,17 @@ pub(crate) async fn everything(
     let mut stale: Vec<String> =
         hits.iter().filter(|hit| full || is_stale(hit, known.get(&hit.key))).map(|hit| hit.key.clone()).collect();
     stale.extend(unlisted);
-    let mut failed = Vec::new();
+    let (mut failed, mut away) = (Vec::new(), false);
     let mut done = if full { resumed(documents, stale.len()).await? } else { 0 };
     let all = stale.len();
     while done < all {
         let until = (done + STEP).min(all);
         let step = fetch(api, levels, documents, stale[done..until].iter().cloned(), parallel).await?;
+        away = step.failed.len() > STEP / 4;
         failed.extend(step.failed);
         done = until;
         // Nothing helps here but waiting: those that follow would fail the same way.
-        if failed.len() > STEP / 4 {
+        if away {
             break;
         }
         if full {
@@ -282,7 +283,7 @@ pub(crate) async fn everything(
     }
     let few = failed.len();
     // A quarter of them is no matter of single issues.
-    if few * 4 > asked
+    if (away || few * 4 > asked)
         && let Some((_, error)) = failed.into_iter().next()
     {
         return Err(error);

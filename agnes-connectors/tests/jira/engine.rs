@@ -73,6 +73,39 @@ async fn a_first_sync_brings_everything_and_the_next_what_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outage_late_in_a_backfill_is_told_and_costs_no_place() {
+    let site = Site::new().await;
+    site.fake.state().next = 1000;
+    for n in 0..1000 {
+        site.fake.create("HELP", &format!("issue {n}"));
+    }
+    // From HELP-1600 on.
+    for rest in ["16", "17", "18", "19"] {
+        site.fake.fault(&format!("/issue/HELP-{rest}"), 500, &[], "", u32::MAX);
+    }
+    let outcome = site.sync(true).await.outcome.unwrap();
+    assert_eq!(outcome.tables.len(), 6);
+    for table in &outcome.tables {
+        assert_eq!(
+            (table.status, table.reason.as_deref()),
+            (TableStatus::Error, Some("jira_unavailable")),
+            "{table:?}"
+        );
+    }
+    let note = std::fs::read(site.root.path().join("extracts/jira/raw/_backfill.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    assert_eq!((&note["done"], &note["of"]), (&json!(600), &json!(1000)));
+    site.fake.state().faults.clear();
+    let before = site.fake.state().requests.len();
+    let outcome = site.sync(true).await.outcome.unwrap();
+    assert!(outcome.tables.iter().all(|table| table.status != TableStatus::Error), "{outcome:?}");
+    let requests = site.fake.state().requests[before..].to_vec();
+    assert_eq!(requests.iter().filter(|request| request.contains("expand=")).count(), 400);
+    site.is_same().await;
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_lists_are_read_to_their_end() {
     let site = Site::new().await;
     let key = site.fake.create("HELP", "long");
