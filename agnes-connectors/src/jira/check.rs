@@ -78,17 +78,13 @@ pub(crate) async fn run(
 ) -> Result<Looked> {
     let (started, now) = (Instant::now(), Utc::now());
     let (since, until) = (now - TimeDelta::days(days.into()), now - TimeDelta::minutes(GRACE));
-    let at = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M").to_string();
-    let jql = format!(
-        "{project}created >= \"{}\" AND created <= \"{}\" ORDER BY created ASC, key ASC",
-        since.format("%Y-%m-%d"),
-        at(until)
-    );
+    // By the site's own clock: a date would be read in the time zone of the account.
+    let minutes = u64::from(days) * 24 * 60;
+    let jql = format!("{project}created >= \"-{minutes}m\" AND created <= \"-{GRACE}m\" ORDER BY created ASC, key ASC");
     let hits: BTreeMap<String, _> =
         api.search(&jql).await?.into_iter().filter(|hit| is_key(&hit.key)).map(|hit| (hit.key.clone(), hit)).collect();
     let known = reconcile::known(index, documents).await?;
-    // The whole first day, as the site understands a date.
-    let from = since.date_naive().and_hms_opt(0, 0, 0).map_or(0, |at| at.and_utc().timestamp_micros());
+    let from = since.timestamp_micros();
     let within = |created: Option<i64>| created.is_some_and(|at| at >= from && at <= until.timestamp_micros());
     let raw: BTreeSet<String> =
         known.iter().filter(|(_, k)| !k.deleted && within(k.created)).map(|(key, _)| key.clone()).collect();

@@ -8,8 +8,8 @@ use crate::support::{Site, owner};
 
 /// Makes issues that are young, and old enough not to be on their way.
 fn young(site: &Site, count: usize) -> Vec<String> {
-    let at = (Utc::now() - TimeDelta::hours(2)).timestamp_millis();
-    site.fake.state().clock = at;
+    let (now, at) = (Utc::now(), (Utc::now() - TimeDelta::hours(1)).timestamp_millis());
+    site.fake.state().clock = now.timestamp_millis();
     (0..count)
         .map(|n| {
             let key = site.fake.create("HELP", &format!("young {n}"));
@@ -33,7 +33,6 @@ async fn a_check_finds_and_repairs_what_is_missing_stale_or_gone() {
     assert_eq!((&report["status"], &report["alert_level"]), (&json!("success"), &json!("INFO")));
     // Nobody told of any of this.
     let new = young(&site, 2);
-    site.fake.state().clock = Utc::now().timestamp_millis();
     site.fake.comment(&keys[0], "unheard");
     site.fake.delete(&keys[1]);
     let report = check(&site).await;

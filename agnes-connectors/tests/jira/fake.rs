@@ -21,6 +21,8 @@ pub(crate) const CLOUD: &str = "11223344-a-b-c";
 const START: i64 = 1_767_607_200_000;
 /// Comments and changes that are embedded in an issue.
 const EMBEDDED: usize = 100;
+/// The time zone of the account, in which dates of a search are read: milliseconds east of Greenwich.
+const ZONE: i64 = 2 * 3_600_000;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Issue {
@@ -82,6 +84,37 @@ fn person(name: &str) -> Value {
 /// A paragraph of rich text.
 pub(crate) fn paragraph(text: &str) -> Value {
     json!({"type": "doc", "version": 1, "content": [{"type": "paragraph", "content": [{"type": "text", "text": text}]}]})
+}
+
+/// The time that a search means: minutes before now by the clock of the site, or a date where the account is.
+fn moment(text: &str, clock: i64) -> i64 {
+    if let Some(minutes) = text.strip_prefix('-').and_then(|text| text.strip_suffix('m')) {
+        return clock - minutes.parse::<i64>().unwrap() * 60_000;
+    }
+    let whole = if text.contains(' ') { text.to_owned() } else { format!("{text} 00:00") };
+    let at = chrono::NaiveDateTime::parse_from_str(&whole, "%Y-%m-%d %H:%M").unwrap();
+    at.and_utc().timestamp_millis() - ZONE
+}
+
+/// Issues that a search finds, oldest first.
+fn found<'s>(state: &'s State, jql: &str) -> Vec<(&'s String, &'s Issue)> {
+    let quoted = |after: &str| jql.split_once(after).and_then(|(_, rest)| rest.split('"').nth(1));
+    let bound = |after: &str| quoted(after).map(|text| moment(text, state.clock));
+    let (since, until, changed) = (bound("created >="), bound("created <="), bound("updated >="));
+    let project = quoted("project =").map(|project| format!("{project}-"));
+    let created = |issue: &Issue| {
+        let text = issue.fields["created"].as_str().unwrap();
+        chrono::DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3f%z").unwrap().timestamp_millis()
+    };
+    let is_meant = |(key, issue): &(&String, &Issue)| {
+        since.is_none_or(|since| created(issue) >= since)
+            && until.is_none_or(|until| created(issue) <= until)
+            && changed.is_none_or(|changed| issue.updated >= changed)
+            && project.as_ref().is_none_or(|project| key.starts_with(project))
+    };
+    let mut found: Vec<_> = state.issues.iter().filter(is_meant).collect();
+    found.sort_by_key(|(_, issue)| issue.id);
+    found
 }
 
 /// The signature of a delivery, as its header has it.
@@ -243,6 +276,12 @@ impl Fake {
         self.state().issues.remove(key);
     }
 
+    /// How many requests for a whole issue there were.
+    pub(crate) fn fetches(&self, key: &str) -> usize {
+        let asked = format!("/issue/{key}?expand=");
+        self.state().requests.iter().filter(|request| request.contains(&asked)).count()
+    }
+
     /// What an issue is called from now on.
     pub(crate) fn rename(&self, key: &str, to: &str) {
         let mut state = self.state();
@@ -336,7 +375,11 @@ impl Fake {
                 return plain(200, json!({"accountId": "5b10", "displayName": "Bot", "emailAddress": EMAIL}));
             }
             ("GET", "field") => return plain(200, json!(state.fields)),
-            ("POST", "search/approximate-count") => return plain(200, json!({"count": state.issues.len()})),
+            ("POST", "search/approximate-count") => {
+                let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+                let count = found(&state, asked["jql"].as_str().unwrap_or_default()).len();
+                return plain(200, json!({"count": count}));
+            }
             ("POST", "search/jql") => {
                 let asked: Value = serde_json::from_slice(body).unwrap_or_default();
                 state.searches.push(asked["jql"].as_str().unwrap_or_default().to_owned());
@@ -381,23 +424,7 @@ impl Fake {
             let words = "Unbounded JQL queries are not allowed here. Please add a search restriction to your query.";
             return plain(400, json!({"errorMessages": [words], "errors": {}}));
         }
-        let quoted =
-            |after: &str| jql.split_once(after).and_then(|(_, rest)| rest.split('"').nth(1)).map(str::to_owned);
-        let (since, until, project) = (quoted("created >="), quoted("created <="), quoted("project ="));
-        // Minutes before now, by the clock of the site.
-        let minutes = quoted("updated >=").map(|text| text[1..].strip_suffix('m').unwrap().parse::<i64>().unwrap());
-        let created = |issue: &Issue| issue.fields["created"].as_str().unwrap().replace('T', " ");
-        let mut found: Vec<(&String, &Issue)> = state
-            .issues
-            .iter()
-            .filter(|(key, issue)| {
-                since.as_ref().is_none_or(|since| created(issue) >= *since)
-                    && minutes.is_none_or(|minutes| issue.updated >= state.clock - minutes * 60_000)
-                    && until.as_ref().is_none_or(|until| created(issue)[..until.len()] <= until[..])
-                    && project.as_ref().is_none_or(|project| key.starts_with(&format!("{project}-")))
-            })
-            .collect();
-        found.sort_by_key(|(_, issue)| issue.id);
+        let found = found(state, jql);
         let start: usize = asked["nextPageToken"].as_str().map_or(0, |token| token[1..].parse().unwrap());
         let most = usize::try_from(asked["maxResults"].as_u64().unwrap_or(50)).unwrap().min(state.page);
         let one = |(key, issue): &(&String, &Issue)| json!({"id": issue.id.to_string(), "key": key, "fields": {"updated": stamp(issue.updated)}});

@@ -234,6 +234,7 @@ async fn files_that_nobody_told_of_are_fetched() {
     // Of an issue that a check finds.
     site.fake.state().clock = chrono::Utc::now().timestamp_millis() - 7_200_000;
     let missed = site.fake.create("HELP", "two");
+    site.fake.state().clock += 7_200_000;
     let file = site.fake.attach(&missed, "b.txt", b"hello");
     let report = site.engine.pushes().check(&owner(), "jira", 30).await.unwrap();
     assert_eq!(report["actions"]["auto_backfilled"], json!([missed]));
