@@ -14,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::config::Project;
 use super::event::is_key;
 use super::fetch::Levels;
 use super::reconcile::{self, Index};
@@ -73,14 +74,14 @@ pub(crate) async fn run(
     documents: &Documents,
     index: &Arc<Index>,
     issues: &TableName,
-    project: &str,
+    project: &Project,
     days: u32,
 ) -> Result<Looked> {
     let (started, now) = (Instant::now(), Utc::now());
     let (since, until) = (now - TimeDelta::days(days.into()), now - TimeDelta::minutes(GRACE));
     // By the site's own clock: a date would be read in the time zone of the account.
-    let minutes = u64::from(days) * 24 * 60;
-    let jql = format!("{project}created >= \"-{minutes}m\" AND created <= \"-{GRACE}m\" ORDER BY created ASC, key ASC");
+    let (minutes, clause) = (u64::from(days) * 24 * 60, project.clause());
+    let jql = format!("{clause}created >= \"-{minutes}m\" AND created <= \"-{GRACE}m\" ORDER BY created ASC, key ASC");
     let hits: BTreeMap<String, _> =
         api.search(&jql).await?.into_iter().filter(|hit| is_key(&hit.key)).map(|hit| (hit.key.clone(), hit)).collect();
     let known = reconcile::known(index, documents).await?;
@@ -107,8 +108,8 @@ pub(crate) async fn run(
     let few = |keys: &[String]| if keys.len() <= REPAIR { keys.to_vec() } else { Vec::new() };
     let repair: Vec<String> = few(&missing).into_iter().chain(few(&stale)).collect();
     let mut changed: BTreeSet<String> = few(&lag).into_iter().chain(few(&left)).collect();
-    let done = reconcile::fetch(api, levels, documents, repair, 1).await?;
-    let seen = reconcile::fetch(api, levels, documents, few(&unseen), 1).await?;
+    let done = reconcile::fetch(api, levels, documents, &Project::default(), repair, 1).await?;
+    let seen = reconcile::fetch(api, levels, documents, project, few(&unseen), 1).await?;
     changed.extend(done.changed.iter().chain(&seen.changed).cloned());
     // What was kept already may still not be in the table.
     changed.extend(done.fetched.iter().cloned());

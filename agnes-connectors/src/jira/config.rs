@@ -102,6 +102,29 @@ pub(crate) struct JiraConfig {
     pub(crate) atlassian_url: Option<String>,
 }
 
+/// The project whose issues alone are wanted, where there is one.
+#[derive(Debug, Default)]
+pub(crate) struct Project(Option<String>);
+
+impl Project {
+    /// The condition that narrows searches to it, with what joins it to another.
+    pub(crate) fn clause(&self) -> String {
+        match &self.0 {
+            Some(project) => format!("project = \"{}\" AND ", project.replace(['"', '\\'], "")),
+            None => String::new(),
+        }
+    }
+
+    /// Whether an issue is one of its; named as in searches, by its key, name or id.
+    pub(crate) fn holds(&self, issue: &Value) -> bool {
+        let Some(wanted) = &self.0 else { return true };
+        let project = &issue["fields"]["project"];
+        let key = issue["key"].as_str().and_then(|key| key.split_once('-')).map(|(project, _)| project);
+        let names = ["key", "name", "id"].map(|name| project[name].as_str());
+        names.into_iter().chain([key]).flatten().any(|name| name.eq_ignore_ascii_case(wanted))
+    }
+}
+
 /// Who asks.
 pub(crate) struct Account {
     pub(crate) email: String,
@@ -218,12 +241,9 @@ impl JiraConfig {
         Ok((id, Account { email, token: secret(source, self.sla_token_env.as_deref(), SLA_TOKEN_ENV)? }))
     }
 
-    /// The condition that narrows searches to the project, with what joins it to another.
-    pub(crate) fn project_clause(&self, secrets: &dyn SecretSource) -> String {
-        match text(self.project.as_ref(), secrets, "JIRA_PROJECT") {
-            Some(project) => format!("project = \"{}\" AND ", project.replace(['"', '\\'], "")),
-            None => String::new(),
-        }
+    /// The project whose issues alone are wanted.
+    pub(crate) fn project(&self, secrets: &dyn SecretSource) -> Project {
+        Project(text(self.project.as_ref(), secrets, "JIRA_PROJECT"))
     }
 
     /// Between two issues of a poll.
@@ -313,7 +333,9 @@ mod tests {
         let secrets = FixedSecrets::new([("JIRA_DOMAIN", "a.example"), ("JIRA_PROJECT", "HELP")]);
         let config = JiraConfig::default();
         assert_eq!(config.base(&secrets).unwrap(), "https://a.example");
-        assert_eq!(config.project_clause(&secrets), "project = \"HELP\" AND ");
+        let project = config.project(&secrets);
+        assert_eq!(project.clause(), "project = \"HELP\" AND ");
+        assert!(project.holds(&json!({"key": "HELP-1"})) && !project.holds(&json!({"key": "OPS-1"})));
         let none = FixedSecrets::new([("JIRA_DOMAIN", " ")]);
         assert_eq!(config.base(&none).unwrap_err().to_string(), "Jira is not configured: no `domain` is set");
     }

@@ -102,7 +102,7 @@ impl JiraConnector {
         let noted = meanings.clone();
         blocking(move || fields::keep(&kept, &noted)).await?;
         let levels = self.levels(source, &config, &Fields::of(&config, &meanings)).ok();
-        let project = config.project_clause(source.secrets.as_ref());
+        let project = config.project(source.secrets.as_ref());
         let parallel = config.parallelism();
         let levels = levels.as_ref();
         let failed = reconcile::everything(&api, levels, documents, &self.index, &project, parallel, wanted).await?;
@@ -245,9 +245,13 @@ impl Push for JiraConnector {
     }
 
     fn receive(&self, source: &SourceContext, delivery: &Delivery) -> Result<Notice> {
-        let secret = JiraConfig::parse(&source.config)?.webhook_secret(source)?;
+        let config = JiraConfig::parse(&source.config)?;
+        let secret = config.webhook_secret(source)?;
         event::prove(&secret, delivery)?;
-        Ok(event::read(delivery)?)
+        let mut notice = event::read(delivery)?;
+        // Of other projects nothing is kept.
+        notice.tells &= config.project(source.secrets.as_ref()).holds(&notice.body["issue"]);
+        Ok(notice)
     }
 
     fn tables(&self, source: &SourceContext) -> Result<Vec<PushTable>> {
@@ -269,7 +273,18 @@ impl Push for JiraConnector {
         let config = JiraConfig::parse(&source.config)?;
         let api = self.api(source, &config)?;
         let levels = self.levels(source, &config, &noted(&config, documents).await?).ok();
-        fetch::issue(&api, levels.as_ref(), key).await
+        let fetched = fetch::issue(&api, levels.as_ref(), key).await?;
+        if let Fetched::Found { key, document, .. } = &fetched
+            && !config.project(source.secrets.as_ref()).holds(document)
+        {
+            // Of one that is kept the next sync says whether the project still lists it.
+            let (kept, key) = (documents.clone(), key.clone());
+            let there = blocking(move || kept.read(&key)).await;
+            if there.is_ok_and(|there| there.is_none_or(|there| document::is_deleted(&there))) {
+                return Ok(Fetched::Gone);
+            }
+        }
+        Ok(fetched)
     }
 
     fn settle(&self, there: Option<&Value>, news: News) -> Option<Value> {
@@ -318,7 +333,7 @@ impl Push for JiraConnector {
         let api = self.api(source, &config).map_err(not_set_up)?;
         let levels = self.levels(source, &config, &noted(&config, documents).await?).ok();
         let days = check::days(documents, days, Utc::now()).await?;
-        let (issues, project) = (table_name(&source.name, "issues")?, config.project_clause(source.secrets.as_ref()));
+        let (issues, project) = (table_name(&source.name, "issues")?, config.project(source.secrets.as_ref()));
         check::run(&api, levels.as_ref(), documents, &self.index, &issues, &project, days).await
     }
 

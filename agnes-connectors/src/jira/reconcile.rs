@@ -14,6 +14,7 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::api::{Api, Hit};
+use super::config::Project;
 use super::document::{is_deleted, settle};
 use super::event::is_key;
 use super::fetch::{self, Levels};
@@ -111,11 +112,12 @@ pub(crate) struct Done {
     pub(crate) failed: Vec<(String, Error)>,
 }
 
-/// Fetches issues and keeps them, some at a time.
+/// Fetches issues and keeps them, some at a time; those of another project than `only` are gone.
 pub(crate) async fn fetch(
     api: &Api,
     levels: Option<&Levels>,
     documents: &Documents,
+    only: &Project,
     keys: impl IntoIterator<Item = String>,
     parallel: usize,
 ) -> Result<Done> {
@@ -124,6 +126,9 @@ pub(crate) async fn fetch(
         let fetched = api.patiently(|| fetch::issue(api, levels, &key)).await;
         let news = match fetched {
             Ok(Fetched::Gone) => Ok(vec![(key.clone(), News::Gone(Utc::now()))]),
+            Ok(Fetched::Found { document, .. }) if !only.holds(&document) => {
+                Ok(vec![(key.clone(), News::Gone(Utc::now()))])
+            }
             Ok(Fetched::Found { key: found, document, lacking }) => match lacking {
                 // Kept all the same: what is lacking stays as it was, and the next sync tries again.
                 Some(error) => {
@@ -232,23 +237,24 @@ pub(crate) async fn everything(
     levels: Option<&Levels>,
     documents: &Documents,
     index: &Arc<Index>,
-    project: &str,
+    project: &Project,
     parallel: usize,
     wanted: Wanted,
 ) -> Result<usize> {
     api.cancel.check()?;
     let full = wanted == Wanted::Everything;
-    let mut listing = Listing::next(documents, format!("{} {project}", api.base), wanted, Utc::now()).await?;
-    let mut hits = listed(api, &listing, project).await?;
+    let clause = project.clause();
+    let mut listing = Listing::next(documents, format!("{} {clause}", api.base), wanted, Utc::now()).await?;
+    let mut hits = listed(api, &listing, &clause).await?;
     let known = known(index, documents).await?;
     if !listing.is_whole() {
         let gone = Seen::of(&hits, &known, false).gone.len();
         let new = hits.iter().filter(|hit| known.get(&hit.key).is_none_or(|known| known.deleted)).count();
         let kept = known.values().filter(|known| !known.deleted).count() + new - gone;
         // Some are gone, or are seen that were not.
-        if api.count(&Listing::all(project)).await?.is_some_and(|count| count != kept as u64) {
+        if api.count(&Listing::all(&clause)).await?.is_some_and(|count| count != kept as u64) {
             listing = listing.whole();
-            hits = listed(api, &listing, project).await?;
+            hits = listed(api, &listing, &clause).await?;
         }
     }
     let Seen { gone, unlisted } = Seen::of(&hits, &known, listing.is_whole());
@@ -260,7 +266,8 @@ pub(crate) async fn everything(
     let all = stale.len();
     while done < all {
         let until = (done + STEP).min(all);
-        let step = fetch(api, levels, documents, stale[done..until].iter().cloned(), parallel).await?;
+        let step =
+            fetch(api, levels, documents, &Project::default(), stale[done..until].iter().cloned(), parallel).await?;
         away = step.failed.len() > STEP / 4;
         failed.extend(step.failed);
         done = until;
@@ -274,7 +281,7 @@ pub(crate) async fn everything(
     }
     // Not in the list is no proof: the list may be behind, the issue itself never is.
     let asked = done + gone.len();
-    let unseen = fetch(api, levels, documents, gone, parallel).await?;
+    let unseen = fetch(api, levels, documents, project, gone, parallel).await?;
     failed.extend(unseen.failed);
     let kept = documents.clone();
     blocking(move || kept.sync()).await?;

@@ -167,6 +167,51 @@ async fn an_issue_that_moves_takes_its_rows_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_other_projects_nothing_is_kept() {
+    let site = Site::with(|config| config["project"] = json!("HELP")).await;
+    let (mine, other) = (site.fake.create("HELP", "mine"), site.fake.create("OPS", "other"));
+    // Neither while the site does not answer.
+    site.fake.fault("/issue/", 500, &[], "", 2);
+    for key in [&mine, &other] {
+        site.tell("jira:issue_created", key).await;
+    }
+    site.settled().await;
+    let sql = "SELECT issue_key FROM jira_issues";
+    assert_eq!((site.ask(sql).await, site.raw(&other)), (vec![mine.clone()], None));
+    site.synced().await;
+    let (fetches, searches) = (site.fake.fetches(&other), site.fake.state().searches.len());
+    assert_eq!(site.ask(sql).await, [mine.clone()]);
+    site.synced().await;
+    let asked = site.fake.state().searches[searches..].to_vec();
+    assert!(asked.len() == 1 && asked[0].contains("updated >="), "{asked:?}");
+    assert_eq!(site.fake.fetches(&other), fetches);
+    // One that leaves the project leaves the tables, whoever tells of it.
+    let second = site.fake.create("HELP", "second");
+    site.synced().await;
+    site.fake.rename(&mine, "OPS-90");
+    site.fake.rename(&second, "OPS-91");
+    for key in ["OPS-90", "OPS-91"] {
+        site.fake.change(key, |issue| issue.fields["project"]["key"] = json!("OPS"));
+    }
+    let (id, body) = site.fake.event("jira:issue_updated", "OPS-90");
+    let body = String::from_utf8(body).unwrap().replace("\"key\":\"OPS-90\"", &format!("\"key\":\"{mine}\""));
+    site.deliver(&id, body.as_bytes()).await.unwrap();
+    site.settled().await;
+    assert_eq!(site.ask(sql).await, [second.clone()]);
+    site.synced().await;
+    assert_eq!(site.ask("SELECT count(*) FROM jira_issues").await, ["0"]);
+    assert_eq!((site.raw("OPS-90"), site.raw("OPS-91")), (None, None));
+    // And comes back with it.
+    site.fake.state().moved.clear();
+    site.fake.rename("OPS-91", &second);
+    site.fake.change(&second, |issue| issue.fields["project"]["key"] = json!("HELP"));
+    site.tell("jira:issue_updated", &second).await;
+    site.settled().await;
+    assert_eq!(site.ask(sql).await, [second]);
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_are_fetched_from_the_site_alone_and_read_by_who_may() {
     let site = Site::new().await;
     let key = site.fake.create("HELP", "one");
