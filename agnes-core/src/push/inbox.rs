@@ -4,13 +4,13 @@
 //! A delivery is acknowledged once its line is on the disk; what arrives together is put there
 //! by one call. A line begins with a checksum, so that one that a kill cut off is seen: it was
 //! not acknowledged. What was worked on is told by `done`, the number below which nothing waits.
-//! Files stay for a week, for whoever wants to know what came, and to know a delivery again.
+//! Files stay for a week, for whoever wants to know what came, and to know a delivery again; what still
+//! waits then is written anew at the end.
 
 mod journal;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{Notice, PushError};
 use crate::error::{Error, Result};
 use crate::extract::fsio::write_atomically;
-use journal::{Head, Journal, Line, Place, Write, files, proven, replay};
+use journal::{Head, Journal, Place, Write, files, read, replay};
 
 /// Ids of deliveries that are known again.
 const KNOWN: usize = 200_000;
@@ -33,6 +33,8 @@ const FILES: usize = 32;
 /// What waits for one subject.
 #[derive(Debug, Default)]
 struct Subject {
+    /// The id of the last delivery.
+    id: String,
     first: u64,
     last: u64,
     since: DateTime<Utc>,
@@ -99,6 +101,7 @@ impl State {
             since: head.at,
             ..Subject::default()
         });
+        subject.id.clone_from(&head.id);
         subject.last = head.seq;
         if head.deleted {
             subject.deleted = Some(head.seq);
@@ -118,6 +121,7 @@ pub(super) struct Inbox {
     folder: PathBuf,
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
+    journal: Arc<Mutex<Journal>>,
     writer: Mutex<Option<mpsc::Sender<Write>>>,
 }
 
@@ -154,12 +158,14 @@ impl Inbox {
         state.next = state.next.max(state.done);
         let (writer, queue) = mpsc::channel();
         let (state, news) = (Arc::new(Mutex::new(state)), Arc::new(Notify::new()));
-        let journal = Journal { folder: folder.to_owned(), file: None, state: state.clone(), news: news.clone() };
+        let journal = Journal { folder: folder.to_owned(), file: None, state: state.clone() };
+        let journal = Arc::new(Mutex::new(journal));
+        let (written, told) = (journal.clone(), news.clone());
         std::thread::Builder::new()
             .name("agnes-inbox".to_owned())
-            .spawn(move || journal.run(&queue))
+            .spawn(move || journal::run(&written, &told, &queue))
             .map_err(|e| Error::io("start the inbox of deliveries", e))?;
-        Ok(Self { folder: folder.to_owned(), state, news, writer: Mutex::new(Some(writer)) })
+        Ok(Self { folder: folder.to_owned(), state, news, journal, writer: Mutex::new(Some(writer)) })
     }
 
     /// Keeps a delivery; returns once it is on the disk.
@@ -216,16 +222,7 @@ impl Inbox {
 
     /// What the newest delivery of a task told that tells something. Blocks.
     pub(super) fn told(&self, task: &Task) -> Option<Value> {
-        let place = task.told.as_ref()?;
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut file = File::open(&place.file)?;
-            file.seek(SeekFrom::Start(place.offset))?;
-            let mut bytes = vec![0; place.length];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = read().ok()?;
-        serde_json::from_slice::<Line>(proven(&bytes)?).ok().map(|line| line.body)
+        read(task.told.as_ref()?).map(|line| line.body)
     }
 
     /// Ends a task; with `again`, it comes back after that time.
@@ -267,28 +264,29 @@ impl Inbox {
         (state.pending.len(), state.pending.values().map(|subject| subject.since).min())
     }
 
-    /// Writes down what was worked on, and deletes files that nobody needs. Blocks.
+    /// Writes down what was worked on, and deletes files that are old or too many. Blocks.
     pub(super) fn mark(&self) -> Result<()> {
-        let done = {
-            let state = locked(&self.state);
-            let done = state.pending.values().map(|subject| subject.first).min().unwrap_or(state.next);
-            if done == state.done {
-                return Ok(());
-            }
-            done
-        };
-        write_atomically(&self.folder.join("done"), done.to_string().as_bytes())?;
-        locked(&self.state).done = done;
         let all = files(&self.folder);
         let old = |path: &Path| {
             let changed = path.metadata().and_then(|meta| meta.modified()).ok();
             changed.and_then(|at| SystemTime::now().duration_since(at).ok()).is_some_and(|age| age > AGE)
         };
-        for (index, pair) in all.windows(2).enumerate() {
-            let ((_, path), (next, _)) = (&pair[0], &pair[1]);
-            if *next <= done && (old(path) || all.len() - index > FILES) {
-                drop(std::fs::remove_file(path));
-            }
+        let pairs = all.windows(2).enumerate();
+        let ended = pairs.take_while(|(index, pair)| all.len() - index > FILES || old(&pair[0].1)).count();
+        if ended > 0 {
+            // What is tried again and again keeps no file.
+            self.journal.lock().unwrap_or_else(PoisonError::into_inner).carry(all[ended].0)?;
+        }
+        let (done, before) = {
+            let state = locked(&self.state);
+            (state.pending.values().map(|subject| subject.first).min().unwrap_or(state.next), state.done)
+        };
+        if done != before {
+            write_atomically(&self.folder.join("done"), done.to_string().as_bytes())?;
+            locked(&self.state).done = done;
+        }
+        for pair in all.windows(2).take(ended).filter(|pair| pair[1].0 <= done) {
+            drop(std::fs::remove_file(&pair[0].1));
         }
         Ok(())
     }
@@ -375,6 +373,60 @@ mod tests {
                 std::fs::remove_file(path).unwrap();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_keeps_failing_keeps_no_files_and_waits_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let inbox = Inbox::open(folder.path()).unwrap();
+        for (id, subject, deleted) in
+            [("1", "A-1", false), ("2", "A-2", true), ("3", "A-3", false), ("4", "A-3", true), ("5", "A-3", false)]
+        {
+            put(&inbox, id, subject, deleted).await;
+        }
+        drop(inbox);
+        let waiting = |inbox: &Inbox| -> Vec<(String, bool, Option<Value>)> {
+            let tasks: Vec<Task> = inbox.take(10).into_iter().filter(|task| task.key != "B-1").collect();
+            tasks.into_iter().map(|task| (task.key.clone(), task.gone, inbox.told(&task))).collect()
+        };
+        let told = |id: &str| Some(json!({"id": id}));
+        let all = [
+            ("A-1".to_owned(), false, told("1")),
+            ("A-2".to_owned(), true, None),
+            ("A-3".to_owned(), false, told("5")),
+        ];
+        let done = folder.path().join("done");
+        for n in 0..FILES + 8 {
+            // Each process begins a file.
+            let inbox = Inbox::open(folder.path()).unwrap();
+            put(&inbox, &format!("b{n}"), "B-1", false).await;
+            for task in inbox.take(10) {
+                inbox.finish(&task, (task.key != "B-1").then_some(Duration::ZERO));
+            }
+            let first = files(folder.path()).remove(0).1;
+            let before = (std::fs::read(&first).unwrap(), std::fs::read(&done).ok());
+            inbox.mark().unwrap();
+            assert!(files(folder.path()).len() <= FILES + 1);
+            assert_eq!(waiting(&inbox), all, "{n}");
+            if n == FILES - 1 {
+                assert!(!first.exists());
+                // As if the process had ended before it was written down that the first file may go.
+                std::fs::write(&first, before.0).unwrap();
+                assert_eq!(before.1, None);
+                std::fs::remove_file(&done).unwrap();
+            }
+        }
+        let inbox = Inbox::open(folder.path()).unwrap();
+        assert_eq!(waiting(&inbox), all);
+        assert_eq!(put(&inbox, "1", "A-1", false).await, Taken::Known);
+        drop(inbox);
+        let inbox = Inbox::open(folder.path()).unwrap();
+        for task in inbox.take(10) {
+            inbox.finish(&task, None);
+        }
+        inbox.mark().unwrap();
+        drop(inbox);
+        assert_eq!(Inbox::open(folder.path()).unwrap().waiting().0, 0);
     }
 
     #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Notice, PushError, State, Taken, locked};
+use super::{Notice, PushError, State, Subject, Taken, locked};
 use crate::error::{Error, Result};
 use crate::extract::fsio::{fault_point, sync_folder};
 
@@ -70,9 +70,21 @@ fn sum(text: &[u8]) -> String {
 }
 
 /// The text of a line whose checksum is right.
-pub(super) fn proven(line: &[u8]) -> Option<&[u8]> {
+fn proven(line: &[u8]) -> Option<&[u8]> {
     let (told, text) = (line.get(..SUM)?, line.get(SUM + 1..)?);
     (line.get(SUM) == Some(&b' ') && sum(text).as_bytes() == told).then_some(text)
+}
+
+/// The line at a place, if it is there and whole.
+pub(super) fn read(place: &Place) -> Option<Line> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(&place.file)?;
+        file.seek(SeekFrom::Start(place.offset))?;
+        let mut bytes = vec![0; place.length];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    serde_json::from_slice(proven(&read().ok()?)?).ok()
 }
 
 /// Files of the journal, oldest first, with the number of their first line.
@@ -110,43 +122,113 @@ pub(super) fn replay(path: &Path, state: &mut State) -> Result<u64> {
     Ok(good as u64)
 }
 
-/// Writes the journal, on a thread of its own.
+/// Writes the journal.
 pub(super) struct Journal {
     pub(super) folder: PathBuf,
     pub(super) file: Option<(File, PathBuf, u64)>,
     pub(super) state: Arc<Mutex<State>>,
-    pub(super) news: Arc<Notify>,
 }
 
-impl Journal {
-    pub(super) fn run(mut self, queue: &mpsc::Receiver<Write>) {
-        while let Ok(first) = queue.recv() {
-            let mut batch = vec![first];
-            while batch.len() < TOGETHER
-                && let Ok(more) = queue.try_recv()
-            {
-                batch.push(more);
-            }
-            match self.commit(&batch) {
-                Ok(taken) => {
-                    for (write, taken) in batch.into_iter().zip(taken) {
-                        let _ = write.reply.send(Ok(taken));
-                    }
-                    self.news.notify_one();
+/// Keeps what comes, until nobody sends anything any more.
+pub(super) fn run(journal: &Mutex<Journal>, news: &Notify, queue: &mpsc::Receiver<Write>) {
+    while let Ok(first) = queue.recv() {
+        let mut batch = vec![first];
+        while batch.len() < TOGETHER
+            && let Ok(more) = queue.try_recv()
+        {
+            batch.push(more);
+        }
+        let done = journal.lock().unwrap_or_else(PoisonError::into_inner).commit(&batch);
+        match done {
+            Ok(taken) => {
+                for (write, taken) in batch.into_iter().zip(taken) {
+                    let _ = write.reply.send(Ok(taken));
                 }
-                Err(error) => {
-                    tracing::error!(code = error.code(), "deliveries cannot be kept: {error}");
-                    let error = Arc::new(error);
-                    for write in batch {
-                        let _ = write.reply.send(Err(error.clone()));
-                    }
+                news.notify_one();
+            }
+            Err(error) => {
+                tracing::error!(code = error.code(), "deliveries cannot be kept: {error}");
+                let error = Arc::new(error);
+                for write in batch {
+                    let _ = write.reply.send(Err(error.clone()));
                 }
             }
         }
     }
+}
 
+impl Journal {
     /// Puts these deliveries on the disk, all or none.
     fn commit(&mut self, batch: &[Write]) -> Result<Vec<Taken>> {
+        let (state, mut taken, mut fresh) = (self.state.clone(), Vec::new(), HashSet::new());
+        let written = self.append(batch.iter().filter_map(|write| {
+            let notice = &write.notice;
+            if !fresh.insert(notice.id.as_str()) || locked(&state).known.contains(&notice.id) {
+                taken.push(Taken::Known);
+                return None;
+            }
+            taken.push(Taken::New);
+            Some(Line {
+                seq: 0,
+                at: write.at,
+                id: notice.id.clone(),
+                event: notice.event.clone(),
+                subject: notice.subject.clone(),
+                deleted: notice.deleted,
+                tells: notice.tells,
+                body: notice.body.clone(),
+            })
+        }))?;
+        let mut state = locked(&state);
+        for (head, place) in written {
+            state.next = head.seq + 1;
+            state.know(head.id.clone());
+            state.add(&head, place);
+        }
+        Ok(taken)
+    }
+
+    /// Writes what waits since before `below` anew, one line for each subject, so that what is before may be deleted.
+    /// Nothing where much does: then the source is away, and what waits needs its place anyway.
+    pub(super) fn carry(&mut self, below: u64) -> Result<()> {
+        let state = self.state.clone();
+        let line = |(key, subject): (&String, &Subject)| Line {
+            seq: 0,
+            at: subject.since,
+            id: subject.id.clone(),
+            event: "again".to_owned(),
+            subject: key.clone(),
+            deleted: subject.other.is_none(),
+            tells: false,
+            body: Value::Null,
+        };
+        let old: Vec<(Line, Option<Place>)> = {
+            let state = locked(&state);
+            let old = state.pending.iter().filter(|(_, subject)| subject.first < below);
+            old.map(|old| (line(old), old.1.told.clone())).collect()
+        };
+        let told: u64 = old.iter().flat_map(|(_, told)| told).map(|told| told.length as u64).sum();
+        if old.is_empty() || told > FILE_BYTES / 2 {
+            return Ok(());
+        }
+        let written = self.append(old.into_iter().map(|(line, told)| match told.as_ref().and_then(read) {
+            Some(told) => Line { event: told.event, tells: true, body: told.body, ..line },
+            None => line,
+        }))?;
+        let mut state = locked(&state);
+        for (head, place) in written {
+            state.next = head.seq + 1;
+            let Some(subject) = state.pending.get_mut(&head.subject) else { continue };
+            (subject.first, subject.last) = (head.seq, head.seq);
+            subject.deleted = head.deleted.then_some(head.seq);
+            subject.other = (!head.deleted).then_some(head.seq);
+            subject.told = head.tells.then_some(place);
+        }
+        Ok(())
+    }
+
+    /// Puts these lines on the disk, all or none, under the next numbers.
+    fn append(&mut self, lines: impl Iterator<Item = Line>) -> Result<Vec<(Head, Place)>> {
         let mut next = locked(&self.state).next;
         if self.file.as_ref().is_none_or(|(_, _, length)| *length >= FILE_BYTES) {
             let path = self.folder.join(format!("{next:016}.journal"));
@@ -158,24 +240,9 @@ impl Journal {
             self.file = Some((file, path, 0));
         }
         let Some((file, path, length)) = &mut self.file else { return Err(PushError::Closed.into()) };
-        let (mut bytes, mut taken, mut heads) = (Vec::new(), Vec::new(), Vec::new());
-        let mut fresh = HashSet::new();
-        for write in batch {
-            let notice = &write.notice;
-            if !fresh.insert(notice.id.as_str()) || locked(&self.state).known.contains(&notice.id) {
-                taken.push(Taken::Known);
-                continue;
-            }
-            let line = Line {
-                seq: next,
-                at: write.at,
-                id: notice.id.clone(),
-                event: notice.event.clone(),
-                subject: notice.subject.clone(),
-                deleted: notice.deleted,
-                tells: notice.tells,
-                body: notice.body.clone(),
-            };
+        let (mut bytes, mut written) = (Vec::new(), Vec::new());
+        for line in lines {
+            let line = Line { seq: next, ..line };
             let text = serde_json::to_vec(&line).map_err(|e| Error::internal("write a delivery", e))?;
             let place =
                 Place { file: path.clone(), offset: *length + bytes.len() as u64, length: SUM + 1 + text.len() };
@@ -184,12 +251,11 @@ impl Journal {
             bytes.extend_from_slice(&text);
             bytes.push(b'\n');
             let Line { seq, at, id, subject, deleted, tells, .. } = line;
-            heads.push((Head { seq, at, id, subject, deleted, tells }, place));
-            taken.push(Taken::New);
+            written.push((Head { seq, at, id, subject, deleted, tells }, place));
             next += 1;
         }
         if bytes.is_empty() {
-            return Ok(taken);
+            return Ok(written);
         }
         let mut write = || -> std::io::Result<()> {
             fault_point()?;
@@ -204,12 +270,6 @@ impl Journal {
             return Err(Error::io("keep a delivery", error));
         }
         *length += bytes.len() as u64;
-        let mut state = locked(&self.state);
-        state.next = next;
-        for (head, place) in heads {
-            state.know(head.id.clone());
-            state.add(&head, place);
-        }
-        Ok(taken)
+        Ok(written)
     }
 }
