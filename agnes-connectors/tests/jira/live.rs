@@ -1,5 +1,7 @@
 //! A source that tells: every kind of event, in any order, more than once.
 
+use std::io::Write as _;
+
 use serde_json::json;
 
 use crate::fake::{SECRET, TOKEN, signature};
@@ -253,6 +255,80 @@ async fn files_are_fetched_from_the_site_alone_and_read_by_who_may() {
     {
         assert_eq!(read(owner(), table, id.clone()).await.unwrap_err().code(), "attachment_not_found", "{table}");
     }
+    site.engine.close().await.unwrap();
+}
+
+/// A host of files on which whoever asks waits until `goes_on`.
+#[derive(Default)]
+struct SlowHost {
+    /// Requests that wait, and the most that ever did.
+    waiting: std::sync::Mutex<(usize, usize)>,
+    goes_on: std::sync::Mutex<bool>,
+    news: std::sync::Condvar,
+}
+
+impl SlowHost {
+    fn start() -> (std::sync::Arc<Self>, String) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (host, url) = (std::sync::Arc::new(Self::default()), format!("http://{}", listener.local_addr().unwrap()));
+        let served = host.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let served = served.clone();
+                std::thread::spawn(move || served.one(stream));
+            }
+        });
+        (host, url)
+    }
+
+    fn one(&self, mut stream: std::net::TcpStream) -> Option<()> {
+        agnes_core::testing::Request::read(&mut std::io::BufReader::new(&stream))?;
+        {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.0 += 1;
+            waiting.1 = waiting.1.max(waiting.0);
+        }
+        drop(self.news.wait_while(self.goes_on.lock().unwrap(), |goes_on| !*goes_on).unwrap());
+        self.waiting.lock().unwrap().0 -= 1;
+        stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").ok()
+    }
+
+    fn go_on(&self) {
+        *self.goes_on.lock().unwrap() = true;
+        self.news.notify_all();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_files_that_hangs_is_asked_for_one_at_a_time() {
+    let (site, (host, url)) = (Site::new().await, SlowHost::start());
+    let key = site.fake.create("HELP", "one");
+    let file = site.fake.attach(&key, "a.txt", b"hello");
+    site.fake.state().redirects.insert(file.clone(), format!("{url}/media"));
+    site.tell("jira:issue_updated", &key).await;
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while host.waiting.lock().unwrap().0 == 0 {
+        assert!(std::time::Instant::now() < patience, "the file was never asked for");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // What is told meanwhile waits, in whatever order it is told.
+    let mut files = vec![file];
+    for n in 0..4 {
+        let other = site.fake.create("HELP", &format!("issue {n}"));
+        let file = site.fake.attach(&other, "a.txt", b"hello");
+        site.fake.state().redirects.insert(file.clone(), format!("{url}/media"));
+        files.push(file);
+        for key in [&other, &key] {
+            site.fake.change(key, |_| {});
+            site.tell("jira:issue_updated", key).await;
+        }
+        site.settled().await;
+    }
+    host.go_on();
+    for file in &files {
+        comes(&site, file, async || {}).await;
+    }
+    assert_eq!(host.waiting.lock().unwrap().1, 1);
     site.engine.close().await.unwrap();
 }
 

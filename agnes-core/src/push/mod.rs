@@ -216,6 +216,8 @@ pub(crate) struct PushState {
     refused: Mutex<Option<Instant>>,
     /// What is going on that goes on once.
     running: Mutex<BTreeSet<String>>,
+    /// Files that are to be fetched, by source.
+    files: Mutex<HashMap<String, worker::Files>>,
 }
 
 impl PushState {
@@ -239,6 +241,29 @@ impl PushState {
         }
         profiled.extend(sources.iter().map(|source| (source.clone(), now)));
         false
+    }
+
+    /// Notes files that are to be fetched: of these documents, else of all that lack some.
+    fn want_files(&self, source: &str, keys: Option<BTreeSet<String>>) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = files.entry(source.to_owned()).or_default();
+        wanted.all |= keys.is_none();
+        wanted.told.extend(keys.into_iter().flatten());
+    }
+
+    fn wants_files(&self, source: &str) -> bool {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).contains_key(source)
+    }
+
+    /// Takes what was noted; that all are wanted stays noted unless `all`.
+    fn take_files(&self, source: &str, all: bool) -> worker::Files {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = files.remove(source).unwrap_or_default();
+        if taken.all && !all {
+            taken.all = false;
+            files.insert(source.to_owned(), worker::Files { all: true, ..worker::Files::default() });
+        }
+        taken
     }
 
     /// Whether a refusal was written down a moment ago: another one says nothing new.

@@ -221,58 +221,81 @@ pub(crate) fn lacking_files(engine: &Engine, source: RegisteredSource, connector
     }
 }
 
+/// Documents whose files are to be fetched.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Those that were just told of.
+    pub(super) told: BTreeSet<String>,
+    /// Whether all that lack some are meant, too.
+    pub(super) all: bool,
+}
+
 /// Fetches files of these documents, else of all that lack some, in the background.
 fn files(engine: &Engine, source: RegisteredSource, connector: Arc<dyn Connector>, keys: Option<BTreeSet<String>>) {
+    engine.push_state().want_files(source.name.as_str(), keys);
     let weak = engine.downgrade();
     engine.sync_runs().spawn(async move {
         let Some(engine) = weak.upgrade() else { return };
-        // Looking for all goes on once.
-        let once = keys.is_none().then(|| engine.push_state().once(format!("push.files:{}", source.name)));
-        if matches!(once, Some(Err(_))) {
-            return;
-        }
-        let id = format!("push-files:{}", uuid::Uuid::new_v4().simple());
-        let context = registry::context(&engine, &source, engine.sync_runs().begin(&id), Progress::default());
-        let done = fetch_files(&engine, &source, &connector, &context, keys).await;
-        engine.sync_runs().end(&id);
-        if let Err(error) = done {
-            tracing::warn!(source = %source.name, code = error.code(), "files of documents are not told of: {error}");
+        // One task of a source: it goes on with what is wanted meanwhile.
+        while engine.push_state().wants_files(source.name.as_str()) {
+            let Ok(_once) = engine.push_state().once(format!("push.files:{}", source.name)) else { return };
+            let id = format!("push-files:{}", uuid::Uuid::new_v4().simple());
+            let context = registry::context(&engine, &source, engine.sync_runs().begin(&id), Progress::default());
+            let done = fetch_files(&engine, &source, &connector, &context).await;
+            engine.sync_runs().end(&id);
+            match done {
+                Ok(()) => {}
+                Err(error) if error.code() == "cancelled" => return,
+                Err(error) => {
+                    let code = error.code();
+                    tracing::warn!(source = %source.name, code, "files of documents are not told of: {error}");
+                    return;
+                }
+            }
         }
     });
 }
 
-/// Fetches files; the rows of documents that got some tell of them.
+/// Fetches files that are wanted; the rows of documents that got some tell of them.
 async fn fetch_files(
     engine: &Engine,
     source: &RegisteredSource,
     connector: &Arc<dyn Connector>,
     context: &SourceContext,
-    keys: Option<BTreeSet<String>>,
 ) -> Result<()> {
+    let (state, name) = (engine.push_state(), source.name.as_str());
     let Some(push) = connector.push() else { return Ok(()) };
     let documents = Documents::of(&engine.folder().extract(&source.name));
-    let keys: Vec<String> = match keys {
-        Some(keys) => keys.into_iter().collect(),
-        None => push.lacking(context, &documents).await?,
-    };
-    for some in keys.chunks(TOGETHER) {
-        let mut changed = BTreeSet::new();
-        for key in some {
+    let (mut left, mut changed) = (Vec::new(), BTreeSet::new());
+    loop {
+        let Files { told, all } = state.take_files(name, left.is_empty());
+        if all {
+            left = push.lacking(context, &documents).await?;
+        }
+        // What was just told of comes before what is lacking since longer.
+        let soon = !told.is_empty();
+        let keys: Vec<String> = if soon { told.into_iter().collect() } else { left.pop().into_iter().collect() };
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for key in keys {
             if context.cancel.is_cancelled() {
                 break;
             }
-            if engine.store().sources().get(source.name.as_str()).await?.is_none() {
+            if engine.store().sources().get(name).await?.is_none() {
+                state.take_files(name, true);
                 return Ok(());
             }
-            if push.files(context, &documents, key).await {
-                changed.insert(key.clone());
+            if push.files(context, &documents, &key).await {
+                changed.insert(key);
             }
         }
-        if !changed.is_empty() {
-            apply::documents(engine, source, connector.clone(), changed).await?;
+        let apply = soon || left.is_empty() || changed.len() >= TOGETHER || context.cancel.is_cancelled();
+        if apply && !changed.is_empty() {
+            apply::documents(engine, source, connector.clone(), std::mem::take(&mut changed)).await?;
         }
+        context.cancel.check()?;
     }
-    Ok(())
 }
 
 /// How long the source asked to be left alone.
