@@ -373,7 +373,7 @@ pub trait Connector: Send + Sync + std::fmt::Debug {
     /// Whatever the source said, in plain words.
     async fn discover(&self, source: &SourceContext) -> Result<Vec<DiscoveredTable>>;
     /// Columns that identify a row of a table, none where it has no such; `None` where the source does
-    /// not say.
+    /// not say, or where the table's strategy needs none.
     ///
     /// # Errors
     /// What keeps it from being asked.

@@ -40,6 +40,8 @@ pub enum KeboolaError {
     SchemaChanged,
     #[error("the table has no column `{column}`")]
     NoColumn { column: String, suggestion: Option<String> },
+    #[error("the table has no primary key, here or there: its changes could only be appended")]
+    NoKey,
     #[error("column `{column}` of the primary key holds values that are no {kind}")]
     KeyType { column: String, kind: String },
     #[error("a row filter is not valid: {reason}")]
@@ -64,6 +66,7 @@ impl Coded for KeboolaError {
             Self::UnknownSetting { .. }
             | Self::InvalidSetting { .. }
             | Self::NoColumn { .. }
+            | Self::NoKey
             | Self::Filter { .. }
             | Self::Placeholder { .. }
             | Self::Query { .. }
@@ -108,6 +111,7 @@ impl Coded for KeboolaError {
             Self::NoSpace { .. } => "disk_full",
             Self::SchemaChanged => "keboola_schema_changed",
             Self::NoColumn { .. } => "column_not_found",
+            Self::NoKey => "keboola_key_missing",
             Self::KeyType { .. } => "keboola_key_type",
             Self::Filter { .. } => "keboola_filter_invalid",
             Self::Placeholder { .. } => "keboola_placeholder_unknown",
@@ -153,6 +157,9 @@ impl Coded for KeboolaError {
                 "the next attempt goes on with the slices that are here already; the last good data stays"
             }
             Self::NoSpace { .. } => "free some space on the disk of the scratch folder, or export less",
+            Self::NoKey => {
+                "name columns that identify a row as its `primary_key`, or make it `full_refresh`; the last good data stays"
+            }
             Self::KeyType { .. } => {
                 "correct the column's type or its values in Keboola, or sync the table anew with `--full`"
             }

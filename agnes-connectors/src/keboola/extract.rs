@@ -205,6 +205,9 @@ fn check_columns(
 
 impl Run<'_> {
     async fn go(mut self, strategy: SyncStrategy, writer: TableWriter) -> Result<(TableWriter, ExtractReport)> {
+        if strategy != SyncStrategy::FullRefresh && self.keys.is_empty() {
+            return Err(KeboolaError::NoKey.into());
+        }
         let days_full = self.options.full_refresh_days.map(|days| i64::from(days) * DAY);
         if let Some(last) = &self.last {
             if !last.has_columns(&self.columns) {
@@ -219,9 +222,6 @@ impl Run<'_> {
                 let cursor = Cursor { started_at: self.now.timestamp(), ..last.clone() };
                 return Ok((writer, self.report(true, cursor)));
             }
-        }
-        if strategy != SyncStrategy::FullRefresh && self.keys.is_empty() {
-            self.notes.push("there is no primary key: rows that changed are there twice".to_owned());
         }
         for key in &self.keys {
             if strategy != SyncStrategy::FullRefresh && !self.columns.iter().any(|column| column.name == *key) {
@@ -263,8 +263,7 @@ impl Run<'_> {
     pub(crate) fn since(&self, last: &Cursor) -> i64 {
         let days = self.request.table.incremental_window_days.map_or(WINDOW_DAYS, i64::from).max(0);
         // Keboola's clock may be behind, and seconds have an inside; keys make it harmless.
-        let least = if self.keys.is_empty() { 0 } else { OVERLAP };
-        last.started_at - (days * DAY).max(least)
+        last.started_at - (days * DAY).max(OVERLAP)
     }
 
     /// Reads everything anew.
@@ -355,8 +354,8 @@ impl Run<'_> {
 
     /// How many of `rows` the source has no more: an export of changes does not tell.
     fn gone(&self, rows: u64) -> Option<u64> {
-        // The rows of a linked table are counted elsewhere; rows without a key may be there twice.
-        let counted = self.pull.detail.rows_count.filter(|_| !self.pull.detail.is_alias && !self.keys.is_empty())?;
+        // The rows of a linked table are counted elsewhere.
+        let counted = self.pull.detail.rows_count.filter(|_| !self.pull.detail.is_alias)?;
         rows.checked_sub(counted).filter(|gone| *gone > 0)
     }
 

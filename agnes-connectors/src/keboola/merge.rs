@@ -16,7 +16,7 @@ pub(crate) fn parquets<'a>(paths: impl IntoIterator<Item = &'a Path>) -> String 
 
 /// How rows are told apart, and which of them are gone.
 pub(crate) struct Keys<'a> {
-    /// The primary key; without one rows are only added.
+    /// The primary key.
     pub(crate) keys: &'a [String],
     /// A column that says that a row is gone.
     pub(crate) deleted: Option<&'a str>,
@@ -30,13 +30,10 @@ impl Keys<'_> {
     /// Of several rows with one key in `rows` the one that `order` (SQL) puts last, those that
     /// are gone among them.
     pub(crate) fn last(&self, rows: &str, order: &str) -> String {
-        match self.keys {
-            [] => format!("SELECT * FROM {rows}"),
-            _ => format!(
-                "SELECT * FROM {rows} QUALIFY row_number() OVER (PARTITION BY {} ORDER BY {order} DESC) = 1",
-                self.list()
-            ),
-        }
+        format!(
+            "SELECT * FROM {rows} QUALIFY row_number() OVER (PARTITION BY {} ORDER BY {order} DESC) = 1",
+            self.list()
+        )
     }
 
     /// Whether a row is not gone, as SQL.
@@ -52,9 +49,6 @@ impl Keys<'_> {
 
     /// The rows of `before` (SQL) whose keys are not in `after`.
     pub(crate) fn without(&self, before: &str, after: &str) -> String {
-        if self.keys.is_empty() {
-            return format!("SELECT * FROM {before}");
-        }
         format!("SELECT before.* FROM {}", self.joined("ANTI", before, after))
     }
 

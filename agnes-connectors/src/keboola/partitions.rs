@@ -269,7 +269,7 @@ impl Parts<'_> {
 
     /// Published parts that hold a row that changed.
     fn moved_from(&self, writer: &TableWriter, published: &[String]) -> Result<Vec<String>> {
-        if self.keys.keys.is_empty() || published.is_empty() {
+        if published.is_empty() {
             return Ok(Vec::new());
         }
         let paths: Vec<PathBuf> = published.iter().map(|key| writer.published_part(key)).collect::<Result<_>>()?;

@@ -61,12 +61,16 @@ fn place_of(dialect: Dialect, config: &SqlConfig, options: &TableOptions) -> Res
 }
 
 /// The columns that tell the rows of a table apart: as the settings say, else those of its primary
-/// key, none where it has no such; `None` where the source knows no such table.
+/// key, none where it has no such; `None` where the source knows no such table, and for one that is
+/// read whole, in parts or not.
 pub(crate) fn primary_key(
     source: &SourceContext,
     dialect: Dialect,
     row: &RegisteredTable,
 ) -> Result<Option<Vec<String>>> {
+    if row.sync_strategy != SyncStrategy::Incremental {
+        return Ok(None);
+    }
     let config = SqlConfig::parse(dialect, &source.config)?;
     let options = options_of(&config, &row.name, row)?;
     if options.primary_key.is_some() {

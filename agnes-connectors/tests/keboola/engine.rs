@@ -10,7 +10,7 @@ use agnes_core::error::ErrorKind;
 use agnes_core::extract::{ExtractAttach, RemoteRelation, TableChange, TableData, publish};
 use agnes_core::ident::TableName;
 use agnes_core::rbac::{ClientKind, Principal};
-use agnes_core::registry::NewSource;
+use agnes_core::registry::{NewSource, TableFields};
 use agnes_core::secret::FixedSecrets;
 use agnes_core::sync::{SyncOutcome, SyncRequest, TableStatus};
 use agnes_core::{CallContext, Engine};
@@ -78,6 +78,33 @@ async fn a_table_that_fails_is_told_and_leaves_the_others() {
     // The last good rows of the failed table are still there.
     let row = &engine.sources().list(&owner()).await.unwrap()[0];
     assert_eq!((row.published_tables, row.rows), (3, 6));
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_is_merged_needs_a_key() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "day:DATE"], &[&["1", "2024-01-05"]]);
+    let engine = engine(&site).await;
+    let fields = |name: &str, strategy: &str, key: serde_json::Value| {
+        let fields = serde_json::json!({
+            "name": name, "source": "shop", "source_type": "keboola", "bucket": "in.c-shop", "source_table": "t",
+            "query_mode": "local", "sync_strategy": strategy, "partition_by": "day", "primary_key": key,
+        });
+        serde_json::from_value::<TableFields>(fields).unwrap()
+    };
+    let none = serde_json::Value::Null;
+    engine.registry().register_fields(&owner(), &fields("own", "partitioned", none.clone())).await.unwrap();
+    site.fake.state().tables.get_mut(&id).unwrap().primary_key.clear();
+    for strategy in ["incremental", "partitioned"] {
+        let refused = engine.registry().register_fields(&owner(), &fields("bad", strategy, none.clone())).await;
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.code(), refused.kind()), ("invalid_field", ErrorKind::InvalidInput), "{strategy}");
+        assert!(refused.to_string().contains("no primary key"), "{strategy}: {refused}");
+        let named = fields(&format!("named_{strategy}"), strategy, serde_json::json!(["id"]));
+        engine.registry().register_fields(&owner(), &named).await.unwrap();
+    }
+    engine.registry().register_fields(&owner(), &fields("whole", "full_refresh", none)).await.unwrap();
     engine.close().await.unwrap();
 }
 

@@ -119,14 +119,21 @@ async fn values_of_a_column_that_stayed_text_stay_text() {
 }
 
 #[tokio::test]
-async fn rows_without_a_key_are_only_added() {
+async fn a_table_without_a_key_is_not_read() {
     let site = Site::new();
-    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
+    let id = site.fake.table("t", &["id:INTEGER", "day:DATE"], &[&["1", "2024-01-05"]]);
+    let mut keyed = site.incremental(&id);
+    site.run(&mut keyed).await.unwrap();
     site.fake.state().tables.get_mut(&id).unwrap().primary_key.clear();
-    let mut request = site.incremental(&id);
-    let report = site.run(&mut request).await.unwrap();
-    assert!(report.notes[0].contains("no primary key"), "{:?}", report.notes);
-    site.fake.upsert(&id, now(), &[&["2"]]);
-    site.run(&mut request).await.unwrap();
-    assert_eq!(site.all(), ["1", "2"]);
+    for mut request in [keyed, site.incremental(&id), site.partitioned(&id, "day")] {
+        let error = site.run(&mut request).await.unwrap_err();
+        assert_eq!((error.code(), error.is_retryable()), ("keboola_key_missing", false), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("`primary_key`")));
+        request.table.primary_key = Some(vec!["id".to_owned()]);
+        site.fake.upsert(&id, now(), &[&["1", "2024-01-06"]]);
+        for _ in 0..2 {
+            site.run(&mut request).await.unwrap();
+            assert_eq!(site.all(), ["1|2024-01-06"], "the window is read again, its rows are there once");
+        }
+    }
 }

@@ -88,6 +88,12 @@ async fn an_incremental_table_without_a_key_is_told_when_it_is_registered() {
         assert_eq!(asked.to_string(), refused.to_string(), "{kind}");
         registry.register_fields(&ctx, &fields("named", "keyless", json!(["id"]))).await.unwrap();
         registry.register_fields(&ctx, &fields("own", "keyed", Value::Null)).await.unwrap();
+        // In parts, all of them are read each time: no row is looked for.
+        let parts = json!({
+            "name": "parts", "source": "shop", "source_type": kind, "bucket": schema(kind), "source_table": "keyless",
+            "query_mode": "local", "sync_strategy": "partitioned", "partition_by": "at",
+        });
+        registry.register_fields(&ctx, &serde_json::from_value::<TableFields>(parts).unwrap()).await.unwrap();
         // One that is not there cannot be asked for its key: its runs tell.
         registry.register_fields(&ctx, &fields("gone", "nothing", Value::Null)).await.unwrap();
         let sync = async || {

@@ -275,7 +275,8 @@ impl Registry<'_> {
             },
         };
         table.source = Some(source.name.as_str().to_owned());
-        if table.sync_strategy == SyncStrategy::Incremental && table.primary_key.iter().flatten().next().is_none() {
+        let merged = matches!(table.sync_strategy, SyncStrategy::Incremental | SyncStrategy::Partitioned);
+        if merged && table.primary_key.iter().flatten().next().is_none() {
             self.check_key(source, &*connector, table).await?;
         }
         Ok(())
