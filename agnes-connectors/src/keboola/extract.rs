@@ -223,7 +223,7 @@ impl Run<'_> {
                 return Ok((writer, self.report(true, cursor)));
             }
         }
-        for key in &self.keys {
+        for key in self.keys.iter().chain(&self.options.deleted_column) {
             if strategy != SyncStrategy::FullRefresh && !self.columns.iter().any(|column| column.name == *key) {
                 let suggestion = nearest(key, self.columns.iter().map(|c| c.name.as_str())).map(str::to_owned);
                 return Err(KeboolaError::NoColumn { column: printable(key, 60), suggestion }.into());
@@ -234,7 +234,7 @@ impl Run<'_> {
             (SyncStrategy::Partitioned, last) => partitions::run(self, last, writer).await,
             (SyncStrategy::FullRefresh, _) => {
                 let spec = self.spec.clone();
-                self.whole(spec, writer).await
+                self.whole(spec, None, writer).await
             }
             (SyncStrategy::Incremental, None) => self.everything(writer).await,
         }
@@ -244,8 +244,8 @@ impl Run<'_> {
     async fn everything(self, writer: TableWriter) -> Result<(TableWriter, ExtractReport)> {
         let days = self.request.table.max_history_days.map(i64::from);
         let since = days.map(|days| self.now.timestamp() - days * DAY);
-        let spec = self.spec.changed(since, None);
-        self.whole(spec, writer).await
+        let (spec, deleted) = (self.spec.changed(since, None), self.options.deleted_column.clone());
+        self.whole(spec, deleted, writer).await
     }
 
     pub(crate) fn report(&mut self, unchanged: bool, cursor: Cursor) -> ExtractReport {
@@ -266,13 +266,18 @@ impl Run<'_> {
         last.started_at - (days * DAY).max(OVERLAP)
     }
 
-    /// Reads everything anew.
-    async fn whole(mut self, spec: ExportSpec, mut writer: TableWriter) -> Result<(TableWriter, ExtractReport)> {
+    /// Reads everything anew, but for rows that the column `deleted` marks.
+    async fn whole(
+        mut self,
+        spec: ExportSpec,
+        deleted: Option<String>,
+        mut writer: TableWriter,
+    ) -> Result<(TableWriter, ExtractReport)> {
         let what = format!("whole\n{}\n{:?}", self.settings, self.last.as_ref().map(|last| last.started_at));
         let pulled = self.pull.pull(&what, &spec, self.now.timestamp()).await?;
         let (columns, scratch, cancel) =
             (self.columns.clone(), self.source.scratch.clone(), self.source.cancel.clone());
-        let (file_type, announced) = (spec.file_type, pulled.rows.filter(|_| spec.is_whole()));
+        let (file_type, announced) = (spec.file_type, pulled.rows);
         let stamp = pulled.stamp.clone();
         let _one = turn(&self.connector.convert, &self.source.cancel).await?;
         let (shape, started_at, notes, writer) = blocking(move || {
@@ -281,13 +286,19 @@ impl Run<'_> {
             cancel.interrupts(db.interrupter());
             let load = Load { db: &db, files: &files, file_type, columns: &columns, stored: None, keys: &[] };
             let mut notes = Vec::new();
-            let done =
-                load.read(&mut notes, |select, shape| Ok((writer.write_query(&db, select, None)?, shape.clone())));
-            let (part, shape) = ended(done, &cancel, &mut workspace)?;
+            let alive = Keys { keys: &[], deleted: deleted.as_deref() }.alive();
+            let done = load.read(&mut notes, |select, shape| {
+                let part = writer.write_query(&db, &format!("SELECT * FROM ({select}) WHERE {alive}"), None)?;
+                // What was announced are rows with those that are marked.
+                let found = match announced.filter(|announced| deleted.is_some() && *announced > part.rows) {
+                    Some(_) => first_number(&db.rows(&format!("SELECT count(*) FROM ({select})"))?),
+                    None => part.rows,
+                };
+                Ok((part, found, shape.clone()))
+            });
+            let (part, found, shape) = ended(done, &cancel, &mut workspace)?;
             workspace.finish();
-            if let Some(announced) = announced.filter(|announced| *announced > part.rows) {
-                return Err(KeboolaError::RowsMissing { found: part.rows, announced }.into());
-            }
+            all_there(found, announced)?;
             if part.rows == 0 {
                 notes.push("there are no rows".to_owned());
             }
@@ -398,12 +409,22 @@ impl Run<'_> {
             ended(done, &cancel, &mut pulled.workspace)?;
             let rows = db.rows(&format!("SELECT count(*) FROM {}", parquet(&path)))?;
             let rows = first_number(&rows);
-            if rows == 0 {
+            let complete = all_there(rows, pulled.rows);
+            if rows == 0 || complete.is_err() {
                 pulled.workspace.finish();
             }
+            complete?;
             Ok((Delta { pulled, path, rows }, notes))
         })
         .await
+    }
+}
+
+/// Refuses an export that brought fewer rows than its job announced.
+fn all_there(found: u64, announced: Option<u64>) -> Result<(), KeboolaError> {
+    match announced.filter(|announced| *announced > found) {
+        Some(announced) => Err(KeboolaError::RowsMissing { found, announced }),
+        None => Ok(()),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Pulled {
     pub(crate) started_at: i64,
     /// When the table had changed last by then.
     pub(crate) stamp: Option<String>,
-    /// Rows, where the job says so.
+    /// Rows, where the job says so of the export itself.
     pub(crate) rows: Option<u64>,
 }
 
@@ -65,16 +65,18 @@ impl Pull<'_> {
                 tracing::warn!(table = self.table, "an export cannot be gone on with, it is made anew: {error}");
                 workspace = blocking(move || workspace.restart().map(|()| workspace)).await?;
                 let files = self.through(&mut workspace, spec, now).await;
-                self.pulled(workspace, files)
+                self.pulled(workspace, spec, files)
             }
-            files => self.pulled(workspace, files),
+            files => self.pulled(workspace, spec, files),
         }
     }
 
-    fn pulled(&self, mut workspace: Workspace, files: Result<Files>) -> Result<Pulled> {
+    fn pulled(&self, mut workspace: Workspace, spec: &ExportSpec, files: Result<Files>) -> Result<Pulled> {
         match files {
             Ok(files) => {
-                let (started_at, rows) = (workspace.state.started_at, workspace.state.rows);
+                // Some of Keboola's backends count the table whatever part of it was asked for.
+                let counts = |rows: &u64| spec.is_whole() || self.detail.rows_count.is_some_and(|all| *rows < all);
+                let (started_at, rows) = (workspace.state.started_at, workspace.state.rows.filter(counts));
                 let stamp = workspace.state.stamp.clone();
                 Ok(Pulled { workspace, files, started_at, stamp, rows })
             }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::fake::Damage;
 use crate::support::Site;
 use crate::wire::form;
 
@@ -136,4 +137,46 @@ async fn a_table_without_a_key_is_not_read() {
             assert_eq!(site.all(), ["1|2024-01-06"], "the window is read again, its rows are there once");
         }
     }
+}
+
+#[tokio::test]
+async fn marked_rows_stay_away_from_a_table_that_is_read_whole() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "gone"], &[&["1", ""], &["2", "2024-05-05"], &["3", "false"]]);
+    let mut request = site.incremental(&id);
+    request.table.options = Some(json!({"deleted_column": "gone"}));
+    for full in [false, true] {
+        request.full = full;
+        site.run(&mut request).await.unwrap();
+        assert_eq!(site.all(), ["1|", "3|false"], "full: {full}");
+    }
+    // Marked rows count where an export is held to what was announced of it.
+    site.fake.state().damage = Damage::Missing;
+    assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_rows_missing");
+    request.table.options = Some(json!({"deleted_column": "gone", "columns": ["id"]}));
+    assert_eq!(site.run(&mut request).await.unwrap_err().code(), "column_not_found");
+}
+
+#[tokio::test]
+async fn a_slice_that_is_missing_from_what_changed_is_noticed() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "a"], &["2", "b"], &["3", "c"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    let before = request.cursor.clone();
+    site.fake.upsert(&id, now(), &[&["2", "B"], &["4", "D"]]);
+    site.fake.state().damage = Damage::Missing;
+    let error = site.run(&mut request).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("keboola_rows_missing", true), "{error}");
+    assert_eq!((request.cursor.clone(), site.left()), (before, 0));
+    assert_eq!(site.all(), ["1|a", "2|b", "3|c"], "the last good data stays");
+    site.fake.state().damage = Damage::None;
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all(), ["1|a", "2|B", "3|c", "4|D"]);
+
+    // A job that tells how many rows the table has says nothing of what changed.
+    site.fake.upsert(&id, now(), &[&["4", "d"]]);
+    site.fake.state().counts_table = true;
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all(), ["1|a", "2|B", "3|c", "4|d"]);
 }

@@ -1,5 +1,6 @@
 //! Tables in parts.
 
+use crate::fake::Damage;
 use crate::support::Site;
 use crate::wire::form;
 
@@ -102,4 +103,29 @@ async fn a_first_load_that_was_cut_off_goes_on() {
     assert_eq!(windows(&site).len(), 6);
     assert_eq!(site.all().len(), 4);
     assert_eq!(site.left(), 0);
+}
+
+#[tokio::test]
+async fn a_slice_that_is_missing_from_a_window_is_noticed() {
+    let site = Site::new();
+    let id = table(&site);
+    let mut request = site.partitioned(&id, "day");
+    request.table.max_history_days = Some(60);
+    // The first window comes, the second one lacks a slice.
+    site.fake.fault("POST /v2/storage/tables/in.c-shop.t/export-async", 400, &[], r#"{"error": "no"}"#, 1);
+    site.fake.state().faults.last_mut().unwrap().after = 1;
+    assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_refused");
+    site.fake.state().damage = Damage::Missing;
+    let error = site.run(&mut request).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("keboola_rows_missing", true), "{error}");
+    assert_eq!((request.cursor.clone(), site.parts().len(), windows(&site).len()), (None, 0, 3));
+    site.fake.state().damage = Damage::None;
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all().len(), 4);
+    // Later ones: the parts stay as they are.
+    site.fake.upsert(&id, now(), &[&["1", "2024-03-01", "A"], &["5", "2024-02-20", "e"]]);
+    site.fake.state().damage = Damage::Missing;
+    let before = request.cursor.clone();
+    assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_rows_missing");
+    assert_eq!((request.cursor.clone(), site.all().len(), site.parts().len()), (before, 4, 3));
 }

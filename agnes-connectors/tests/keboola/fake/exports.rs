@@ -46,7 +46,7 @@ fn parquet(table: &Table, columns: &[String], places: &[usize], rows: &[&Row]) -
 
 impl State {
     pub(super) fn export(&mut self, url: &str, id: &str, body: &[u8]) -> Answer {
-        let change = self.at_export.take();
+        let (change, counts_table) = (self.at_export.take(), self.counts_table);
         let (damage, slices, plain, unsliced) = (self.damage, self.slices, self.plain, self.unsliced);
         let (end, ended) = (if self.crlf { "\r\n" } else { "\n" }, self.ended || self.crlf);
         let Some(table) = self.tables.get_mut(id) else { return Answer::error(404, "The table was not found") };
@@ -82,7 +82,7 @@ impl State {
         if let Some(limit) = number("limit") {
             rows.truncate(usize::try_from(limit).unwrap());
         }
-        let count = rows.len() as u64;
+        let count = if counts_table { table.rows.len() } else { rows.len() } as u64;
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         let gzip = get("gzip") == Some("1") && !plain;
         let per = rows.len().div_ceil(slices).max(1);

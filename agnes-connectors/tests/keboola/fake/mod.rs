@@ -119,6 +119,8 @@ pub(crate) struct State {
     pub(crate) ended: bool,
     /// Whether jobs say how many rows there are.
     pub(crate) counts: bool,
+    /// Whether these are the rows of the table, whatever was asked for.
+    pub(crate) counts_table: bool,
     pub(crate) project: u64,
     /// Which signature opens slices now: earlier ones expired.
     pub(crate) generation: u32,
