@@ -1,12 +1,19 @@
 //! Runs: outcomes per table, isolation, deadlines, cancellation, schedules, drift.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use agnes_core::Engine;
 use agnes_core::clock::FixedClock;
 use agnes_core::config::Config;
-use agnes_core::connector::Progress;
+use agnes_core::connector::{
+    Cancelled, Capability, CheckItem, Connector, DiscoveredTable, ExtractReport, ExtractRequest, Progress,
+    SourceContext,
+};
+use agnes_core::error::Result;
+use agnes_core::extract::TableWriter;
+use agnes_core::ident::TableName;
 use agnes_core::registry::NewSource;
 use agnes_core::scheduler::{JobAnswer, Perform, ScheduledJob, Scheduler, SchedulerSettings};
 use agnes_core::sync::{JobState, SyncRequest, TableStatus};
@@ -82,7 +89,7 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl Perform for Nobody {
-    async fn perform(&self, _job: &ScheduledJob) -> Result<JobAnswer, String> {
+    async fn perform(&self, _job: &ScheduledJob) -> std::result::Result<JobAnswer, String> {
         Ok(JobAnswer { status: 200, body: String::new() })
     }
 }
@@ -164,6 +171,58 @@ async fn types_that_widen_are_taken_and_said() {
     let state = engine.sync().state(&owner()).await.unwrap();
     let state = state.into_iter().find(|s| s.table_id == "orders").unwrap();
     assert!(state.drift.is_some() || state.error.is_some(), "drift is recorded: {state:?}");
+}
+
+/// Reads until it is told to end, and counts how often.
+#[derive(Debug)]
+struct Endless(Arc<AtomicU32>);
+
+#[async_trait::async_trait]
+impl Connector for Endless {
+    fn kind(&self) -> &'static str {
+        "endless"
+    }
+    fn capability(&self) -> Capability {
+        Capability { discover: true, ..Capability::default() }
+    }
+    fn normalise_config(&self, config: &serde_json::Value) -> Result<serde_json::Value> {
+        Ok(config.clone())
+    }
+    async fn check(&self, _: &SourceContext) -> Result<Vec<CheckItem>> {
+        Ok(Vec::new())
+    }
+    async fn discover(&self, _: &SourceContext) -> Result<Vec<DiscoveredTable>> {
+        Ok(vec![DiscoveredTable::new(TableName::parse("long")?, "long")])
+    }
+    async fn extract(
+        &self,
+        source: &SourceContext,
+        _: &ExtractRequest,
+        _: TableWriter,
+    ) -> Result<(TableWriter, ExtractReport)> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        while !source.cancel.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(Cancelled.into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_is_waited_for_once_in_a_run() {
+    let site = Site::new();
+    let mut config = Config::default();
+    (config.sync.table_timeout, config.sync.attempts) = (Duration::from_secs(1), 2);
+    let called = Arc::new(AtomicU32::new(0));
+    let connectors = agnes_connectors::builtin().with(Endless(called.clone()));
+    let engine = Engine::builder(site.root()).config(config).connectors(connectors).open().await.unwrap();
+    let (name, kind) = ("endless".to_owned(), "endless".to_owned());
+    let source = NewSource { name, kind, config: serde_json::json!({}), schedule: None };
+    engine.sources().add(&owner(), source).await.unwrap();
+    let run = sync(&engine).await;
+    assert_eq!(outcome(&run, "long").reason.as_deref(), Some("extract_timeout"));
+    assert_eq!(called.load(Ordering::Relaxed), 1, "the next run may have more luck, not this one");
+    engine.close().await.unwrap();
 }
 
 async fn odd_engine(site: &Site, timeout: Duration) -> Engine {
