@@ -17,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, IsolationMode};
 use crate::connector::ConnectorRegistry;
 use crate::error::{Error, Result};
+use crate::file_lock::FileLock;
 use crate::identity::SignInState;
 use crate::layout::DataFolder;
 use crate::local::{HolderLock, Listener};
@@ -84,7 +85,7 @@ struct Inner {
     /// Serves other processes of the same user, until closed.
     listener: Mutex<Option<Listener>>,
     /// Held until closed, or as long as the engine lives.
-    lock: Mutex<Option<HolderLock>>,
+    lock: Mutex<Option<(HolderLock, Option<FileLock>)>>,
 }
 
 /// An [`Engine`] that may be gone.
@@ -470,7 +471,9 @@ impl EngineBuilder {
                 None => Arc::new(DuckStore::open(&folder.state_db(), clock.now())?),
             };
             let generation = Arc::new(crate::orchestrator::load_current(&folder)?);
-            Ok((lock, store, generation))
+            // Below the data folder its holder is alone.
+            let shared = (scratch_now != folder.scratch()).then(|| crate::orchestrator::share_scratch(&scratch_now));
+            Ok(((lock, shared.flatten()), store, generation))
         })
         .await?;
         let now = self.clock.now();

@@ -1,11 +1,18 @@
 //! Generations on disk: written, published by one rename, loaded and repaired at start.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{GENERATION_LAYOUT, Generation};
 use crate::error::{Coded, Error, ErrorKind, Result};
 use crate::extract::fsio;
+use crate::file_lock::FileLock;
 use crate::layout::DataFolder;
+
+/// What a scratch folder may hold when a process is killed.
+const SCRATCH: [&str; 6] = ["scratch-", "spill-", "cell-", "canary-", "objects-", "program-"];
+/// In a scratch folder that others use too, what is younger may be somebody's who says nothing.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A generation that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -132,16 +139,28 @@ fn repair(folder: &DataFolder) {
     for uploads in folder.all_uploads() {
         fsio::sweep(&uploads, 1);
     }
-    sweep_scratch(&folder.scratch());
+    sweep_scratch(&folder.scratch(), Duration::ZERO);
 }
 
-/// Scratch folders of processes that are gone: the holder is alone when it starts.
-pub(crate) fn sweep_scratch(scratch: &Path) {
+/// Says, until dropped, that this process works in a scratch folder that others may use too. Where
+/// nobody does, what those who are gone left there goes first. Blocks.
+pub(crate) fn share_scratch(scratch: &Path) -> Option<FileLock> {
+    let lock = crate::query::lock_file(scratch).ok()?;
+    if lock.try_lock().is_ok() {
+        sweep_scratch(scratch, ABANDONED);
+    }
+    lock.lock_shared().ok()?;
+    Some(FileLock::held(lock))
+}
+
+/// Removes scratch folders as old as `age` of processes that are gone: whoever calls is alone.
+pub(crate) fn sweep_scratch(scratch: &Path, age: Duration) {
     for entry in std::fs::read_dir(scratch).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let ours = ["scratch-", "spill-", "cell-", "canary-"];
-        if entry.path().is_dir() && ours.iter().any(|prefix| name.starts_with(prefix)) {
+        let written = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let old = age.is_zero() || written.and_then(|at| at.elapsed().ok()).is_some_and(|since| since >= age);
+        if old && entry.path().is_dir() && SCRATCH.iter().any(|prefix| name.starts_with(prefix)) {
             drop(std::fs::remove_dir_all(entry.path()));
         }
     }

@@ -27,7 +27,7 @@ pub use gc::GcReport;
 pub(crate) use gc::collect_garbage;
 pub use generation::*;
 pub use load::load_current;
-pub(crate) use load::{is_behind, sweep_scratch};
+pub(crate) use load::{is_behind, share_scratch, sweep_scratch};
 pub(crate) use master::scan;
 pub(crate) use rebuild::{Rebuilds, rebuild_all, rebuild_sources};
 pub use service::Orchestrator;

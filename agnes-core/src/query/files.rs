@@ -33,7 +33,8 @@ pub(crate) struct FileQueries {
 /// Shared by all who ask, had alone by who sweeps.
 const LOCK: &str = ".lock";
 
-fn lock_file(scratch: &Path) -> std::io::Result<File> {
+/// The file that says who uses a scratch folder, made when missing.
+pub(crate) fn lock_file(scratch: &Path) -> std::io::Result<File> {
     std::fs::create_dir_all(scratch)?;
     File::options().create(true).truncate(false).write(true).open(scratch.join(LOCK))
 }
@@ -42,7 +43,7 @@ fn lock_file(scratch: &Path) -> std::io::Result<File> {
 pub(crate) fn sweep_spill(scratch: &Path) {
     let Ok(lock) = File::open(scratch.join(LOCK)) else { return };
     if lock.try_lock().is_ok() {
-        crate::orchestrator::sweep_scratch(scratch);
+        crate::orchestrator::sweep_scratch(scratch, std::time::Duration::ZERO);
     }
 }
 

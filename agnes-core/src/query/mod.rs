@@ -43,7 +43,7 @@ pub use batches::Batches;
 pub(crate) use batches::Next;
 pub use encoded::EncodedRows;
 pub use error::QueryError;
-pub(crate) use files::{FileQueries, sweep_spill};
+pub(crate) use files::{FileQueries, lock_file, sweep_spill};
 pub use frames::{Frame, FrameError};
 pub use hybrid::{HybridAnswer, HybridQuery, WarehouseCheck};
 pub use in_process::InProcess;

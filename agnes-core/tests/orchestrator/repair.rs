@@ -1,5 +1,7 @@
 //! What a start makes of a damaged `analytics/`.
 
+use agnes_core::Engine;
+
 use crate::support::{Site, ask, check_blobs, leftovers, rebuild};
 
 /// Generations 1 and 2, where `orders` says which.
@@ -89,7 +91,43 @@ async fn a_generation_of_a_newer_agnes_is_left_alone() {
     let file = site.root().join("analytics/generations/0000000002.json");
     let newer = std::fs::read_to_string(&file).unwrap().replacen("\"layout\":1", "\"layout\":99", 1);
     std::fs::write(&file, &newer).unwrap();
-    let refused = agnes_core::Engine::builder(site.root()).open().await.unwrap_err();
+    let refused = Engine::builder(site.root()).open().await.unwrap_err();
     assert_eq!(refused.code(), "generation_too_new");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
+}
+
+/// Makes a folder of a scratch folder, as old as a day or new.
+fn scratch_of(scratch: &std::path::Path, name: &str, is_old: bool) -> std::path::PathBuf {
+    let folder = scratch.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("spilled"), b"rows").unwrap();
+    let day = std::time::Duration::from_secs(if is_old { 86_400 } else { 0 });
+    std::fs::File::open(&folder).unwrap().set_modified(std::time::SystemTime::now() - day).unwrap();
+    folder
+}
+
+const SCRATCH: [&str; 6] = ["scratch-a", "spill-a", "cell-a", "canary-a", "objects-a", "program-a"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scratch_of_a_killed_process_goes_and_what_others_work_with_stays() {
+    let (site, other, temp) = (Site::new(), Site::new(), tempfile::tempdir().unwrap());
+    let scratch = temp.path().join("shared");
+    let open = async |site: &Site| Engine::builder(site.root()).scratch(&scratch).open().await.unwrap();
+    let old = || SCRATCH.map(|name| scratch_of(&scratch, name, true));
+    // Below the data folder there is nobody else: its age does not count.
+    let own = SCRATCH.map(|name| scratch_of(&site.root().join("tmp"), name, false));
+    let theirs = [scratch_of(&scratch, "another-program", true), scratch_of(&scratch, "scratch-new", false)];
+    let left = old();
+    let first = open(&site).await;
+    assert!(!left.iter().chain(&own).any(|folder| folder.exists()), "{left:?}");
+    assert!(theirs.iter().all(|folder| folder.exists()));
+    // However old: the first may work with it.
+    let used = old();
+    let second = open(&other).await;
+    assert!(used.iter().all(|folder| folder.exists()));
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+    open(&site).await.close().await.unwrap();
+    assert!(!used.iter().any(|folder| folder.exists()));
+    assert!(theirs.iter().all(|folder| folder.exists()));
 }
