@@ -20,7 +20,7 @@ use crate::secret::Secret;
 const GRACE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// Of what a program said this much is kept for the log.
-const TOLD: u64 = 4096;
+const TOLD: usize = 4096;
 /// Where programs look for others.
 const SEARCHED: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -139,7 +139,8 @@ impl Run {
         let io = |action: &'static str| move |cause| Error::io(action, cause);
         std::fs::create_dir_all(&self.extract).map_err(io("make the extract's folder"))?;
         std::fs::create_dir_all(&self.scratch).map_err(io("make the scratch folder"))?;
-        let own = tempfile::tempdir_in(&self.scratch).map_err(io("make a scratch folder"))?;
+        let own = tempfile::Builder::new().prefix("program-").tempdir_in(&self.scratch);
+        let own = own.map_err(io("make a scratch folder"))?;
         let told = tempfile::tempfile_in(&self.scratch).map_err(io("make a scratch file"))?;
         let mut command = self.command(own.path());
         command
@@ -210,21 +211,55 @@ impl Run {
         command
     }
 
-    /// The end of what it said, without its credentials.
+    /// Logs the end of what it said.
     fn log(&self, told: &std::fs::File) {
-        use std::io::{Read, Seek, SeekFrom};
-        let (mut file, mut text) = (told, Vec::new());
-        let length = file.metadata().map_or(0, |meta| meta.len());
-        let read = file
-            .seek(SeekFrom::Start(length.saturating_sub(TOLD)))
-            .and_then(|_| file.take(TOLD).read_to_end(&mut text));
-        if read.is_err() || text.is_empty() {
-            return;
+        let secrets: Vec<&Secret> = self.variables.iter().map(|(_, secret)| secret).collect();
+        if let Ok(text) = tail(told, &secrets)
+            && !text.is_empty()
+        {
+            tracing::info!(source = %self.program.source, "a connector program said: {text}");
         }
-        let mut text = String::from_utf8_lossy(&text).into_owned();
-        for (_, secret) in &self.variables {
-            text = secret.scrub(&text);
+    }
+}
+
+/// The end of a text without these secrets, one that the end cuts in two among them.
+fn tail(mut told: &std::fs::File, secrets: &[&Secret]) -> std::io::Result<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let longest = secrets.iter().map(|secret| secret.expose().len()).max().unwrap_or(0);
+    let start = told.metadata()?.len().saturating_sub((TOLD + longest) as u64);
+    let mut text = Vec::new();
+    told.seek(SeekFrom::Start(start))?;
+    told.take((TOLD + longest) as u64).read_to_end(&mut text)?;
+    let text = secrets.iter().fold(String::from_utf8_lossy(&text).into_owned(), |text, secret| secret.scrub(&text));
+    // What it begins with may be the rest of a secret.
+    let unsure = if start > 0 { longest } else { 0 };
+    let from = text.char_indices().map(|(at, _)| at).skip(unsure).find(|at| at + TOLD >= text.len());
+    Ok(text[from.unwrap_or(text.len())..].to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_end_of_a_text_holds_no_part_of_a_secret() {
+        let (long, short) = (Secret::new("long-and-žluťoučký-secret"), Secret::new("tiny"));
+        let said = |text: &str| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            tail(&file, &[&short, &long]).unwrap()
+        };
+        assert_eq!(said(""), "");
+        assert_eq!(said("begin tiny end"), "begin *** end");
+        // Wherever the end begins: nothing of what stands before the dots is seen.
+        for dots in TOLD - 40..TOLD + 80 {
+            let told = said(&format!("{}{}{}", "x".repeat(99), long.expose(), ".".repeat(dots)));
+            assert!(told.len() <= TOLD && told.len() + 80 > TOLD, "{}", told.len());
+            assert_eq!(told.trim_start_matches(['x', '*', '.']), "", "{dots}");
         }
-        tracing::info!(source = %self.program.source, "a connector program said: {text}");
+        let told = said(&"long-and-žluťoučký-secret\n".repeat(999));
+        assert!(!told.is_empty() && told.trim_start_matches(['*', '\n']).is_empty(), "{told}");
     }
 }
