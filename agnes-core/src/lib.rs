@@ -35,6 +35,7 @@ pub mod schedule;
 pub mod scheduler;
 pub mod secret;
 pub mod settings;
+pub mod skills;
 pub mod store;
 pub mod sync;
 pub mod templates;

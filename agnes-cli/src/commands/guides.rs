@@ -1,39 +1,29 @@
 //! `agnes skills`: guides that the command carries. `agnes onboarded`: who is on board.
 
 use agnes_connectors::server::Call;
+use agnes_core::skills;
 use serde_json::json;
 
 use crate::app::App;
 use crate::args::{Onboarded, OnboardedArgs, SkillsCommand};
 use crate::failure::{Failure, Outcome};
 
-/// Name, subject, text.
-const GUIDES: [(&str, &str, &str); 7] = [
-    ("agnes-data-querying", "how to ask the data", include_str!("../skills/agnes-data-querying.md")),
-    ("agnes-table-registration", "tables and who may read them", include_str!("../skills/agnes-table-registration.md")),
-    ("connectors", "where data comes from", include_str!("../skills/connectors.md")),
-    ("deploy", "running a server", include_str!("../../../docs/guides/serve.md")),
-    ("security", "row filters, masks, hidden columns", include_str!("../../../docs/guides/policies.md")),
-    ("setup", "the first day of a server", include_str!("../skills/setup.md")),
-    ("troubleshoot", "when something is wrong", include_str!("../skills/troubleshoot.md")),
-];
-
 pub(super) fn skills(app: &App, command: &SkillsCommand) -> Outcome {
     match command {
         SkillsCommand::List => {
-            let all: Vec<_> =
-                GUIDES.iter().map(|(name, about, _)| json!({"name": name, "description": about})).collect();
-            app.out.show(&all, |out| {
-                let rows = GUIDES.iter().map(|(name, about, _)| vec![*name, *about]).collect();
+            let all = skills::ALL.each_ref();
+            let listed = all.map(|skill| json!({"name": skill.name, "description": skill.description}));
+            app.out.show(&listed, |out| {
+                let rows = all.map(|skill| vec![skill.name, skill.description]).into();
                 app.out.grid(out, &["NAME", "ABOUT"], &[], rows)
             })
         }
         SkillsCommand::Show { name } => {
-            let Some((name, _, text)) = GUIDES.iter().find(|(known, ..)| known == name) else {
-                let names = GUIDES.map(|(name, ..)| name).join(", ");
-                return Err(Failure::usage_hint(format!("there is no guide `{name}`"), format!("there are {names}")));
+            let Some(skill) = skills::named(name) else {
+                let hint = format!("there are {}", skills::names());
+                return Err(Failure::usage_hint(format!("there is no guide `{name}`"), hint));
             };
-            app.out.show(&json!({"name": name, "content": text}), |out| Ok(write!(out, "{text}")?))
+            app.out.show(&json!({"name": name, "content": skill.text}), |out| Ok(write!(out, "{}", skill.text)?))
         }
     }
 }
@@ -128,7 +118,7 @@ mod tests {
     fn what_texts_say_to_type_exists() {
         assert!(wrong("agnes fly").is_some() && wrong("agnes admin fly").is_some());
         assert!(wrong("agnes pull --fly").is_some() && wrong("agnes pull orders --lazy --json").is_none());
-        let guides = GUIDES.iter().map(|(name, _, text)| (*name, *text));
+        let guides = skills::ALL.iter().map(|skill| (skill.name, skill.text));
         let (mut all, mut bad) = (0, Vec::new());
         for (name, text) in guides.chain(TEXTS) {
             for line in lines_of(text) {

@@ -62,6 +62,12 @@ async def walk(client):
     assert not failed and about["user_email"] == "member@example.com" and about["authenticated"], about
     assert about["health"] == "ok", about
 
+    failed, guides = await ask(client, "skills")
+    assert not failed and "connectors" in [guide["name"] for guide in guides["skills"]], guides
+    for guide in guides["skills"]:
+        failed, shown = await ask(client, "skill_show", name=guide["name"])
+        assert not failed and shown["name"] == guide["name"] and "agnes " in shown["content"], shown
+
     # What the member may read, and nothing else.
     for call in [
         ("catalog", {}),
@@ -100,6 +106,7 @@ async def walk(client):
         ("estimate", {"table_id": "people"}, "access_denied"),
         ("sample", {"table_id": "orders", "rows": 51}, "validation_failed"),
         ("tool_docs", {"tool_name": "nothing"}, "validation_failed"),
+        ("skill_show", {"name": "nothing"}, "validation_failed"),
     ]:
         failed, answer = await ask(client, name, **arguments)
         assert failed and answer["code"] == code and answer["status"] >= 400, (name, arguments, answer)

@@ -104,6 +104,14 @@ pull, and for remote ones. Ask `estimate` first: the server reads what it says.
 It does not change by itself: `fetched_at` says how old it is. `truncated` says that the server gave only the first rows, as \
 there are more than it gives at once: ask for fewer rows or columns.";
 
+pub(super) const SKILLS: &str = "\
+Lists the guides that come with Agnes: name and subject. They are about working with it, not about your data. Takes nothing.";
+
+pub(super) const SKILL_SHOW: &str = "\
+The text of a guide, in Markdown: what to do, command by command.
+
+- `name`: its name, as `skills` lists it.";
+
 pub(super) const TOOL_DOCS: &str = "\
 The whole documentation of a tool, of which the list of tools has the first words.
 

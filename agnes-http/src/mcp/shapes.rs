@@ -4,6 +4,7 @@ use agnes_core::policy::RowScope;
 use agnes_core::query::Receipt;
 use agnes_core::registry::QueryMode;
 use agnes_core::scan::ScanRequest;
+use agnes_core::skills::{self, Skill};
 use agnes_core::workspace::{PullReport, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -239,6 +240,47 @@ pub(super) struct ToolDocsInput {
     /// Its name.
     #[schema(example = "query")]
     pub(super) tool_name: String,
+}
+
+/// Which guide.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SkillInput {
+    /// Its name.
+    #[schema(example = "agnes-data-querying")]
+    pub(super) name: String,
+}
+
+/// The guides there are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SkillsFound {
+    /// By name.
+    pub(super) skills: Vec<SkillRow>,
+}
+
+impl SkillsFound {
+    pub(super) fn all() -> Self {
+        let row = |skill: &Skill| SkillRow { name: skill.name, description: skill.description };
+        Self { skills: skills::ALL.iter().map(row).collect() }
+    }
+}
+
+/// A guide, in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SkillRow {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What it is about.
+    pub(super) description: &'static str,
+}
+
+/// A guide.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SkillShown {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Its text: Markdown.
+    pub(super) content: &'static str,
 }
 
 /// Where tools are answered, and for whom.

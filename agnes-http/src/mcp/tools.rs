@@ -7,6 +7,7 @@ use agnes_core::local::Rows;
 use agnes_core::policy::RowScope;
 use agnes_core::query::{Params, Query, json_column};
 use agnes_core::scan::ScanRequest;
+use agnes_core::skills;
 use axum::http::StatusCode;
 use rmcp::model::{JsonObject, ToolAnnotations};
 use serde::Serialize;
@@ -17,8 +18,8 @@ use utoipa::ToSchema;
 use super::server::Told;
 use super::shapes::{
     CatalogFound, CatalogInput, CatalogRow, Described, EstimateInput, Estimated, Kept, Nothing, Profiled, PullInput,
-    Pulled, QueryFound, QueryInput, QueryLocalInput, SampleInput, ServerInfo, SnapshotInput, TableInput, ToolDocs,
-    ToolDocsInput,
+    Pulled, QueryFound, QueryInput, QueryLocalInput, SampleInput, ServerInfo, SkillInput, SkillShown, SkillsFound,
+    SnapshotInput, TableInput, ToolDocs, ToolDocsInput,
 };
 use super::{Backend, Laptop, Settings, docs, schema};
 use crate::problem::Problem;
@@ -46,6 +47,8 @@ pub(super) enum Tool {
     QueryLocal,
     Pull,
     Snapshot,
+    Skills,
+    SkillShow,
     Docs,
 }
 
@@ -70,7 +73,7 @@ const fn said<I: ToSchema, O: ToSchema>(
 }
 
 impl Tool {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::ServerInfo,
         Self::Catalog,
         Self::Schema,
@@ -82,6 +85,8 @@ impl Tool {
         Self::QueryLocal,
         Self::Pull,
         Self::Snapshot,
+        Self::Skills,
+        Self::SkillShow,
         Self::Docs,
     ];
 
@@ -152,6 +157,18 @@ impl Tool {
                 "Keep rows here",
                 "Keeps columns and rows of one table of the server as a table of this workspace, for `query_local`.",
                 docs::SNAPSHOT,
+            ),
+            Self::Skills => said::<Nothing, SkillsFound>(
+                "skills",
+                "Guides",
+                "The guides there are: asking the data, tables, sources, running a server, trouble.",
+                docs::SKILLS,
+            ),
+            Self::SkillShow => said::<SkillInput, SkillShown>(
+                "skill_show",
+                "A guide",
+                "The text of a guide that `skills` lists.",
+                docs::SKILL_SHOW,
             ),
             Self::Docs => said::<ToolDocsInput, ToolDocs>(
                 "tool_docs",
@@ -260,6 +277,11 @@ impl Tool {
                 let force = input.force;
                 json(&Kept::from(laptop(backend)?.snapshot(input.into(), force).await?))?
             }
+            Self::Skills => {
+                let Nothing {} = self.read(arguments)?;
+                json(&SkillsFound::all())?
+            }
+            Self::SkillShow => json(&skill(&self.read::<SkillInput>(arguments)?.name)?)?,
             Self::Docs => {
                 let name = self.read::<ToolDocsInput>(arguments)?.tool_name;
                 json(&tool_docs(&name, backend.laptop().is_some())?)?
@@ -349,6 +371,14 @@ async fn sample(backend: &dyn Backend, input: SampleInput) -> Result<SampleAnswe
 /// The workspace, of a tool that only a door with one lists.
 fn laptop(backend: &dyn Backend) -> Result<&dyn Laptop, Problem> {
     backend.laptop().ok_or_else(Problem::internal)
+}
+
+fn skill(name: &str) -> Result<SkillShown, Problem> {
+    let Some(skill) = skills::named(name) else {
+        return Err(Problem::invalid(&["arguments", "name"], "there is no such guide", "value_error")
+            .hint(format!("there are: {}", skills::names())));
+    };
+    Ok(SkillShown { name: skill.name, content: skill.text })
 }
 
 fn tool_docs(name: &str, has_laptop: bool) -> Result<ToolDocs, Problem> {
