@@ -102,7 +102,7 @@ const KNOWN: &[(u16, At, &[&str])] = &[
         &["invalid_grant", "invalid_request", "invalid_target", "unsupported_grant_type"],
     ),
     (400, At::Paths(&["/oauth/revoke"]), &["invalid_request"]),
-    (400, At::Paths(&["/api/upload/sessions"]), &["invalid_upload_name"]),
+    (400, At::Paths(&["/api/upload/sessions"]), &["invalid_gzip", "invalid_upload_name"]),
     (
         400,
         At::Paths(&["/api/upload/data"]),

@@ -55,6 +55,20 @@ fn sessions_artefacts_and_notes_are_kept_by_person() {
     let found = files(&world, "user_sessions").into_iter().find(|file| file.ends_with("s-2.jsonl")).unwrap();
     assert_eq!(std::fs::read_to_string(&found).unwrap(), "{\"a\":\"[REDACTED:jwt]\"}\n");
     assert_eq!(std::fs::read_dir(found.parent().unwrap()).unwrap().count(), 2, "nothing else is left");
+    // Packed, it is kept as it was before; a stream that broke off keeps what is there.
+    let lines = secret.repeat(1000);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(lines.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let kept = session("member", "s-2.jsonl.gz", &packed);
+    assert_eq!(kept.json(), json!({"status": "ok", "filename": "s-2.jsonl", "size": lines.len()}));
+    assert_eq!(kept.header("accept-encoding"), Some("gzip"));
+    for broken in [&packed[..packed.len() - 9], b"plain", b""] {
+        assert_eq!(told(&session("member", "s-2.jsonl.gz", broken)), (400, "invalid_gzip".to_owned()));
+    }
+    assert_eq!(std::fs::read_to_string(&found).unwrap(), "{\"a\":\"[REDACTED:jwt]\"}\n".repeat(1000));
+    assert_eq!(std::fs::read_dir(found.parent().unwrap()).unwrap().count(), 2, "nothing else is left");
+    assert_eq!(told(&session("member", ".gz", &packed)), (400, "invalid_upload_name".to_owned()));
     for name in ["a b.jsonl", "../x", "..", "a/b", &"x".repeat(201), "é"] {
         assert_eq!(told(&session("member", name, b"x")), (400, "invalid_upload_name".to_owned()), "{name}");
     }
@@ -118,6 +132,10 @@ fn what_is_too_large_or_never_ends_is_refused_and_leaves_nothing() {
             assert_eq!(told(&send(path, "a.csv", bytes)), (413, "upload_too_large".to_owned()), "{path} {bytes}");
         }
     }
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    bomb.write_all(&vec![b'x'; MEBIBYTE + 1]).unwrap();
+    let bomb = world.upload("member", "/api/upload/sessions", &[], "a.gz", &bomb.finish().unwrap());
+    assert_eq!(told(&bomb), (413, "upload_too_large".to_owned()), "what it holds counts");
     assert_eq!(send("/api/upload/sessions", "a", MEBIBYTE).status, 200);
     assert_eq!(send("/api/upload/artifacts", "b", MEBIBYTE - 1).status, 200);
     assert_eq!(told(&send("/api/upload/artifacts", "c", 2)), (413, "upload_quota_exceeded".to_owned()));

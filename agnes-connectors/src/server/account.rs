@@ -90,6 +90,8 @@ pub struct Kept {
 struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     server: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workspace: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,10 +155,21 @@ impl Account {
     /// # Errors
     /// `account_unreadable`, I/O errors.
     pub fn server(&self) -> Result<Option<String>> {
-        let Some(text) = self.read("config.yaml")? else { return Ok(None) };
+        Ok(self.config()?.server)
+    }
+
+    /// The workspace that was set up last, wherever a command is started.
+    ///
+    /// # Errors
+    /// `account_unreadable`, I/O errors.
+    pub fn workspace(&self) -> Result<Option<PathBuf>> {
+        Ok(self.config()?.workspace)
+    }
+
+    fn config(&self) -> Result<Config> {
+        let Some(text) = self.read("config.yaml")? else { return Ok(Config::default()) };
         let text = String::from_utf8(text).map_err(|_| ServerError::AccountUnreadable)?;
-        let config: Config = serde_saphyr::from_str(&text).map_err(|_| ServerError::AccountUnreadable)?;
-        Ok(config.server)
+        Ok(serde_saphyr::from_str(&text).map_err(|_| ServerError::AccountUnreadable)?)
     }
 
     fn store(&self) -> Result<TokenStore> {
@@ -231,9 +244,23 @@ impl Account {
             }
             None => {}
         }
-        let config = serde_json::to_vec(&Config { server: Some(server.to_owned()) });
+        let workspace = self.workspace().ok().flatten();
+        self.keep_config(&Config { server: Some(server.to_owned()), workspace })
+    }
+
+    /// Keeps where the workspace is that was set up last.
+    ///
+    /// # Errors
+    /// `account_unreadable`, I/O errors.
+    pub fn keep_workspace(&self, root: &Path) -> Result<()> {
+        let workspace = std::path::absolute(root).map_err(|e| Error::io("find the workspace", e))?;
+        self.keep_config(&Config { workspace: Some(workspace), ..self.config()? })
+    }
+
+    fn keep_config(&self, config: &Config) -> Result<()> {
+        let text = serde_json::to_vec(config).map_err(|e| Error::internal("write the server", e))?;
         // JSON is YAML.
-        self.write("config.yaml", &config.map_err(|e| Error::internal("write the server", e))?)
+        self.write("config.yaml", &text)
     }
 
     /// Keeps the server and a token for it, instead of the one before; where.

@@ -1,23 +1,24 @@
 //! Asks a server over HTTP.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use agnes_core::error::Result;
 use agnes_core::secret::Secret;
-pub use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
-use super::ServerError;
+use super::{Call, ServerError};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long an answer may take, unless the call says otherwise.
-const USUAL: Duration = Duration::from_secs(30);
-/// How long a stream may bring nothing.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long a call without a limit waits for the first of its answer.
+const LONG: Duration = Duration::from_secs(3600);
+/// After so long without a byte the system asks whether the other side is still there.
+const ALIVE: Duration = Duration::from_secs(30);
 /// Longest answer that is read as JSON.
 const LONGEST: usize = 256 << 20;
 
@@ -28,6 +29,8 @@ pub struct ServerOptions {
     pub ca_file: Option<PathBuf>,
     /// How long a query may take.
     pub query_timeout: Duration,
+    /// How long files, and answers that have begun, may bring nothing.
+    pub silence: Duration,
     /// As whom the client shows itself, e.g. `agnes/0.1.0 (linux)`.
     pub agent: String,
     /// Version of the client, for servers that take none this old.
@@ -38,118 +41,9 @@ impl Default for ServerOptions {
     fn default() -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let agent = format!("agnes/{version} ({})", std::env::consts::OS);
-        Self { ca_file: None, query_timeout: Duration::from_secs(300), agent, version }
+        let (query_timeout, silence) = (Duration::from_secs(300), Duration::from_secs(60));
+        Self { ca_file: None, query_timeout, silence, agent, version }
     }
-}
-
-/// One call of a server.
-#[derive(Debug, Clone)]
-pub struct Call {
-    method: Method,
-    path: Vec<String>,
-    query: Vec<(String, String)>,
-    headers: Vec<(&'static str, String)>,
-    body: Option<(String, Vec<u8>)>,
-    timeout: Option<Duration>,
-    is_public: bool,
-}
-
-impl Call {
-    /// A call of the path that these segments make; each is encoded by itself.
-    #[must_use]
-    pub fn new(method: Method, path: &[&str]) -> Self {
-        Self {
-            method,
-            path: path.iter().map(|segment| (*segment).to_owned()).collect(),
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: None,
-            timeout: Some(USUAL),
-            is_public: false,
-        }
-    }
-
-    /// Reads.
-    #[must_use]
-    pub fn get(path: &[&str]) -> Self {
-        Self::new(Method::GET, path)
-    }
-
-    /// Does something.
-    #[must_use]
-    pub fn post(path: &[&str], body: Value) -> Self {
-        Self::new(Method::POST, path).json(&body)
-    }
-
-    /// With JSON.
-    #[must_use]
-    pub fn json(mut self, body: &Value) -> Self {
-        self.body = Some(("application/json".to_owned(), body.to_string().into_bytes()));
-        self
-    }
-
-    /// With one file in a form.
-    #[must_use]
-    pub fn file(mut self, name: &str, content: &[u8]) -> Self {
-        let cut = format!("agnes-{:016x}{:016x}", fold(content), content.len());
-        let name = name.replace(['"', '\r', '\n'], "_");
-        let head = format!(
-            "--{cut}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
-             Content-Type: application/octet-stream\r\n\r\n"
-        );
-        let body = [head.as_bytes(), content, format!("\r\n--{cut}--\r\n").as_bytes()].concat();
-        self.body = Some((format!("multipart/form-data; boundary={cut}"), body));
-        self
-    }
-
-    /// With a parameter.
-    #[must_use]
-    pub fn param(mut self, name: &str, value: impl ToString) -> Self {
-        self.query.push((name.to_owned(), value.to_string()));
-        self
-    }
-
-    /// With a parameter, where there is a value.
-    #[must_use]
-    pub fn maybe(self, name: &str, value: Option<impl ToString>) -> Self {
-        match value {
-            Some(value) => self.param(name, value),
-            None => self,
-        }
-    }
-
-    /// With a header.
-    #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    /// Within this time, beginning to end.
-    #[must_use]
-    pub fn within(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Within no time: it only may not be silent for long.
-    #[must_use]
-    pub fn unlimited(mut self) -> Self {
-        self.timeout = None;
-        self
-    }
-
-    /// Without a token.
-    #[must_use]
-    pub fn public(mut self) -> Self {
-        self.is_public = true;
-        self
-    }
-}
-
-/// A number that two contents hardly share: no content may hold the cut of its own form.
-fn fold(content: &[u8]) -> u64 {
-    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// An answer with JSON.
@@ -171,7 +65,9 @@ pub struct ServerClient {
     /// Whether there is a token, in a keyring that does not give it.
     is_locked_away: bool,
     see_as: Option<String>,
-    options: std::sync::Arc<ServerOptions>,
+    options: Arc<ServerOptions>,
+    /// Whether the server said that it unpacks what it is sent.
+    pub(super) unpacks: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for ServerClient {
@@ -189,7 +85,9 @@ impl ServerClient {
         let (url, name) = address(server)?;
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .tcp_keepalive(ALIVE)
+            .tcp_keepalive_interval(ALIVE)
+            .tcp_keepalive_retries(4)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(&options.agent);
         if let Some(file) = &options.ca_file {
@@ -198,7 +96,17 @@ impl ServerClient {
             http = http.tls_certs_merge(trusted);
         }
         let http = http.build().map_err(|e| agnes_core::Error::internal("make a client", e))?;
-        Ok(Self { http, server: url, name, token, is_locked_away: false, see_as: None, options: options.into() })
+        let options = options.into();
+        Ok(Self {
+            http,
+            server: url,
+            name,
+            token,
+            is_locked_away: false,
+            see_as: None,
+            options,
+            unpacks: Arc::default(),
+        })
     }
 
     /// A client of the same server that asks what somebody else, by id or address, would be
@@ -284,7 +192,11 @@ impl ServerClient {
     /// `not_signed_in`, `server_unreachable`, `server_not_understood`, `client_too_old`, and what the
     /// server says no with.
     pub async fn ask(&self, call: Call) -> Result<Answer> {
-        let response = self.send(call).await?;
+        self.answer(self.send(call).await?).await
+    }
+
+    /// What an answer says, in JSON.
+    pub(super) async fn answer(&self, response: Response) -> Result<Answer> {
         let status = response.status().as_u16();
         let text = self.text(response).await?;
         if text.is_empty() {
@@ -316,6 +228,10 @@ impl ServerClient {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub(super) async fn send(&self, call: Call) -> Result<Response> {
+        Ok(self.try_send(call).await?)
+    }
+
+    pub(super) async fn try_send(&self, call: Call) -> Result<Response, ServerError> {
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
         let mut url = self.address_of(&path);
         if !call.query.is_empty() {
@@ -339,7 +255,9 @@ impl ServerClient {
         if let Some(timeout) = call.timeout {
             request = request.timeout(timeout);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let longest = if call.is_file { self.options.silence } else { LONG };
+        let sent = tokio::time::timeout(longest, request.send()).await.map_err(|_| self.late())?;
+        let response = sent.map_err(|error| self.unreachable(error))?;
         self.check_version(response.headers())?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
@@ -348,9 +266,9 @@ impl ServerClient {
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
             let to: String = to.chars().filter(|c| !c.is_control()).take(200).collect();
-            return Err(ServerError::Moved { server: self.name.clone(), to }.into());
+            return Err(ServerError::Moved { server: self.name.clone(), to });
         }
-        Err(self.refused(response).await.into())
+        Err(self.refused(response).await)
     }
 
     /// What the server says no with.
@@ -382,7 +300,7 @@ impl ServerClient {
 
     async fn read_up_to(&self, mut response: Response, longest: usize) -> Result<Vec<u8>> {
         let mut text = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| self.broke_off(error))? {
+        while let Some(piece) = self.piece(&mut response).await? {
             text.extend_from_slice(&piece);
             if text.len() > longest {
                 return Err(self.not_understood("the answer does not end").into());
@@ -405,6 +323,14 @@ impl ServerClient {
         Ok(())
     }
 
+    /// The next of an answer's bytes.
+    pub(super) async fn piece(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, ServerError> {
+        match tokio::time::timeout(self.options.silence, response.chunk()).await {
+            Ok(piece) => piece.map_err(|error| self.broke_off(error)),
+            Err(_) => Err(ServerError::BrokeOff { server: self.name.clone(), reason: SILENT.to_owned() }),
+        }
+    }
+
     pub(super) fn not_understood(&self, what: impl Into<String>) -> ServerError {
         ServerError::NotUnderstood { server: self.name.clone(), what: what.into() }
     }
@@ -414,22 +340,21 @@ impl ServerClient {
         ServerError::BrokeOff { server: self.name.clone(), reason }
     }
 
+    fn late(&self) -> ServerError {
+        ServerError::Late { server: self.name.clone() }
+    }
+
     fn unreachable(&self, error: reqwest::Error) -> ServerError {
+        if error.is_timeout() && !error.is_connect() {
+            return self.late();
+        }
         let (reason, is_untrusted) = reason(error);
         ServerError::Unreachable { server: self.name.clone(), reason, is_untrusted }
     }
 }
 
-/// Headers of a request for a range of a file, as long as it has this tag.
-pub(super) fn range_headers(call: Call, range: &std::ops::Range<u64>, md5: &str) -> Call {
-    let call = call.header("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-    if md5.is_empty() { call } else { call.header("if-range", format!("\"{md5}\"")) }
-}
-
-/// Header of a request for what has another tag.
-pub(super) fn unless(call: Call, tag: &str) -> Call {
-    call.header("if-none-match", format!("\"{tag}\""))
-}
+/// Why an answer counts as broken off that nothing came of.
+const SILENT: &str = "nothing came any more";
 
 /// What went wrong on the way, innermost cause first, without the address; and whether the
 /// certificate is not trusted.
@@ -464,6 +389,11 @@ fn address(text: &str) -> Result<(Url, String), ServerError> {
     let name = url.as_str().trim_end_matches('/').to_owned();
     Ok((url, name))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "patience_tests.rs"]
+mod patience;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

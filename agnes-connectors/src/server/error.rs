@@ -32,6 +32,12 @@ pub enum ServerError {
         /// Whether its certificate is not trusted.
         is_untrusted: bool,
     },
+    /// It took the request, and did not answer in time.
+    #[error("{server} did not answer in time")]
+    Late {
+        /// Its address.
+        server: String,
+    },
     /// The answer broke off.
     #[error("the answer of {server} broke off: {reason}")]
     BrokeOff {
@@ -169,7 +175,7 @@ impl Coded for ServerError {
         match self {
             Self::NotNamed | Self::NotSignedIn { .. } | Self::NoKeyring => ErrorKind::Unauthenticated,
             Self::BadAddress { .. } | Self::TooOld { .. } | Self::Ambiguous { .. } => ErrorKind::InvalidInput,
-            Self::Unreachable { .. } | Self::BrokeOff { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Late { .. } | Self::BrokeOff { .. } => ErrorKind::Unavailable,
             Self::NotUnderstood { .. } => ErrorKind::DataInvalid,
             Self::FolderOnly { .. } => ErrorKind::Unsupported,
             Self::Moved { .. } | Self::BadCertificates | Self::AccountUnreadable | Self::BadTokenStore => {
@@ -195,7 +201,7 @@ impl Coded for ServerError {
             Self::NotNamed => "no_server",
             Self::BadAddress { .. } => "bad_server_address",
             Self::NotSignedIn { .. } => "not_signed_in",
-            Self::Unreachable { .. } => "server_unreachable",
+            Self::Unreachable { .. } | Self::Late { .. } => "server_unreachable",
             Self::BrokeOff { .. } => "answer_broke_off",
             Self::Refused { code, .. } => code,
             Self::Moved { .. } => "server_moved",
@@ -218,6 +224,7 @@ impl Coded for ServerError {
                 "name your company's certificates: `AGNES_CA_FILE=/path/to/ca.pem`".to_owned()
             }
             Self::Unreachable { .. } => "check the address, and your network".to_owned(),
+            Self::Late { .. } => "it may be busy: try again later".to_owned(),
             Self::BrokeOff { .. } => "try again".to_owned(),
             Self::Refused { status: 401, hint: None, .. } => "sign in again: `agnes auth login`".to_owned(),
             Self::Refused { detail, hint, .. } => {
@@ -244,7 +251,7 @@ impl Coded for ServerError {
         match self {
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500 | 502..),
             Self::Unreachable { is_untrusted, .. } => !is_untrusted,
-            Self::BrokeOff { .. } => true,
+            Self::Late { .. } | Self::BrokeOff { .. } => true,
             _ => false,
         }
     }

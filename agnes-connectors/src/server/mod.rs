@@ -6,6 +6,7 @@
 //! addresses are for servers that act for others.
 
 mod account;
+mod call;
 mod client;
 mod error;
 mod keyring;
@@ -17,8 +18,10 @@ mod scan;
 mod verbs;
 
 pub use account::{Account, Kept, TokenFrom, TokenStore};
-pub use client::{Answer, Call, Method, ServerClient, ServerOptions};
+pub use call::Call;
+pub use client::{Answer, ServerClient, ServerOptions};
 pub use error::ServerError;
 pub use place::Place;
 pub use release::{Latest, Piece};
+pub use reqwest::Method;
 pub use verbs::{Served, Told};

@@ -1,6 +1,7 @@
 //! A server as where a workspace pulls from.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use agnes_core::error::Result;
 use agnes_core::workspace::{FileBody, FileOf, FileRef, Opened, Origin};
@@ -8,13 +9,16 @@ use async_trait::async_trait;
 use reqwest::header::ETAG;
 use reqwest::{Response, StatusCode};
 
-use super::client::{range_headers, unless};
+use super::call::{range_headers, unless};
 use super::{Call, ServerClient};
+
+/// How long a manifest may take: what policies leave of tables that changed is made for it.
+const SLICING: Duration = Duration::from_secs(900);
 
 #[async_trait]
 impl Origin for ServerClient {
     async fn manifest(&self, held: Option<&str>) -> Result<Option<Vec<u8>>> {
-        let mut call = Call::get(&["api", "sync", "manifest"]);
+        let mut call = Call::get(&["api", "sync", "manifest"]).within(SLICING);
         if let Some(tag) = held {
             call = unless(call, tag);
         }
@@ -33,7 +37,7 @@ impl Origin for ServerClient {
             FileOf::Table { id, part } => Call::get(&["api", "data", id, "download"]).maybe("part", part.as_ref()),
             FileOf::Asset { kind, path } => Call::get(&["api", "sync", "assets", kind, "download"]).param("path", path),
         };
-        call = call.header("accept", "application/octet-stream").unlimited();
+        call = call.header("accept", "application/octet-stream").of_file();
         if let Some(range) = &range {
             call = range_headers(call, range, &file.md5);
         }
@@ -53,6 +57,6 @@ struct Body {
 #[async_trait]
 impl FileBody for Body {
     async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
-        Ok(self.response.chunk().await.map_err(|error| self.client.broke_off(error))?)
+        Ok(self.client.piece(&mut self.response).await?)
     }
 }

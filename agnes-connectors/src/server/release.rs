@@ -7,7 +7,7 @@ use agnes_core::error::{Error, Result};
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::client::range_headers;
+use super::call::range_headers;
 use super::{Call, ServerClient, ServerError};
 
 /// How long to wait before an attempt more, after each that brought nothing.
@@ -99,13 +99,13 @@ impl ServerClient {
             call = range_headers(call, &(*came..artifact.size_bytes), &artifact.sha256);
         }
         let failed = |e| Error::io("keep the archive", e);
-        let mut response = self.send(call.public().unlimited()).await?;
+        let mut response = self.send(call.public().of_file()).await?;
         if *came > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             // An older server, or one that has another archive by now.
             take(Piece::Anew).map_err(failed)?;
             *came = 0;
         }
-        while let Some(piece) = response.chunk().await.map_err(|error| self.broke_off(error))? {
+        while let Some(piece) = self.piece(&mut response).await? {
             *came += u64::try_from(piece.len()).unwrap_or(u64::MAX);
             if *came > artifact.size_bytes {
                 return Err(self.not_understood("the archive is longer than it was offered").into());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use agnes_core::error::{Error, Result};
 use agnes_core::local::{RowSource, Rows};
-use agnes_core::query::{Query, Receipt};
+use agnes_core::query::{Query, QueryError, Receipt};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -15,13 +15,13 @@ use http_body_util::BodyExt as _;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Call, ServerClient};
+use super::{Call, ServerClient, ServerError};
 
 impl ServerClient {
     /// Asks a query of the server, and gives its rows as they come. Dropping them ends the query.
     ///
     /// # Errors
-    /// As [`ServerClient::ask`].
+    /// As [`ServerClient::ask`]; `query_timeout`.
     pub async fn query(&self, query: &Query) -> Result<Rows> {
         let mut body = json!({
             "sql": query.sql,
@@ -39,7 +39,11 @@ impl ServerClient {
     /// Asks what is answered with rows.
     pub(super) async fn rows(&self, call: Call) -> Result<Rows> {
         let call = call.header("accept", "application/vnd.apache.arrow.stream").header("te", "trailers");
-        let response = self.send(call).await?;
+        let limit = call.timeout;
+        let response = self.try_send(call).await.map_err(|error| match (error, limit) {
+            (ServerError::Late { .. }, Some(limit)) => QueryError::Timeout { seconds: limit.as_secs() }.into(),
+            (error, _) => Error::from(error),
+        })?;
         let mut rows = Arriving {
             client: self.clone(),
             end: response.headers().clone(),

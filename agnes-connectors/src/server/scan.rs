@@ -1,13 +1,25 @@
 //! Scans of a server, and what is sent to it.
 
-use agnes_core::error::Result;
+use std::io::Write as _;
+use std::sync::atomic::Ordering;
+
+use agnes_core::error::{Error, Result};
 use agnes_core::local::Rows;
 use agnes_core::scan::ScanRequest;
 use agnes_core::workspace::SessionSink;
 use async_trait::async_trait;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::header::ACCEPT_ENCODING;
 use serde_json::{Value, json};
 
 use super::{Call, ServerClient};
+
+fn packed(content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+    packer.write_all(content)?;
+    packer.finish()
+}
 
 fn body(request: &ScanRequest) -> Value {
     let list = |items: &[String]| if items.is_empty() { Value::Null } else { json!(items) };
@@ -42,9 +54,18 @@ impl ServerClient {
 #[async_trait]
 impl SessionSink for ServerClient {
     async fn session(&self, name: &str, content: &[u8]) -> Result<()> {
-        self.ask(Call::post(&["api", "upload", "sessions"], Value::Null).file(name, content).unlimited())
-            .await
-            .map(drop)
+        let call = Call::post(&["api", "upload", "sessions"], Value::Null).unlimited();
+        let call = if self.unpacks.load(Ordering::Relaxed) {
+            call.file(&format!("{name}.gz"), &packed(content).map_err(|e| Error::io("pack a session", e))?)
+        } else {
+            call.file(name, content)
+        };
+        let response = self.send(call).await?;
+        // RFC 7694: what a server takes, it says when it was sent something.
+        let takes = response.headers().get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+        let unpacks = takes.is_some_and(|takes| takes.split(',').any(|coding| coding.trim() == "gzip"));
+        self.unpacks.store(unpacks, Ordering::Relaxed);
+        self.answer(response).await.map(drop)
     }
 
     async fn notes(&self, text: &str) -> Result<()> {

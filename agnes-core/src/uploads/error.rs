@@ -12,6 +12,8 @@ pub enum UploadError {
     Quota { limit: u64 },
     #[error("`{name}` is not a name for an upload")]
     Name { name: String },
+    #[error("the file is not whole, or is not packed by gzip")]
+    Gzip,
     /// The same for a file of somebody else.
     #[error("you have no session `{name}` here")]
     NoSession { name: String },
@@ -26,7 +28,7 @@ impl Coded for UploadError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::TooLarge { .. } | Self::Quota { .. } => ErrorKind::LimitExceeded,
-            Self::Name { .. } | Self::Unusable { .. } => ErrorKind::InvalidInput,
+            Self::Name { .. } | Self::Gzip | Self::Unusable { .. } => ErrorKind::InvalidInput,
             Self::NoSession { .. } => ErrorKind::NotFound,
             Self::TooMany { .. } => ErrorKind::RateLimited,
         }
@@ -36,6 +38,7 @@ impl Coded for UploadError {
             Self::TooLarge { .. } => "upload_too_large",
             Self::Quota { .. } => "upload_quota_exceeded",
             Self::Name { .. } => "invalid_upload_name",
+            Self::Gzip => "invalid_gzip",
             Self::NoSession { .. } => "session_not_found",
             Self::TooMany { .. } => "too_many_uploads",
             Self::Unusable { code, .. } => code,
@@ -46,6 +49,7 @@ impl Coded for UploadError {
             Self::TooLarge { .. } => Some("split it, or compress it where the format allows it".to_owned()),
             Self::Quota { .. } => Some("an admin can remove old files, or raise `uploads.quota_mb`".to_owned()),
             Self::Name { .. } => Some("use letters, digits, `.`, `_` and `-`, at most 200".to_owned()),
+            Self::Gzip => Some("send it again, or without `.gz` at the end of its name".to_owned()),
             Self::NoSession { .. } | Self::TooMany { .. } => None,
             Self::Unusable { advice, .. } => advice.clone(),
         }

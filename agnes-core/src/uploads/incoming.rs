@@ -1,8 +1,10 @@
 //! A file that is arriving.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
 
 use super::{Turn, UploadError};
 use crate::engine::Engine;
@@ -77,21 +79,41 @@ impl Incoming {
         Ok(())
     }
 
-    /// Replaces what looks like a secret: whoever sent it may not have.
-    pub(super) async fn redact(&mut self) -> Result<()> {
+    /// Replaces what looks like a secret: whoever sent it may not have. What `is_packed` by gzip is
+    /// unpacked, and then has the size of its content.
+    pub(super) async fn redact(&mut self, is_packed: bool) -> Result<()> {
         self.flush().await?;
-        let (from, target) = (self.staged.path().to_owned(), self.target.clone());
-        let staged = crate::duck::blocking(move || {
+        let (from, target, limit) = (self.staged.path().to_owned(), self.target.clone(), self.limit);
+        let done = crate::duck::blocking(move || {
             let staged = Staged::beside(&target)?;
             let write = || {
-                let mut to = std::io::BufWriter::new(File::create_new(staged.path())?);
-                redact_lines(std::io::BufReader::new(File::open(&from)?), &mut to)?;
-                to.flush()
+                let from = BufReader::new(File::open(&from)?);
+                let mut to = BufWriter::new(File::create_new(staged.path())?);
+                let size = if is_packed {
+                    let mut content = BufReader::new(MultiGzDecoder::new(from).take(limit + 1));
+                    redact_lines(&mut content, &mut to)?;
+                    Some(limit + 1 - content.get_ref().limit())
+                } else {
+                    redact_lines(from, &mut to)?;
+                    None
+                };
+                to.flush()?;
+                Ok(size)
             };
-            write().map_err(|e| Error::io("keep the file", e))?;
-            Ok(staged)
+            let size = write().map_err(|error: io::Error| match error.kind() {
+                ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof if is_packed => {
+                    UploadError::Gzip.into()
+                }
+                _ => Error::io("keep the file", error),
+            })?;
+            Ok((staged, size))
         });
-        self.staged = staged.await?;
+        let (staged, size) = done.await?;
+        self.size = size.unwrap_or(self.size);
+        if self.size > limit {
+            return Err(UploadError::TooLarge { limit }.into());
+        }
+        self.staged = staged;
         self.file = None;
         Ok(())
     }

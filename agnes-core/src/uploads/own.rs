@@ -34,6 +34,8 @@ struct Place {
     folder: PathBuf,
     name: String,
     action: &'static str,
+    /// Whether it arrives packed by gzip.
+    is_packed: bool,
 }
 
 /// A file of a person that is arriving.
@@ -69,17 +71,20 @@ impl OwnSession {
 }
 
 impl Uploads<'_> {
-    /// Begins a file of the caller's session, which replaces one of that name.
+    /// Begins a file of the caller's session, which replaces one of that name. One whose name ends in
+    /// `.gz` arrives packed, and is kept unpacked without that end; its content, too, may have no more
+    /// bytes than a file may. [`keep`](Self::keep) fails with `invalid_gzip` otherwise.
     ///
     /// # Errors
     /// `invalid_upload_name`, `too_many_uploads`, `disk_full`, `inactive_user`, `scope_denied`.
     pub async fn session(&self, ctx: &CallContext, name: &str) -> Result<OwnUpload> {
         self.require(ctx).await?;
-        if !is_session_name(name) {
+        let (is_packed, kept) = name.strip_suffix(".gz").map_or((false, name), |kept| (true, kept));
+        if !is_session_name(name) || !is_session_name(kept) {
             return Err(UploadError::Name { name: printable(name, 80) }.into());
         }
         let folder = self.engine.folder().user_sessions().join(folder_of(ctx.principal().user_id()));
-        self.begin(ctx, Place { folder, name: name.to_owned(), action: SESSION }).await
+        self.begin(ctx, Place { folder, name: kept.to_owned(), action: SESSION, is_packed }).await
     }
 
     /// Opens a file of the caller's own sessions.
@@ -129,7 +134,8 @@ impl Uploads<'_> {
     pub async fn artifact(&self, ctx: &CallContext, name: &str) -> Result<OwnUpload> {
         self.require(ctx).await?;
         let folder = self.engine.folder().user_artifacts().join(folder_of(ctx.principal().user_id()));
-        self.begin(ctx, Place { folder, name: artifact_name(name), action: "artifact.upload" }).await
+        let name = artifact_name(name);
+        self.begin(ctx, Place { folder, name, action: "artifact.upload", is_packed: false }).await
     }
 
     /// Keeps the notes of the caller, in place of earlier ones.
@@ -144,7 +150,8 @@ impl Uploads<'_> {
         let email = access.active_users.get(user).map_or(user, String::as_str).trim().to_lowercase();
         let digest = crate::orchestrator::hex(&Sha256::digest(email.as_bytes()));
         let name = format!("{}.md", &digest[..24]);
-        let place = Place { folder: self.engine.folder().user_local_md(), name, action: "local_md.upload" };
+        let folder = self.engine.folder().user_local_md();
+        let place = Place { folder, name, action: "local_md.upload", is_packed: false };
         let mut upload = self.begin(ctx, place).await?;
         upload.incoming.write(redacted(content).as_bytes()).await?;
         self.keep(ctx, upload).await
@@ -158,13 +165,14 @@ impl Uploads<'_> {
     /// Keeps a file that has arrived.
     ///
     /// # Errors
-    /// `upload_quota_exceeded`, `disk_full`.
+    /// `upload_quota_exceeded`, `upload_too_large`, `invalid_gzip`, `disk_full`.
     pub async fn keep(&self, ctx: &CallContext, upload: OwnUpload) -> Result<Uploaded> {
         let OwnUpload { mut incoming, place } = upload;
-        let size = incoming.size();
+        let mut size = incoming.size();
         let done = async {
             if place.action == SESSION {
-                incoming.redact().await?;
+                incoming.redact(place.is_packed).await?;
+                size = incoming.size();
             }
             self.place(ctx, incoming, &place).await
         };

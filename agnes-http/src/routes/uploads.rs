@@ -8,7 +8,7 @@ use agnes_core::uploads::{Incoming, OwnUpload, TableUpload, TableUploaded, Uploa
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -111,12 +111,14 @@ async fn own_file(app: &App, ctx: &CallContext, form: &mut Form, own: Own) -> Re
 
 /// Keep a session
 ///
-/// Under its name, in place of an earlier one: letters, digits, `.`, `_` and `-`, at most 200.
+/// Under its name, in place of an earlier one: letters, digits, `.`, `_` and `-`, at most 200. One whose
+/// name ends in `.gz` is unpacked first.
 #[utoipa::path(post, path = "/api/upload/sessions", tag = "uploads",
     request_body(content = FileForm, content_type = "multipart/form-data"), responses(
-    (status = 200, description = "It is kept", body = Kept),
+    (status = 200, description = "It is kept", body = Kept,
+        headers(("Accept-Encoding" = String, description = "How files may be packed (RFC 7694)"))),
     ForUsers,
-    (status = 400, description = "The name, or the form, is not valid", body = ProblemShape, content_type = "application/problem+json"),
+    (status = 400, description = "The name, the form, or what is packed is not valid", body = ProblemShape, content_type = "application/problem+json"),
     (status = 413, description = "The file is too large, or the caller has too much here", body = ProblemShape, content_type = "application/problem+json"),
     (status = 415, description = "The body is not a form", body = ProblemShape, content_type = "application/problem+json"),
     (status = 422, description = "There is no file", body = ProblemShape, content_type = "application/problem+json"),
@@ -127,8 +129,8 @@ pub(crate) async fn session(
     State(app): State<App>,
     Caller(ctx): Caller,
     request: Request,
-) -> Result<Json<Kept>, Problem> {
-    keep(&app, &ctx, request, Own::Session).await
+) -> Result<([(HeaderName, &'static str); 1], Json<Kept>), Problem> {
+    Ok(([(ACCEPT_ENCODING, "gzip")], keep(&app, &ctx, request, Own::Session).await?))
 }
 
 /// A session of the caller
