@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::args::PushArgs;
+use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::output::text::{plural, safe};
 use crate::place::{self, variable};
@@ -55,7 +56,7 @@ pub(super) async fn push(app: &App, args: PushArgs) -> Outcome {
         return Ok(());
     }
     report.errors.iter().filter(|_| !app.out.json).for_each(|error| app.out.warn(&safe(error)));
-    Err(Failure::Partial)
+    Err(report.ended_by.map_or(Failure::Partial, |(kind, code)| Failure::Told(exit::code(kind, &code))))
 }
 
 /// What a hook says.

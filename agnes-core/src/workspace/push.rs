@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Workspace;
 use super::sessions::{WaitingSession, add, stamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::redaction::{redact_lines, redacted};
 
 const PUSH_LOCK: &str = "agnes-push.lock";
@@ -63,6 +63,10 @@ pub struct PushReport {
     pub private_skipped: usize,
     /// Sessions that the server takes at no time.
     pub dropped_permanent: usize,
+    /// Kind and code of what no session will get past: nobody is signed in, or this version is too old.
+    /// What was not tried waits.
+    #[serde(skip)]
+    pub ended_by: Option<(ErrorKind, String)>,
 }
 
 /// What a push would do.
@@ -101,13 +105,16 @@ fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().ok()?.modified().ok()
 }
 
+/// The code of what a server says that works with newer versions only.
+const TOO_OLD: &str = "client_too_old";
+
 /// The status of a server's answer that this upload will never be taken; all else may go well later,
 /// as an error of another server on the way, of a certificate, or of a version may.
 fn refusal(error: &Error) -> Option<u64> {
     let facts = error.facts().filter(|facts| facts["request_id"].is_string())?;
     let status = facts["http_status"].as_u64()?;
     let is_final = (400..500).contains(&status) && !matches!(status, 401 | 408 | 429);
-    (is_final && error.code() != "client_too_old").then_some(status)
+    (is_final && error.code() != TOO_OLD).then_some(status)
 }
 
 impl Workspace {
@@ -212,10 +219,9 @@ impl Workspace {
         self.take_queue()?;
         let files = self.taken();
         let mut report = PushReport::default();
-        let mut is_signed_in = true;
         for session in self.waiting(home, scan) {
-            if is_signed_in {
-                is_signed_in = self.push_one(sink, session, &mut report).await?;
+            if report.ended_by.is_none() {
+                self.push_one(sink, session, &mut report).await?;
             } else {
                 self.enqueue(&session)?;
             }
@@ -223,19 +229,19 @@ impl Workspace {
         for file in files {
             std::fs::remove_file(file).map_err(|e| Error::io("finish the push", e))?;
         }
-        if is_signed_in {
+        if report.ended_by.is_none() {
             self.push_notes(sink, &mut report).await?;
         }
         Ok(Some(report))
     }
 
-    /// Sends one, or says what became of it; whether the server knows who sends.
-    async fn push_one(&self, sink: &dyn SessionSink, session: WaitingSession, report: &mut PushReport) -> Result<bool> {
+    /// Sends one, or says what became of it.
+    async fn push_one(&self, sink: &dyn SessionSink, session: WaitingSession, report: &mut PushReport) -> Result<()> {
         let (now, id, path) = (stamp(Utc::now()), session.session_id.clone(), session.path.display().to_string());
         // Asked for each: it may have become private while others were sent.
         if self.is_private(&id) {
             report.private_skipped += 1;
-            return self.append(PRIVATE_SKIPPED, &format!("{now}\t{id}\t{path}")).map(|()| true);
+            return self.append(PRIVATE_SKIPPED, &format!("{now}\t{id}\t{path}"));
         }
         let fail = |report: &mut PushReport, status: &str, size: &str| {
             report.dropped_permanent += 1;
@@ -246,30 +252,32 @@ impl Workspace {
             && size > LONGEST
         {
             report.errors.push(format!("{}: it is larger than {} MiB", session.session_id, LONGEST >> 20));
-            return fail(report, "413", &format!("\t{size}")).map(|()| true);
+            return fail(report, "413", &format!("\t{size}"));
         }
         let Ok(content) = std::fs::read(&session.path) else {
             report.skipped += 1;
             let since = session.missing_since.unwrap_or_else(Utc::now);
             if Utc::now() - since > PATIENCE {
-                return fail(report, "missing", "").map(|()| true);
+                return fail(report, "missing", "");
             }
-            return self.enqueue(&WaitingSession { missing_since: Some(since), ..session }).map(|()| true);
+            return self.enqueue(&WaitingSession { missing_since: Some(since), ..session });
         };
         let size = content.len();
         let mut clean = Vec::with_capacity(size);
         redact_lines(content.as_slice(), &mut clean).map_err(|e| Error::io("read a session", e))?;
         let Err(error) = sink.session(&format!("{id}.jsonl"), &clean).await else {
             report.sessions += 1;
-            return self.append(UPLOADED, &format!("{now}\t{path}\t{size}\t{id}")).map(|()| true);
+            return self.append(UPLOADED, &format!("{now}\t{path}\t{size}\t{id}"));
         };
         report.errors.push(format!("{id}: {error}"));
         if let Some(status) = refusal(&error) {
-            return fail(report, &status.to_string(), &format!("\t{size}")).map(|()| true);
+            return fail(report, &status.to_string(), &format!("\t{size}"));
+        }
+        if error.kind() == ErrorKind::Unauthenticated || error.code() == TOO_OLD {
+            report.ended_by = Some((error.kind(), error.code().to_owned()));
         }
         // An expired token must not lose sessions.
-        self.enqueue(&WaitingSession { missing_since: None, ..session })?;
-        Ok(error.kind() != crate::ErrorKind::Unauthenticated)
+        self.enqueue(&WaitingSession { missing_since: None, ..session })
     }
 
     fn notes(&self) -> Option<String> {

@@ -153,12 +153,16 @@ async fn only_what_the_server_itself_refuses_is_dropped() {
 }
 
 #[tokio::test]
-async fn nothing_is_tried_after_the_server_knows_nobody() {
+async fn nothing_is_tried_after_what_no_session_gets_past() {
     let desk = Desk::new();
     ["a", "b", "c"].iter().for_each(|id| desk.waits(id));
     desk.write(&desk.workspace.assistant().join("CLAUDE.local.md"), "mine");
     desk.sink.says(Some(refused(401)));
     assert_eq!(desk.push().await.errors.len(), 1);
+    assert_eq!((desk.sink.asked(), desk.workspace.pending_sessions()), (1, 3));
+    desk.sink.says(Some(error(ErrorKind::InvalidInput, "client_too_old", None)));
+    let report = desk.push().await;
+    assert_eq!(report.ended_by, Some((ErrorKind::InvalidInput, "client_too_old".to_owned())));
     assert_eq!((desk.sink.asked(), desk.workspace.pending_sessions()), (1, 3));
     desk.sink.says(None);
     let report = desk.push().await;
