@@ -2,6 +2,7 @@
 
 mod app;
 mod args;
+mod certificates;
 mod commands;
 mod config;
 mod demo;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         }
     };
     let out = Output::new(&cli.global);
+    certificates::without_what_is_gone(out);
     let account = Account::of_user(&place::variable);
     // Two at least: one may be stuck in writing to a pipe while the other serves the folder.
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));

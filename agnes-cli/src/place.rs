@@ -62,6 +62,18 @@ pub(crate) fn here() -> Outcome<Workspace> {
     Ok(Workspace::find(&from)?)
 }
 
+/// The workspace of what is started anywhere: [`here`], else the one that was set up last, if it is of
+/// this server.
+pub(crate) fn here_or_last(account: &Account, server: &str) -> Outcome<Workspace> {
+    here().or_else(|failure| match account.workspace()? {
+        Some(root) if variable("AGNES_LOCAL_DIR").is_none() => {
+            let last = Workspace::find(&root)?;
+            if last.state()?.server == server { Ok(last) } else { Err(failure) }
+        }
+        _ => Err(failure),
+    })
+}
+
 /// The server that a command needs: as [`meant`], but no folder comes before it.
 pub(crate) fn address(global: &Global, account: &Account) -> Outcome<String> {
     if let Some(address) = global.server.clone().or_else(|| variable("AGNES_SERVER")) {

@@ -50,6 +50,9 @@ pub(super) async fn run(app: &App, args: InitArgs) -> Outcome {
     }
     std::fs::create_dir_all(workspace.root()).map_err(|e| Failure::file("make the workspace", &e))?;
     workspace.claim(server.server(), &user_id, &email)?;
+    if args.lazy {
+        workspace.keep_lazy()?;
+    }
     // The transcript of the session this runs in may hold the token.
     if let Some(session) = variable("CLAUDE_CODE_SESSION_ID")
         && let Err(error) = workspace.mark_private(&session)
@@ -74,12 +77,11 @@ pub(super) async fn run(app: &App, args: InitArgs) -> Outcome {
         None
     } else {
         let options = PullOptions {
-            lazy: args.lazy.then_some(true),
             skip_materialized: args.skip_materialize,
             limits: super::pull::limits()?,
             ..PullOptions::default()
         };
-        match super::pull::pull(app, &workspace, &options).await {
+        match super::pull::pull(app, &server, &workspace, &options).await {
             Ok(report) => Some(report),
             Err(failure) => {
                 app.out.hint("`agnes init` again goes on where this ended");
@@ -94,6 +96,8 @@ pub(super) async fn run(app: &App, args: InitArgs) -> Outcome {
         }
         None => workspace.set_up(&setup)?,
     };
+    // For assistants, whose programs start `agnes mcp` anywhere.
+    app.account.keep_workspace(workspace.root())?;
     onboarded(&server).await;
     let template = begin.as_ref().zip(taken).map(|(begin, taken)| {
         json!({

@@ -30,7 +30,7 @@ pub(super) async fn run(app: &App, args: &McpArgs) -> Outcome {
     let backend: Arc<dyn Backend> = match app.at_server()? {
         Some(client) => {
             let client = who.map_or_else(|| client.clone(), |user| client.seeing_as(user));
-            let laptop = match place::here() {
+            let laptop = match place::here_or_last(&app.account, client.server()) {
                 // Somebody else's eyes are not for one's own files.
                 Ok(workspace) if who.is_none() => {
                     let (limits, quota) = (super::pull::limits()?, super::snapshot::quota()?);

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use agnes_connectors::server::ServerClient;
 use agnes_core::connector::{Progress, ProgressEvent};
 use agnes_core::workspace::{PullError, PullLimits, PullOptions, PullReport, Reason, Workspace};
 
@@ -32,7 +33,10 @@ pub(super) async fn run(app: &App, args: PullArgs) -> Outcome {
         accept_new_key: args.accept_new_key,
         limits: limits()?,
     };
-    let report = pull(app, &workspace, &options).await;
+    let report = match server_of(app, &workspace) {
+        Ok(server) => pull(app, &server, &workspace, &options).await,
+        Err(failure) => Err(failure),
+    };
     tell(app, report, options.dry_run)
 }
 
@@ -111,8 +115,8 @@ fn both(tables: usize, files: usize) -> String {
     if files == 0 { tables } else { format!("{tables} and {}", plural(files, "other file")) }
 }
 
-/// Pulls, with bars or lines.
-pub(super) async fn pull(app: &App, workspace: &Workspace, options: &PullOptions) -> Outcome<PullReport> {
+/// The server of a workspace, unless the command line or the environment names another.
+fn server_of(app: &App, workspace: &Workspace) -> Outcome<ServerClient> {
     let address = match app.global.server.clone().or_else(|| variable("AGNES_SERVER")) {
         Some(address) => address,
         None => match workspace.state()?.server {
@@ -120,14 +124,23 @@ pub(super) async fn pull(app: &App, workspace: &Workspace, options: &PullOptions
             server => server,
         },
     };
-    let server = place::client(&address, None, &app.account)?;
+    place::client(&address, None, &app.account)
+}
+
+/// Pulls from `server`, with bars or lines.
+pub(super) async fn pull(
+    app: &App,
+    server: &ServerClient,
+    workspace: &Workspace,
+    options: &PullOptions,
+) -> Outcome<PullReport> {
     let bars = Bars::new(app.out);
     let lines = (!app.out.bars() && !app.out.quiet && !app.out.json && !options.dry_run).then(Lines::from_environment);
     let progress = match lines.transpose()? {
         Some(lines) => Progress::to(move |event| lines.show(event)),
         None => bars.progress(),
     };
-    let report = workspace.pull(&server, options, progress).await;
+    let report = workspace.pull(server, options, progress).await;
     bars.finish();
     Ok(report?)
 }
@@ -141,7 +154,7 @@ pub(super) async fn offer(app: &App, workspace: &Workspace, missing: agnes_core:
         return Err(missing.into());
     }
     let options = PullOptions { tables: vec![table.to_owned()], limits: limits()?, ..PullOptions::default() };
-    let report = pull(app, workspace, &options).await?;
+    let report = pull(app, &server_of(app, workspace)?, workspace, &options).await?;
     match report.errors.first() {
         Some(error) => Err(Failure::File { message: safe(&error.error) }),
         None => Ok(()),

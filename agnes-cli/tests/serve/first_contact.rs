@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::distribution::{Newcomer, offering, offering_with};
-use super::laptop::text;
+use super::laptop::{Laptop, text};
 use super::world::World;
 
 /// What a reader of a page sees.
@@ -234,4 +234,54 @@ fn a_server_is_set_up_from_a_laptop() {
         assert!(laptop.ok(&["skills", "show", guide["name"].as_str().unwrap()]).starts_with('#'), "{guide}");
     }
     laptop.fails(2, &["skills", "show", "nothing"]);
+}
+
+#[test]
+fn what_the_command_line_names_comes_before_the_environment() {
+    let world = World::start();
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    let init = ["init", "--server-url", &laptop.server, "--token", "-", "--lazy", "--no-pull", "--json"];
+    let mut command = laptop.command(&init);
+    command.env("AGNES_SERVER", "http://127.0.0.1:9").env("AGNES_TOKEN", "nonsense");
+    // A certificate that is not there would make every server unknown.
+    command.env("SSL_CERT_FILE", "/nonexistent/ca.pem").stdin(Stdio::piped());
+    let mut begun = command.spawn().unwrap();
+    begun.stdin.take().unwrap().write_all(world.token("member").as_bytes()).unwrap();
+    let begun = begun.wait_with_output().unwrap();
+    let told = text(&begun.stderr);
+    assert!(begun.status.success() && told.contains("`SSL_CERT_FILE` names a file that is not there"), "{told}");
+    let would = |args: &[&str]| laptop.json(&[&["pull", "--dry-run"], args].concat())["would_download"].clone();
+    assert_eq!(would(&[]), json!([]), "nothing comes before it is asked for");
+    assert_eq!(would(&["--all"])[0]["table"], "orders");
+
+    let mut init = laptop.command(&["init", "--force", "--server-url", &laptop.server, "--token", "-"]);
+    init.env("AGNES_SERVER", "http://127.0.0.1:9").env("AGNES_TOKEN", "nonsense").stdin(Stdio::piped());
+    let mut begun = init.spawn().unwrap();
+    begun.stdin.take().unwrap().write_all(world.token("member").as_bytes()).unwrap();
+    let begun = begun.wait_with_output().unwrap();
+    assert!(begun.status.success(), "{}", text(&begun.stderr));
+    laptop.ok(&["pull", "orders"]);
+
+    // Programs of assistants start it anywhere: the workspace is the one that was set up last.
+    let tools = |command: &mut Command| {
+        let mut assistant = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut ask, told) =
+            (assistant.stdin.take().unwrap(), BufReader::new(assistant.stdout.take().unwrap()).lines());
+        let who =
+            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        for said in [
+            json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": who}),
+            json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+            json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}),
+        ] {
+            writeln!(ask, "{said}").unwrap();
+        }
+        let mut answers = told.map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+        let listed = answers.find(|answer| answer["id"] == 2).unwrap()["result"]["tools"].clone();
+        drop(ask);
+        assert!(assistant.wait().unwrap().success());
+        listed.as_array().unwrap().iter().any(|tool| tool["name"] == "query_local")
+    };
+    assert!(tools(laptop.command(&["mcp"]).current_dir("/")));
+    assert!(!tools(laptop.command(&["mcp"]).current_dir("/").env("AGNES_LOCAL_DIR", "/nonexistent")));
 }

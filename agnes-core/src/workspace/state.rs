@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Workspace, WorkspaceError};
 use crate::error::{Error, Result};
 use crate::extract::fsio::write_atomically;
+use crate::policy::RowScope;
 use crate::registry::QueryMode;
 
 /// The newest format of the state that this version reads.
@@ -89,6 +90,9 @@ pub struct LocalTable {
     /// Whether these are the rows that one person may see, not all.
     #[serde(default)]
     pub slice: bool,
+    /// What a policy took from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_scope: Option<RowScope>,
     /// Whether its files are united by column name.
     #[serde(default)]
     pub partitioned: bool,
@@ -176,6 +180,14 @@ impl Workspace {
     /// What a switch that was begun and not finished leads to.
     pub(super) fn begun(&self) -> Result<Option<SyncState>> {
         SyncState::read(&self.switch_file())
+    }
+
+    /// Has pulls bring only the tables that were asked for.
+    ///
+    /// # Errors
+    /// `workspace_unreadable`, I/O errors.
+    pub fn keep_lazy(&self) -> Result<()> {
+        SyncState { lazy: true, ..self.state()? }.write(&self.state_file())
     }
 
     /// Says whose workspace this is, before the first pull. What is here of somebody else, or of

@@ -76,7 +76,8 @@ async fn signed_in(app: &App, sender: &Sender, credentials: Credentials) -> Resu
         SignedIn::Session(session) => Ok(Json(session.into())),
         // The way to a new one is for the page that asked for the password.
         SignedIn::ChangeRequired { .. } => {
-            Err(Problem::new(StatusCode::FORBIDDEN, "password_change_required", "a new password is asked for"))
+            Err(Problem::new(StatusCode::FORBIDDEN, "password_change_required", "a new password is asked for")
+                .hint("sign in on the web page: it asks for one"))
         }
     }
 }
