@@ -149,6 +149,12 @@ fn laptops_hold_their_own_slices() {
     assert_eq!((count(&ann), count(&bob)), ((2, 0), (1, 1)));
     assert_ne!(sha256(&file(&ann)), sha256(&file(&bob)));
     assert_eq!(ann.state()["tables"]["orders"]["slice"], true, "{}", ann.state());
+    // Answers made here say what they are of, as the server's do.
+    let told = |sql: &str| super::laptop::text(&ann.run(&["query", sql]).stderr);
+    assert!(told("select count(*) from orders").contains("a policy narrows `orders`"), "{}", told("from orders"));
+    assert_eq!(told("select 1"), "");
+    ann.ok(&["snapshot", "create", "orders", "--as", "kept", "--no-estimate"]);
+    assert!(told("select count(*) from kept").contains("a policy narrows `kept`"), "{}", told("from kept"));
     // Another rule changes what is there at the next pull, and only where it is about.
     let before = sha256(&file(&bob));
     world.command(&["admin", "policy", "update", &paid, "--rows", "status = 'open'"]);

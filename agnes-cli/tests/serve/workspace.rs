@@ -175,6 +175,38 @@ fn a_snapshot_that_is_killed_anywhere_is_there_or_not() {
 }
 
 #[test]
+fn a_snapshot_whose_replacement_is_killed_anywhere_is_the_old_one_or_the_new_one() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let make = |predicate: &str| {
+        let args = ["snapshot", "create", "orders", "--no-estimate", "--force", "--as", "kept", "--where", predicate];
+        laptop.command(&args)
+    };
+    let (old, new) = ("status = 'paid'", "status = 'open'");
+    let mut seen = [0, 0];
+    let mut is_done = |at: u32| {
+        assert!(make(old).output().unwrap().status.success());
+        let output = make(new).env("AGNES_FAULT_AT", format!("{at}:abort")).output().unwrap();
+        let check = |when: &str| {
+            let listed = laptop.json(&["snapshot", "list"]);
+            let is_new = listed[0]["where"] == new;
+            let rows = if is_new { 1 } else { 2 };
+            assert_eq!((&listed[0]["rows"], rows_of_view(&laptop, "kept")), (&json!(rows), Some(rows)), "{at} {when}");
+            is_new
+        };
+        let is_new = check("at once");
+        laptop.ok(&["pull"]);
+        assert_eq!(check("later"), is_new, "killed at {at}");
+        assert_eq!(files_below(&laptop.path("user/snapshots")), [".lock", "kept.meta.json", "kept.parquet"], "{at}");
+        seen[usize::from(is_new)] += 1;
+        output.status.success()
+    };
+    let kills = (1..100).take_while(|at| !is_done(*at)).count();
+    assert!((4..99).contains(&kills), "{kills}");
+    assert!(seen.iter().all(|times| *times > 1), "{seen:?}");
+}
+
+#[test]
 fn what_the_killed_left_goes_and_what_is_in_use_stays() {
     let world = World::start();
     let laptop = Laptop::of(&world, "member");
@@ -307,7 +339,7 @@ fn sessions_are_sent_but_for_private_ones() {
     assert_eq!(dry["summary"], summary);
     // A token that is not good any more loses nothing.
     let refused = laptop.command(&["push", "--json"]).env("AGNES_TOKEN", "nonsense").output().unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    assert_eq!(refused.status.code(), Some(7), "{}", text(&refused.stderr));
     let report: serde_json::Value = serde_json::from_slice(&refused.stdout).unwrap();
     assert_eq!(report["errors"].as_array().unwrap().len(), 1, "one is enough to know: {report}");
     assert_eq!(laptop.json(&["status"])["sessions_pending_upload"], 2);
@@ -348,6 +380,46 @@ fn sessions_are_sent_but_for_private_ones() {
 
 /// Servers that are none, or not this one's, lose nothing.
 #[test]
+fn a_server_that_unpacks_is_sent_packed_sessions() {
+    use std::io::{Read as _, Write as _};
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    ["s1", "s2"].iter().for_each(|id| session(&laptop, id));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let seen = std::thread::spawn(move || {
+        let mut bodies = Vec::new();
+        while bodies.len() < 2 {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            // To the end of the form.
+            while !request.ends_with(b"--\r\n") {
+                let mut piece = [0; 4096];
+                let read = client.read(&mut piece).unwrap();
+                assert!(read > 0, "{}", String::from_utf8_lossy(&request));
+                request.extend_from_slice(&piece[..read]);
+            }
+            let head =
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nAccept-Encoding: gzip, br\r\nContent-Length: 2\r\n\r\n{}";
+            client.write_all(head.as_bytes()).unwrap();
+            bodies.push(request);
+        }
+        bodies
+    });
+    laptop.command(&["push", "--server", &address]).env("AGNES_TOKEN", "x.y.z").output().unwrap();
+    let seen = seen.join().unwrap();
+    let content = |request: &[u8], name: &str| {
+        let start = format!("filename=\"{name}\"\r\nContent-Type: application/octet-stream\r\n\r\n");
+        let at = request.windows(start.len()).position(|part| part == start.as_bytes()).unwrap() + start.len();
+        request[at..].to_vec()
+    };
+    assert!(content(&seen[0], "s1.jsonl").starts_with(b"{\"id\": \"s1\""));
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(content(&seen[1], "s2.jsonl.gz").as_slice()).read_to_string(&mut unpacked).unwrap();
+    assert_eq!(unpacked, "{\"id\": \"s2\", \"token\": \"[REDACTED:secret]\"}\n");
+}
+
+#[test]
 fn what_no_server_took_waits() {
     use std::io::{Read as _, Write as _};
     let world = World::start();
@@ -379,7 +451,8 @@ fn what_no_server_took_waits() {
             }
         });
         let push = laptop.command(&["push", "--server", &address]).env("AGNES_TOKEN", "x.y.z").output().unwrap();
-        assert_eq!(push.status.code(), Some(1), "{}", text(&push.stderr));
+        let code = if told == "99.0.0" { 2 } else { 1 };
+        assert_eq!(push.status.code(), Some(code), "{}", text(&push.stderr));
         assert!(text(&push.stderr).contains(told), "{told}: {}", text(&push.stderr));
         assert_eq!(laptop.json(&["status"])["sessions_pending_upload"], 1, "{told}");
     }

@@ -11,7 +11,7 @@ use super::{Catalog, CatalogError, ManifestAsset};
 use crate::context::CallContext;
 use crate::error::Result;
 use crate::orchestrator::Part;
-use crate::policy::Distribution;
+use crate::policy::{Distribution, RowScope};
 use crate::registry::QueryMode;
 use crate::sync::SyncStatus;
 
@@ -76,6 +76,9 @@ pub struct ManifestTable {
     /// Whether the file holds the caller's part of the table alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub slice: bool,
+    /// What a policy took from the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_scope: Option<RowScope>,
     /// `error` when the last sync failed; the data is that of the last good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
@@ -242,6 +245,7 @@ impl Catalog<'_> {
                     size_bytes: slice.map_or(published.size_bytes, |part| part.size_bytes),
                     rows: slice.map_or(published.rows, |part| part.rows),
                     slice: slice.is_some(),
+                    row_scope: found.narrowed.filter(|_| slice.is_some()).and_then(|part| part.scope()),
                     query_mode: published.mode,
                     source_type: found.row.and_then(|row| row.source_type.clone()).unwrap_or_default(),
                     parts: published.partitioned.then(|| published.parts.iter().map(ManifestPart::from).collect()),

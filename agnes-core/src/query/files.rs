@@ -14,8 +14,9 @@ use super::instance::{Instance, open_engine};
 use super::runtime::{GrantSet, QueryJob, QueryLimits, RunningQuery};
 use super::{Query, QueryError, Receipt, pivot};
 use crate::duck::{MemoryConn, MemoryDb};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::local::{RowSource, Rows};
+use crate::policy::RowScope;
 use crate::sandbox::{Gate, Parsed, Readable, RelationKind};
 
 /// Asks queries of files.
@@ -82,8 +83,14 @@ impl FileQueries {
         self.gate.parse(sql).await
     }
 
-    /// Asks a query of a set of files.
-    pub(crate) async fn ask(&self, parsed: &Parsed, query: Query, set: GrantSet, fill: Fill) -> Result<Rows> {
+    /// Asks a query of a set of files, of which these hold a part of their table.
+    pub(crate) async fn ask(
+        &self,
+        parsed: &Parsed,
+        query: Query,
+        (set, scope): (GrantSet, &[RowScope]),
+        fill: Fill,
+    ) -> Result<Rows> {
         let set = Arc::new(set);
         let checked = parsed.resolve(&All(&set))?;
         query.params.check(checked.params())?;
@@ -105,10 +112,17 @@ impl FileQueries {
             false => pivot::expand_pivots(&self.gate, parsed, &All(&set), &start).await?.resolve(&All(&set))?,
         };
         let running = start(checked).await?;
-        let schema: SchemaRef = running.schema.clone();
+        let schema = RowScope::into_schema(scope, &running.schema);
         let left = query.limit;
         let asking = self.asking.clone();
-        let rows = FileRows { running: Some(running), left, truncated: false, _instance: instance, _asking: asking };
+        let rows = FileRows {
+            running: Some(running),
+            schema: schema.clone(),
+            left,
+            truncated: false,
+            _instance: instance,
+            _asking: asking,
+        };
         Ok(Rows::of(schema, Box::new(rows)))
     }
 }
@@ -116,6 +130,7 @@ impl FileQueries {
 /// Rows of files, as many as were asked for.
 struct FileRows {
     running: Option<RunningQuery>,
+    schema: SchemaRef,
     /// How many more are wanted.
     left: Option<usize>,
     truncated: bool,
@@ -138,7 +153,9 @@ impl RowSource for FileRows {
                     self.running = None;
                     return Err(QueryError::into(error));
                 }
-                Some(Ok(batch)) => batch,
+                Some(Ok(batch)) => {
+                    batch.with_schema(self.schema.clone()).map_err(|e| Error::internal("say what rows are of", e))?
+                }
             };
             let Some(left) = self.left else { return Ok(Some(batch)) };
             if batch.num_rows() == 0 {

@@ -303,6 +303,7 @@ impl Workspace {
                 source_type: table.source_type.clone(),
                 updated: table.updated,
                 slice: table.slice,
+                row_scope: table.row_scope.clone(),
                 partitioned: table.parts.is_some() && !table.slice,
                 files: local,
                 columns: columns.unwrap_or_default(),

@@ -10,6 +10,7 @@ use super::{SyncState, Workspace, WorkspaceError};
 use crate::error::{Error, Result};
 use crate::ident::{quote_ident, quote_literal};
 use crate::local::Rows;
+use crate::policy::RowScope;
 use crate::query::{FileQueries, GrantSet, Query, QueryLimits, Relation};
 
 /// Alias of the owner's database in an instance.
@@ -80,7 +81,8 @@ impl Workspace {
             let named: BTreeSet<String> = parsed.named().map(str::to_ascii_lowercase).collect();
             let own_named = || own.iter().filter(|own| named.contains(&own.name.to_ascii_lowercase()));
             // Only what is read is opened to the engine; a view of the owner's may read any of it.
-            if !own_named().any(|own| own.is_view) {
+            let reads_any = own_named().any(|own| own.is_view);
+            if !reads_any {
                 relations.iter_mut().filter(|(name, _)| !named.contains(*name)).for_each(|(_, r)| r.blobs.clear());
             }
             let views: Vec<String> = own_named()
@@ -110,7 +112,8 @@ impl Workspace {
                 Ok(vec![path])
             };
             let set = GrantSet { fingerprint: format!("workspace {}", state.etag), relations };
-            match queries.ask(&parsed, query.clone(), set, Box::new(fill)).await {
+            let scope = self.scope(&state, |name| reads_any || named.contains(&name.to_ascii_lowercase()));
+            match queries.ask(&parsed, query.clone(), (set, &scope), Box::new(fill)).await {
                 Err(error) if error.code() == "data_missing" && !last => {}
                 answer => return answer,
             }
@@ -127,6 +130,17 @@ impl Workspace {
             is_here && state.views.iter().any(|view| view.eq_ignore_ascii_case(name))
         };
         if named.into_iter().all(is_ours) { Vec::new() } else { self.own_relations(state) }
+    }
+
+    /// What policies took from those tables and snapshots that are `read`.
+    fn scope(&self, state: &SyncState, read: impl Fn(&str) -> bool) -> Vec<RowScope> {
+        let tables = state.tables.iter().filter(|(name, _)| read(name));
+        let mut scope: Vec<RowScope> = tables.filter_map(|(_, table)| table.row_scope.clone()).collect();
+        for name in self.snapshot_files().into_keys().filter(|name| read(name)) {
+            let of = self.described(&name).map(|meta| meta.row_scope).unwrap_or_default();
+            scope.extend(of.into_iter().map(|of| RowScope { table: name.clone(), ..of }));
+        }
+        scope
     }
 
     /// Tables and snapshots, by name in lower case.

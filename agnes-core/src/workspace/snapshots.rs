@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Workspace;
 use crate::error::{Coded, Error, ErrorKind, Result};
-use crate::extract::fsio::{Staged, is_temporary, sync_folder, write_atomically};
+use crate::extract::fsio::{Staged, fault_point, is_temporary, sync_folder, write_atomically};
 use crate::local::Rows;
+use crate::policy::RowScope;
 use crate::query::{RowFormat, RowWriter, RowsEnd};
 use crate::scan::ScanRequest;
 
@@ -42,6 +43,9 @@ pub struct SnapshotMeta {
     /// Whether the server left rows out, as they were more than it gives to one scan.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// What policies took from its rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_scope: Vec<RowScope>,
     /// Bytes of its file.
     pub bytes_local: u64,
     /// What the server expected to read.
@@ -127,6 +131,24 @@ impl Workspace {
         self.snapshots().join(format!("{name}.meta.json"))
     }
 
+    /// Describes rows that are about to replace a snapshot's, or just did.
+    fn snapshot_next(&self, name: &str) -> PathBuf {
+        self.snapshots().join(format!("{name}.next.json"))
+    }
+
+    /// What describes the file of a snapshot.
+    pub(super) fn described(&self, name: &str) -> Option<SnapshotMeta> {
+        self.next(name).or_else(|| read_meta(&self.snapshot_meta(name)))
+    }
+
+    /// The next description, once its rows are there.
+    fn next(&self, name: &str) -> Option<SnapshotMeta> {
+        let (next, file) = (read_meta(&self.snapshot_next(name))?, self.snapshot_file(name));
+        let is_its = file.metadata().is_ok_and(|found| found.len() == next.bytes_local)
+            && md5_of(&file).is_ok_and(|(_, hash)| hash == next.result_hash_md5);
+        is_its.then_some(next)
+    }
+
     fn snapshot_turn(&self) -> Result<File> {
         std::fs::create_dir_all(self.snapshots()).map_err(|e| Error::io("make the folder of snapshots", e))?;
         let lock = File::options().create(true).truncate(false).write(true).open(self.snapshots().join(".lock"));
@@ -139,7 +161,7 @@ impl Workspace {
     #[must_use]
     pub fn list_snapshots(&self) -> Vec<SnapshotMeta> {
         let names = self.snapshot_files().into_keys();
-        names.filter_map(|name| serde_json::from_slice(&std::fs::read(self.snapshot_meta(&name)).ok()?).ok()).collect()
+        names.filter_map(|name| self.described(&name)).collect()
     }
 
     /// Bytes that are free on the disk of the workspace.
@@ -228,6 +250,7 @@ impl Workspace {
             effective_as_of: now,
             rows: count,
             truncated: rows.truncated(),
+            row_scope: RowScope::of_schema(&rows.schema()),
             bytes_local,
             estimated_scan_bytes_at_fetch: estimated,
             result_hash_md5,
@@ -241,10 +264,15 @@ impl Workspace {
             staged.sync()?;
             let text = serde_json::to_vec_pretty(&kept).map_err(|e| Error::internal("describe a snapshot", e))?;
             workspace.say_late()?;
-            // First: rows that nothing describes would be seen by nobody who counts or deletes them.
-            write_atomically(&workspace.snapshot_meta(&kept.name), &text)?;
+            // Before the rows, and beside the description of those that are there: whatever is there
+            // after a kill has its own.
+            let next = workspace.snapshot_next(&kept.name);
+            write_atomically(&next, &text)?;
             staged.publish(&target)?;
             drop(held);
+            fault_point()
+                .and_then(|()| std::fs::rename(next, workspace.snapshot_meta(&kept.name)))
+                .map_err(|e| Error::io("describe a snapshot", e))?;
             sync_folder(&workspace.snapshots())?;
             workspace.remake_views()
         })
@@ -263,8 +291,13 @@ impl Workspace {
         let _turn = self.snapshot_turn()?;
         self.say_late()?;
         for name in names {
-            for file in [self.snapshot_file(name), self.snapshot_meta(name)] {
-                std::fs::remove_file(file).map_err(|e| Error::io("delete a snapshot", e))?;
+            for file in [self.snapshot_file(name), self.snapshot_next(name), self.snapshot_meta(name)] {
+                match std::fs::remove_file(file) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io("delete a snapshot", error));
+                    }
+                    _ => {}
+                }
             }
         }
         self.remake_views()
@@ -284,8 +317,8 @@ impl Workspace {
         Ok((staged, held, file))
     }
 
-    /// Deletes what interrupted writers left: files that nobody writes any more, and descriptions of
-    /// no file.
+    /// Ends what interrupted writers left: descriptions of the rows that are there take their place,
+    /// files that nobody writes any more and descriptions of no file go.
     pub(super) fn sweep_snapshots(&self) {
         if !self.snapshots().join(".lock").exists() {
             // Nobody ever made one.
@@ -294,6 +327,13 @@ impl Workspace {
         let Ok(_turn) = self.snapshot_turn() else { return };
         for entry in std::fs::read_dir(self.snapshots()).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if let Some(of) = name.strip_suffix(".next.json") {
+                let _ = match self.next(of) {
+                    Some(_) => std::fs::rename(path, self.snapshot_meta(of)),
+                    None => std::fs::remove_file(path),
+                };
+                continue;
+            }
             let is_left = match name.strip_suffix(".meta.json") {
                 Some(of) => !self.snapshot_file(of).exists(),
                 None => is_temporary(&name) && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()),
@@ -338,6 +378,10 @@ impl Workspace {
         state.write(&self.state_file())?;
         std::fs::remove_file(self.late_file()).map_err(|e| Error::io("make the views of the workspace", e))
     }
+}
+
+fn read_meta(path: &Path) -> Option<SnapshotMeta> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 /// Bytes and MD5 of a file.
