@@ -23,7 +23,7 @@ with agnes.open(folder) as db:
             begun = time.perf_counter()
             table = ask()
             took = time.perf_counter() - begun
-            if table.num_rows != rows or table.num_columns != 11:
+            if table.num_rows != rows or table.num_columns < 11:
                 raise SystemExit(f"{name} lost rows")
             # The first runs fill caches on both sides.
             if run >= 2:

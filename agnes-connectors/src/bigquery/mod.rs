@@ -7,6 +7,7 @@ mod discover;
 mod error;
 mod extract;
 mod model;
+mod plain;
 mod storage;
 mod types;
 mod warehouse;

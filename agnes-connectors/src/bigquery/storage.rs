@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use agnes_core::error::{Error, Result};
 use agnes_core::secret::Secret;
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamDecoder;
 use tokio::sync::mpsc;
 use tonic::Code;
@@ -22,6 +22,7 @@ use tonic_prost::ProstCodec;
 use super::api::{Api, is_refused};
 use super::error::BigQueryError;
 use super::model::TableReference;
+use super::plain;
 use crate::calls::until_cancelled;
 
 /// Streams that are read at a time. How many there are is up to BigQuery: rows of small ones are
@@ -138,7 +139,7 @@ pub(crate) async fn read(api: &Api, table: &TableReference, ordered: bool) -> Re
     let whole = [bytes.as_slice(), &END].concat();
     decoder.decode(&mut Buffer::from(whole)).map_err(|_| misread())?;
     let given = decoder.schema().ok_or_else(misread)?;
-    let schema = written(&given);
+    let schema = plain::written(&given);
     let (send, batches) = mpsc::channel(QUEUE);
     let readers = session.streams.len().min(AT_ONCE);
     let streams = Arc::new(Mutex::new(session.streams.into_iter()));
@@ -296,7 +297,7 @@ async fn part(
             if batch.num_rows() == 0 {
                 continue;
             }
-            if send.send(Ok(fit(batch, schema)?)).await.is_err() {
+            if send.send(Ok(plain::fit(batch, schema).ok_or_else(misread)?)).await.is_err() {
                 // Nobody writes any more: that side says why.
                 return Ok(());
             }
@@ -315,28 +316,6 @@ async fn unless_silent<T>(
         *stalls += 1;
         Err(away(&format!("nothing came for {} s", silence.as_secs())))
     })
-}
-
-/// The columns as they are written: no file here holds 76 digits or a span of time.
-fn written(given: &Schema) -> SchemaRef {
-    let fields = given.fields().iter().map(|field| {
-        let kind = match field.data_type() {
-            DataType::Decimal256(..) | DataType::Interval(_) => DataType::Utf8,
-            kind => kind.clone(),
-        };
-        Field::new(field.name(), kind, true)
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
-fn fit(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| -> Result<ArrayRef> {
-        if column.data_type() == field.data_type() {
-            return Ok(column.clone());
-        }
-        arrow::compute::cast(column, field.data_type()).map_err(|_| misread())
-    });
-    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_>>()?).map_err(|_| misread())
 }
 
 fn away(reason: &str) -> Error {

@@ -213,7 +213,8 @@ impl Dialect<'_> {
                 let word = if name == "~~" { "LIKE" } else { "NOT LIKE" };
                 Some(format!("({} {word} {})", self.expr(&items[0], scope)?, string(pattern)?))
             }
-            ("lower" | "upper" | "trim" | "ltrim" | "rtrim", 1) => call(&name.to_uppercase()),
+            // Not `trim`: which characters are blanks is another matter there.
+            ("lower" | "upper", 1) => call(&name.to_uppercase()),
             ("length" | "len" | "char_length" | "character_length", 1)
                 if self.column_type(&items[0]) == Some("VARCHAR") =>
             {
