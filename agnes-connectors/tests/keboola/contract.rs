@@ -1,22 +1,29 @@
 //! The contract of all connectors.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use agnes_core::connector::Connector;
-use agnes_core::testing::connector_suite::ConnectorFixture;
+use agnes_connectors::keboola::KeboolaConnector;
+use agnes_core::connector::{
+    Cancel, Capability, CheckItem, Connector, DiscoveredTable, ExtractReport, ExtractRequest, SourceContext,
+};
+use agnes_core::error::Result;
+use agnes_core::extract::TableWriter;
+use agnes_core::testing::connector_suite::{ConnectorFixture, ConnectorRun};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::fake::{Fake, TOKEN};
 
 const ID: &str = "in.c-shop.sales";
 
-struct Project(Fake);
+struct Project(Fake, Arc<dyn Connector>);
 
 impl Project {
     fn new() -> Self {
         let fake = Fake::start();
         fake.table("sales", &["id:INTEGER", "name", "amount:NUMERIC(12,2)"], &[&["1", "a", "1.50"], &["2", "b", ""]]);
-        let project = Self(fake);
+        let project = Self(fake, Arc::new(crate::support::connector()));
         project.stamp("2020-01-01");
         project
     }
@@ -29,7 +36,7 @@ impl Project {
 
 impl ConnectorFixture for Project {
     fn connector(&self) -> Arc<dyn Connector> {
-        Arc::new(crate::support::connector())
+        self.1.clone()
     }
     fn config(&self) -> Value {
         json!({"stack_url": self.0.url, "poll_interval_seconds": 0.01})
@@ -68,6 +75,52 @@ impl ConnectorFixture for Project {
     fn bring_up(&self) {
         self.0.state().faults.clear();
     }
+    fn hold(&self) -> Option<oneshot::Receiver<()>> {
+        let (tell, told) = oneshot::channel();
+        self.0.state().held = Some(tell);
+        Some(told)
+    }
 }
 
 agnes_core::connector_suite!(a_project, Some(super::Project::new()), std::sync::Arc::new(crate::support::connector()));
+
+/// One that asks whether it was cancelled as it begins, and never again.
+#[derive(Debug)]
+struct Deaf(KeboolaConnector);
+
+#[async_trait::async_trait]
+impl Connector for Deaf {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+    fn capability(&self) -> Capability {
+        self.0.capability()
+    }
+    fn normalise_config(&self, config: &Value) -> Result<Value> {
+        self.0.normalise_config(config)
+    }
+    async fn check(&self, source: &SourceContext) -> Result<Vec<CheckItem>> {
+        self.0.check(source).await
+    }
+    async fn discover(&self, source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
+        self.0.discover(source).await
+    }
+    async fn extract(
+        &self,
+        source: &SourceContext,
+        request: &ExtractRequest,
+        writer: TableWriter,
+    ) -> Result<(TableWriter, ExtractReport)> {
+        source.cancel.check()?;
+        self.0.extract(&SourceContext { cancel: Cancel::default(), ..source.clone() }, request, writer).await
+    }
+}
+
+#[tokio::test]
+async fn one_that_does_not_listen_while_it_reads_breaks_the_contract() {
+    let project = Project(Project::new().0, Arc::new(Deaf(crate::support::connector())));
+    let run = ConnectorRun::new(&project).unwrap();
+    let request = run.request().await.unwrap();
+    let ended = run.cancel_held(&request, project.hold().unwrap(), Duration::from_secs(1)).await;
+    assert!(ended.is_none(), "{ended:?}");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::connector::{Cancel, Connector, DiscoveredTable, ExtractReport, ExtractRequest, Progress, SourceContext};
 use crate::duck::{ScratchDb, ScratchLimits};
@@ -40,6 +41,11 @@ pub trait ConnectorFixture: Send + Sync {
     }
     /// Brings it back.
     fn bring_up(&self) {}
+    /// Makes the source keep the next read of the table waiting half-way, and tells when it does; none
+    /// where that cannot be.
+    fn hold(&self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
     /// Variables with the source's secrets, and their values.
     fn secrets(&self) -> Vec<(String, String)> {
         Vec::new()
@@ -229,6 +235,22 @@ impl ConnectorRun {
         Ok(report)
     }
 
+    /// Reads a table and cancels that once the source keeps it waiting: how it ended; none where it did
+    /// not within `patience`.
+    pub async fn cancel_held(
+        &self,
+        request: &ExtractRequest,
+        held: oneshot::Receiver<()>,
+        patience: Duration,
+    ) -> Option<Result<ExtractReport>> {
+        let mut run = std::pin::pin!(self.run(request));
+        tokio::select! {
+            ended = &mut run => return Some(ended),
+            _ = held => self.source.cancel.cancel(),
+        }
+        tokio::time::timeout(patience, run).await.ok()
+    }
+
     fn ask(&self, table: &TableName, what: &str) -> Result<Vec<Vec<Option<String>>>> {
         let files = table_files(&self.extract_folder(), table)?.map(|found| found.files).unwrap_or_default();
         let files: Vec<_> = files.iter().map(|file| quote_literal(&file.to_string_lossy())).collect();
@@ -362,6 +384,21 @@ macro_rules! connector_suite {
                 assert_eq!(run.run(&request).await.unwrap_err().code(), "cancelled");
                 assert_eq!(run.count(&request.name).unwrap(), before);
                 assert!(run.scratch_is_clean());
+            }
+
+            #[tokio::test]
+            async fn a_run_that_is_cancelled_half_way_ends_soon() {
+                let Some(fixture) = $make else { return };
+                let run = ConnectorRun::new(&fixture).unwrap();
+                let request = run.request().await.unwrap();
+                run.run(&request).await.unwrap();
+                fixture.grow();
+                let before = run.count(&request.name).unwrap();
+                let Some(held) = fixture.hold() else { return };
+                let ended = run.cancel_held(&request, held, std::time::Duration::from_secs(30)).await;
+                let ended = ended.expect("it goes on though it was cancelled");
+                assert_eq!(ended.unwrap_err().code(), "cancelled");
+                assert_eq!(run.count(&request.name).unwrap(), before);
             }
 
             #[tokio::test]

@@ -130,6 +130,8 @@ pub(crate) struct State {
     pub(crate) sent: u64,
     /// Whether files come with credentials that are not those of the S3 server.
     pub(crate) wrong_s3_secret: bool,
+    /// Told when the next slice is asked for, which never comes.
+    pub(crate) held: Option<tokio::sync::oneshot::Sender<()>>,
     /// How long each slice takes.
     pub(crate) slice_delay: Duration,
     jobs: HashMap<u64, (u32, u64, u64)>,
@@ -256,6 +258,16 @@ impl Fake {
                 fault.times -= 1;
                 let (body, headers) = (fault.body.clone().into_bytes(), fault.headers.clone());
                 return Answer { status: fault.status, headers, body, cut: None };
+            }
+        }
+        if blob
+            && !request.target.contains("/manifest")
+            && let Some(held) = state.held.take()
+        {
+            drop(state);
+            let _ = held.send(());
+            loop {
+                std::thread::park();
             }
         }
         if blob {
