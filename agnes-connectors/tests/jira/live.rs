@@ -182,7 +182,7 @@ async fn of_other_projects_nothing_is_kept() {
     assert_eq!((site.ask(sql).await, site.raw(&other)), (vec![mine.clone()], None));
     site.synced().await;
     let (fetches, searches) = (site.fake.fetches(&other), site.fake.state().searches.len());
-    assert_eq!(site.ask(sql).await, [mine.clone()]);
+    assert_eq!(site.ask(sql).await, std::slice::from_ref(&mine));
     site.synced().await;
     let asked = site.fake.state().searches[searches..].to_vec();
     assert!(asked.len() == 1 && asked[0].contains("updated >="), "{asked:?}");
@@ -199,7 +199,7 @@ async fn of_other_projects_nothing_is_kept() {
     let body = String::from_utf8(body).unwrap().replace("\"key\":\"OPS-90\"", &format!("\"key\":\"{mine}\""));
     site.deliver(&id, body.as_bytes()).await.unwrap();
     site.settled().await;
-    assert_eq!(site.ask(sql).await, [second.clone()]);
+    assert_eq!(site.ask(sql).await, std::slice::from_ref(&second));
     site.synced().await;
     assert_eq!(site.ask("SELECT count(*) FROM jira_issues").await, ["0"]);
     assert_eq!((site.raw("OPS-90"), site.raw("OPS-91")), (None, None));

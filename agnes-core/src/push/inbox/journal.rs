@@ -229,7 +229,7 @@ impl Journal {
 
     /// Puts these lines on the disk, all or none, under the next numbers.
     fn append(&mut self, lines: impl Iterator<Item = Line>) -> Result<Vec<(Head, Place)>> {
-        let mut next = locked(&self.state).next;
+        let next = locked(&self.state).next;
         if self.file.as_ref().is_none_or(|(_, _, length)| *length >= FILE_BYTES) {
             let path = self.folder.join(format!("{next:016}.journal"));
             // A file of this name holds nothing: no line was ever acknowledged in it.
@@ -241,8 +241,8 @@ impl Journal {
         }
         let Some((file, path, length)) = &mut self.file else { return Err(PushError::Closed.into()) };
         let (mut bytes, mut written) = (Vec::new(), Vec::new());
-        for line in lines {
-            let line = Line { seq: next, ..line };
+        for (seq, line) in (next..).zip(lines) {
+            let line = Line { seq, ..line };
             let text = serde_json::to_vec(&line).map_err(|e| Error::internal("write a delivery", e))?;
             let place =
                 Place { file: path.clone(), offset: *length + bytes.len() as u64, length: SUM + 1 + text.len() };
@@ -252,7 +252,6 @@ impl Journal {
             bytes.push(b'\n');
             let Line { seq, at, id, subject, deleted, tells, .. } = line;
             written.push((Head { seq, at, id, subject, deleted, tells }, place));
-            next += 1;
         }
         if bytes.is_empty() {
             return Ok(written);
