@@ -4,7 +4,7 @@
 use duckdb::{AccessMode, Config, Connection};
 use serde_json::json;
 
-use super::laptop::Laptop;
+use super::laptop::{Laptop, files_below, sha256};
 use super::world::World;
 
 fn database(laptop: &Laptop, mode: AccessMode) -> Connection {
@@ -93,4 +93,38 @@ fn a_database_that_is_open_elsewhere_loses_nothing() {
     let after = database(&laptop, AccessMode::ReadOnly);
     assert_eq!(number(&after, "SELECT count(*) FROM orders"), 2);
     assert_eq!(number(&after, "SELECT sum(n)::BIGINT FROM more") + number(&after, "SELECT n FROM mine"), 24);
+}
+
+/// It is no more in the way of a pull than one that is not there.
+#[test]
+fn a_database_that_does_not_open_is_kept_and_made_anew() {
+    let world = World::start();
+    world.command(&["admin", "grant", "create", "analysts", "table", "people"]);
+    let laptop = Laptop::of(&world, "member");
+    let people = sha256(&laptop.path("server/parquet/people.parquet"));
+    let noise: Vec<u8> = (0..20_000_u32).map(|n| u8::try_from(n * 31 % 251).unwrap()).collect();
+    let database_file = laptop.path("user/duckdb/analytics.duckdb");
+    let spoil = || {
+        std::fs::write(&database_file, &noise).unwrap();
+        std::fs::write(database_file.with_extension("duckdb.wal"), &noise).unwrap();
+    };
+    spoil();
+    let report = laptop.json(&["pull"]);
+    assert!(report["warnings"].to_string().contains("could not be opened"), "though nothing changed: {report}");
+    assert_eq!(laptop.json(&["pull"]).get("warnings"), None, "it is well again");
+    spoil();
+    world.publish_orders(1);
+    world.revoke("people");
+    let report = laptop.json(&["pull"]);
+    assert_eq!((&report["errors"], &report["removed"]), (&json!([]), &json!(["people"])), "{report}");
+    let told = report["warnings"][0].as_str().unwrap();
+    assert!(told.contains("tables of your own") && told.contains("analytics.duckdb.bak."), "{told}");
+    let folder = laptop.path("user/duckdb");
+    let kept: Vec<String> = files_below(&folder).into_iter().filter(|name| name.contains(".bak.")).collect();
+    assert_eq!(kept.len(), 4, "each with its log: {kept:?}");
+    assert!(kept.iter().all(|name| std::fs::read(folder.join(name)).unwrap() == noise), "{kept:?}");
+    assert_eq!(laptop.files(), ["orders.parquet"]);
+    assert!(files_below(&laptop.path(".agnes/blobs")).iter().all(|blob| !blob.starts_with(&people)));
+    assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 1}]));
+    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1);
 }

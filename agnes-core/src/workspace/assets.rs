@@ -1,7 +1,7 @@
 //! Files under `server` that are no tables: put where people read them, and nothing of theirs lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
@@ -71,6 +71,18 @@ fn set_aside(root: &Path, place: &Path) -> Result<Option<String>> {
     if place.symlink_metadata().is_err() {
         return Ok(None);
     }
+    let aside = backup_of(place)?;
+    std::fs::rename(place, &aside).map_err(|e| Error::io("keep a file of yours", e))?;
+    let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+    Ok(Some(format!(
+        "`server/{}` is not as it was put there: yours is kept as `server/{}`",
+        shown(place),
+        shown(&aside)
+    )))
+}
+
+/// A name that is free, in the same folder, for a file of the owner's that is in the way.
+pub(super) fn backup_of(place: &Path) -> Result<PathBuf> {
     let named = |n: u32| {
         let mut name = place.file_name().unwrap_or_default().to_owned();
         name.push(format!(".bak.{}", Utc::now().format("%Y%m%dT%H%M%SZ")));
@@ -79,16 +91,8 @@ fn set_aside(root: &Path, place: &Path) -> Result<Option<String>> {
         }
         place.with_file_name(name)
     };
-    let Some(aside) = (0..1000).map(named).find(|path| path.symlink_metadata().is_err()) else {
-        return Err(Error::io("keep a file of yours", std::io::ErrorKind::AlreadyExists.into()));
-    };
-    std::fs::rename(place, &aside).map_err(|e| Error::io("keep a file of yours", e))?;
-    let shown = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
-    Ok(Some(format!(
-        "`server/{}` is not as it was put there: yours is kept as `server/{}`",
-        shown(place),
-        shown(&aside)
-    )))
+    let free = (0..1000).map(named).find(|path| path.symlink_metadata().is_err());
+    free.ok_or_else(|| Error::io("keep a file of yours", std::io::ErrorKind::AlreadyExists.into()))
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ impl Workspace {
     /// # Errors
     /// `workspace_unreadable`, `workspace_too_new`, I/O errors.
     pub fn has_all_files(&self) -> Result<bool> {
-        Ok(self.is_whole(&self.state()?) && self.database().is_file())
+        Ok(self.is_whole(&self.state()?) && self.has_database())
     }
 
     /// Whether all that `state` says is here, under its names too.

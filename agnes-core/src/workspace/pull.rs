@@ -15,6 +15,7 @@ use super::error::FULL_DISK;
 use super::fetch::{Fetcher, Missed};
 use super::plan::{Plan, Want, WouldDownload, revoked};
 use super::state::LocalTable;
+use super::switch::Switched;
 use super::{Origin, PullLimits, SyncState, Workspace, WorkspaceError};
 use crate::catalog::{CatalogError, Manifest};
 use crate::connector::{Progress, ProgressEvent};
@@ -160,16 +161,16 @@ impl Workspace {
     async fn pull_now(&self, origin: &dyn Origin, options: &PullOptions, progress: Progress) -> Result<PullReport> {
         let started = Instant::now();
         let workspace = self.clone();
-        let (turn, state, is_whole) = blocking(move || {
+        let (turn, mut state, is_whole, mut told) = blocking(move || {
             workspace.make_folders()?;
             let turn = workspace.turn()?;
-            workspace.recover()?;
+            let told = workspace.recover()?;
             workspace.sweep_interrupted();
             let state = workspace.state()?;
             let is_whole = workspace.is_whole(&state)
-                && workspace.database().is_file()
+                && workspace.has_database()
                 && state.root == workspace.root().to_string_lossy();
-            Ok((turn, state, is_whole))
+            Ok((turn, state, is_whole, told))
         })
         .await?;
         let wants_more = options.tables.iter().any(|name| state.table(name).is_none())
@@ -182,7 +183,7 @@ impl Workspace {
         let mut report = match self.read_manifest(origin, held, &state, options).await? {
             None => self.unchanged(&state, options).await?,
             Some((manifest, signed)) => {
-                let mut report = self.bring(origin, options, state, manifest, &progress).await?;
+                let mut report = self.bring(origin, options, state, manifest, &progress, &mut told).await?;
                 report.signed = signed;
                 report
             }
@@ -190,6 +191,7 @@ impl Workspace {
         let workspace = self.clone();
         blocking(move || workspace.make_late_views()).await?;
         drop(turn);
+        report.warnings.splice(..0, told);
         report.duration_s = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         Ok(report)
     }
@@ -250,6 +252,7 @@ impl Workspace {
         mut state: SyncState,
         mut manifest: Manifest,
         progress: &Progress,
+        told: &mut Vec<String>,
     ) -> Result<PullReport> {
         let fetcher = Fetcher {
             workspace: self,
@@ -270,7 +273,9 @@ impl Workspace {
             let is_any_gone = !tables.is_empty() || !assets.is_empty();
             let is_all_here = plan.as_ref().is_ok_and(|plan| plan.wants.is_empty());
             if is_any_gone && !is_all_here && !options.dry_run {
-                state = self.without(state, &tables, &assets).await?;
+                let switched = self.without(state, &tables, &assets).await?;
+                told.extend(switched.warnings);
+                state = switched.state;
             }
             let plan = plan?;
             if options.dry_run {
@@ -390,14 +395,14 @@ impl Workspace {
     }
 
     /// Takes tables and other files away, and leaves the rest as it is.
-    async fn without(&self, mut state: SyncState, tables: &[String], assets: &[String]) -> Result<SyncState> {
+    async fn without(&self, mut state: SyncState, tables: &[String], assets: &[String]) -> Result<Switched> {
         for table in tables {
             state.tables.remove(table);
         }
         state.assets.retain(|file| !assets.contains(&file.path));
         state.etag = String::new();
         let workspace = self.clone();
-        Ok(blocking(move || workspace.switch(state)).await?.state)
+        blocking(move || workspace.switch(state)).await
     }
 
     fn check_space(&self, plan: &Plan) -> Result<()> {

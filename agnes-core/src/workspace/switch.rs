@@ -46,12 +46,12 @@ impl Workspace {
         self.finish_switch(next)
     }
 
-    /// Goes on with a switch that was begun and not finished.
-    pub(super) fn recover(&self) -> Result<()> {
-        if let Some(next) = self.begun()? {
-            self.finish_switch(next)?;
+    /// Goes on with a switch that was begun and not finished; gives what it has to say.
+    pub(super) fn recover(&self) -> Result<Vec<String>> {
+        match self.begun()? {
+            Some(next) => Ok(self.finish_switch(next)?.warnings),
+            None => Ok(Vec::new()),
         }
-        Ok(())
     }
 
     fn finish_switch(&self, mut next: SyncState) -> Result<Switched> {

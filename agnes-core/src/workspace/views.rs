@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::assets::backup_of;
 use super::{SyncState, Workspace};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
@@ -72,8 +73,48 @@ impl Workspace {
         match open(&path, ::duckdb::AccessMode::ReadWrite) {
             Ok(conn) => make(&conn, &wanted, ours).map_err(|e| engine_error("make the views of the workspace", &e)),
             Err(error) if is_lock(&error) => self.beside(&path, &wanted, ours),
-            Err(error) => Err(engine_error("open the database of the workspace", &error)),
+            Err(error) => self.anew(&path, &wanted, ours, &error),
         }
+    }
+
+    /// The database does not open: it is kept under another name, and a new one takes its place.
+    fn anew(
+        &self,
+        path: &Path,
+        wanted: &BTreeMap<String, String>,
+        ours: &BTreeSet<String>,
+        error: &::duckdb::Error,
+    ) -> Result<MadeViews> {
+        const OPEN: &str = "open the database of the workspace";
+        let failure = engine_error(OPEN, error);
+        if failure.code() == "disk_full" || error.to_string().contains("Too many open files") {
+            return Err(failure);
+        }
+        tracing::warn!("the database of the workspace cannot be opened: {error}");
+        let aside = backup_of(path)?;
+        // The log first: a new database must not find that of an old one.
+        for (from, to) in [(log_of(path), log_of(&aside)), (path.to_owned(), aside.clone())] {
+            match std::fs::rename(from, to) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("keep the old database of the workspace", e));
+                }
+                _ => {}
+            }
+        }
+        let conn = open(path, ::duckdb::AccessMode::ReadWrite).map_err(|e| engine_error(OPEN, &e))?;
+        let mut made = make(&conn, wanted, ours).map_err(|e| engine_error("make the views of the workspace", &e))?;
+        let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        made.warnings.push(format!(
+            "`user/duckdb/analytics.duckdb` could not be opened: a new one has the views; the old one, with the tables of \
+             your own that were in it, is kept as `user/duckdb/{name}`"
+        ));
+        Ok(made)
+    }
+
+    /// Whether the database is there, and opens or is open in another program.
+    pub(super) fn has_database(&self) -> bool {
+        let path = self.database();
+        path.is_file() && open(&path, ::duckdb::AccessMode::ReadOnly).map_or_else(|e| is_lock(&e), |_| true)
     }
 
     /// Somebody has the database open. Those who only read keep the file they have; who writes
@@ -92,9 +133,7 @@ impl Workspace {
         let copy = temporary(path);
         std::fs::copy(path, &copy).map_err(|e| Error::io("copy the database of the workspace", e))?;
         let made = open(&copy, ::duckdb::AccessMode::ReadWrite).and_then(|conn| make(&conn, wanted, ours));
-        let mut log = copy.clone().into_os_string();
-        log.push(".wal");
-        let _ = std::fs::remove_file(log);
+        let _ = std::fs::remove_file(log_of(&copy));
         let made = made.map_err(|e| engine_error("make the views of the workspace", &e));
         let swapped = made.and_then(|made| {
             std::fs::rename(&copy, path).map_err(|e| Error::io("publish the database of the workspace", e))?;
@@ -124,6 +163,13 @@ impl Workspace {
             Vec::new()
         })
     }
+}
+
+/// Where the engine keeps what is not in a database file yet.
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push(".wal");
+    log.into()
 }
 
 /// Whether another process has the file.
