@@ -176,3 +176,43 @@ fn laptops_hold_their_own_slices() {
     let seen = ann.json(&["query", "--remote", "select id::int as id from orders"]);
     assert_eq!(seen, json!([{"id": 7}]), "it is asked there");
 }
+
+/// Whose rows cannot be made has those of before, unless other rules made them.
+#[test]
+fn a_slice_that_cannot_be_made_leaves_the_one_that_is_here() {
+    let world = World::start();
+    std::fs::write(world.server.folder.path().join("state/instance.yaml"), "policy: {slice_max_mb: 1}\n").unwrap();
+    let world = world.restarted(&[]).0;
+    world.command(&["admin", "grant", "create", "analysts", "table", "people"]);
+    let made = world.command(&["admin", "policy", "create", "analysts", "orders", "--rows", "id > 1", "--json"]);
+    let policy = serde_json::from_str::<Value>(&made).unwrap()["id"].as_str().unwrap().to_owned();
+    let laptop = Laptop::of(&world, "member");
+    let rows = || laptop.asks("select count(*)::int as n from orders");
+    assert_eq!(rows(), json!([{"n": 3}]));
+    let files = world.server.folder.path().join("files");
+    let large = format!(
+        "COPY (SELECT range AS id, md5(range::VARCHAR) AS status, 1.5 AS amount FROM range(100000)) TO '{}' (HEADER)",
+        files.join("orders.csv").display()
+    );
+    duckdb::Connection::open_in_memory().unwrap().execute_batch(&large).unwrap();
+    std::fs::write(files.join("people.csv"), "id,name\n1,Ann\n").unwrap();
+    world.command(&["sync", "--source", "shop"]);
+    let told = world.get("member", "/api/sync/manifest").json()["tables"]["orders"].clone();
+    assert_eq!((&told["hash"], &told["rows"], told.get("sha256")), (&json!(""), &json!(0), None), "{told}");
+    let report = laptop.json_with(1, &["pull"]);
+    let error = &report["errors"][0];
+    assert_eq!((&error["table"], &error["code"]), (&json!("orders"), &json!("slice_too_large")), "{report}");
+    assert_eq!((&report["removed"], &report["updated"]), (&json!([]), &json!(["people"])), "the others come: {report}");
+    assert_eq!((rows(), laptop.files().len()), (json!([{"n": 3}]), 2));
+    let told = laptop.fails(1, &["pull"]);
+    assert!(told.contains("your part of `orders` is larger than 1 MiB") && told.contains("ask an admin"), "{told}");
+    // By other rules these rows may not be theirs.
+    world.command(&["admin", "policy", "update", &policy, "--rows", "id > 2"]);
+    let report = laptop.json_with(1, &["pull"]);
+    assert_eq!((&report["removed"], &report["errors"][0]["table"]), (&json!(["orders"]), &json!("orders")), "{report}");
+    assert_eq!(laptop.files(), ["people.parquet"]);
+    assert_eq!(super::laptop::files_below(&laptop.path(".agnes/blobs")).len(), 2, "people, and people before");
+    world.publish_orders(5);
+    assert_eq!(laptop.json(&["pull"])["updated"], json!(["orders"]));
+    assert_eq!(rows(), json!([{"n": 2}]));
+}

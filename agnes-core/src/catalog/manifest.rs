@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Catalog, CatalogError, ManifestAsset};
 use crate::context::CallContext;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::orchestrator::Part;
-use crate::policy::{Distribution, RowScope};
+use crate::policy::{Distribution, PolicyError, RowScope};
 use crate::registry::QueryMode;
 use crate::sync::SyncStatus;
 
@@ -79,9 +79,42 @@ pub struct ManifestTable {
     /// What a policy took from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_scope: Option<RowScope>,
-    /// `error` when the last sync failed; the data is that of the last good one.
+    /// Of such a part: equal as long as the same rules make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
+    /// `error` when the last sync failed; the data is that of the last good one. Also when there is
+    /// an `error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Why the caller's part of the table cannot be given now. There is no file then; who has an older
+    /// one, made by the same rules, keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ManifestError>,
+}
+
+/// Why a table has no file in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ManifestError {
+    /// Stable name.
+    pub code: String,
+    /// In words.
+    pub message: String,
+    /// One thing to try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl ManifestError {
+    /// What a caller may know of it: the words of other errors may name files, or hold values.
+    fn of(table: &str, error: &Error) -> Self {
+        let plain =
+            |error: &Error| Self { code: error.code().to_owned(), message: error.to_string(), hint: error.hint() };
+        match error.code() {
+            "policy_failed" | "slice_too_large" | "slice_too_slow" => plain(error),
+            _ => plain(&PolicyError::Unavailable { table: table.to_owned() }.into()),
+        }
+    }
 }
 
 /// One file of a partitioned table.
@@ -210,26 +243,28 @@ impl Catalog<'_> {
         let view = self.view(ctx).await?;
         let states = self.engine.sync_states().await?;
         let wanted = self.engine.preferences_of(ctx.principal().user_id()).await?;
+        let key = self.engine.instance_key().await?;
         let mut tables = BTreeMap::new();
         for found in view.all() {
             let Some(published) = found.published.filter(|_| wanted.wants(&found.id, found.name())) else { continue };
             if found.row.is_some_and(|row| row.server_only || row.query_mode == QueryMode::Internal) {
                 continue;
             }
-            let part = match found.narrowed {
-                None => None,
+            let (part, error) = match found.narrowed {
+                None => (None, None),
                 Some(part) if part.narrowing.distribution == Distribution::ServerOnly => continue,
-                Some(part) if part.is_whole() => None,
+                Some(part) if part.is_whole() => (None, None),
                 Some(part) => match self.engine.slices().get(self.engine, part).await {
-                    Ok(slice) => Some(slice),
+                    Ok(slice) => (Some(slice), None),
                     Err(error) => {
-                        // Left out rather than whole.
+                        // Nothing rather than all of it.
                         tracing::warn!(table = found.name(), code = error.code(), "a slice is not offered: {error}");
-                        continue;
+                        (None, Some(ManifestError::of(found.name(), &error)))
                     }
                 },
             };
             let slice = part.as_ref().map(|slice| &slice.part);
+            let rules = found.narrowed.filter(|part| !part.is_whole()).map(|part| key.sign(part.policy_key.as_bytes()));
             let state = states.get(&found.name().to_lowercase());
             let failed = state.is_some_and(|s| s.status == SyncStatus::Error);
             tables.insert(
@@ -244,12 +279,14 @@ impl Catalog<'_> {
                     updated: state.and_then(|s| s.last_sync).or(published.extracted_at),
                     size_bytes: slice.map_or(published.size_bytes, |part| part.size_bytes),
                     rows: slice.map_or(published.rows, |part| part.rows),
-                    slice: slice.is_some(),
                     row_scope: found.narrowed.filter(|_| slice.is_some()).and_then(|part| part.scope()),
+                    slice: slice.is_some() || error.is_some(),
+                    rules,
                     query_mode: published.mode,
                     source_type: found.row.and_then(|row| row.source_type.clone()).unwrap_or_default(),
                     parts: published.partitioned.then(|| published.parts.iter().map(ManifestPart::from).collect()),
-                    status: failed.then(|| "error".to_owned()),
+                    status: (failed || error.is_some()).then(|| "error".to_owned()),
+                    error,
                     id: found.id,
                 },
             );
@@ -275,7 +312,7 @@ impl Catalog<'_> {
             public_key: String::new(),
         };
         let text = manifest.signed_text(ctx.principal().user_id());
-        (manifest.public_key, manifest.signature) = self.engine.instance_key().await?.sign_manifest(&text)?;
+        (manifest.public_key, manifest.signature) = key.sign_manifest(&text)?;
         Ok(manifest)
     }
 }
@@ -346,6 +383,20 @@ mod tests {
         ] {
             assert_ne!(one, tag(other), "{other}");
         }
+    }
+
+    #[test]
+    fn why_a_table_has_no_file_is_told_without_what_others_may_not_know() {
+        let older = json!({
+            "id": "t", "hash": "x", "updated": null, "size_bytes": 1, "rows": 1, "query_mode": "local", "source_type": "",
+        });
+        let mut table: ManifestTable = serde_json::from_value(older.clone()).unwrap();
+        assert_eq!((json!(table), &table.error), (older, &None));
+        let cause = std::io::Error::other("/secret/path is full");
+        table.error = Some(ManifestError::of("t", &Error::io("write /secret/path", cause)));
+        assert!(json!(table)["error"]["code"] == "slice_unavailable" && !json!(table).to_string().contains("secret"));
+        let large = PolicyError::TooLarge { table: "t".to_owned(), limit_mb: 7 };
+        assert!(ManifestError::of("t", &large.into()).message.contains("7 MiB"));
     }
 
     #[test]

@@ -237,6 +237,8 @@ pub enum PolicyError {
     TooLarge { table: String, limit_mb: u64 },
     #[error("your part of `{table}` could not be made within {seconds} s")]
     TooSlow { table: String, seconds: u64 },
+    #[error("your part of `{table}` cannot be made now")]
+    Unavailable { table: String },
     #[error("a stored policy cannot be read")]
     Unreadable,
     #[error("the key of this installation cannot be read")]
@@ -252,6 +254,7 @@ impl Coded for PolicyError {
             Self::Remote { .. } => ErrorKind::Unsupported,
             Self::Failed { .. } | Self::Unreadable => ErrorKind::DataInvalid,
             Self::TooLarge { .. } | Self::TooSlow { .. } => ErrorKind::LimitExceeded,
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Key => ErrorKind::ConfigInvalid,
         }
     }
@@ -268,6 +271,7 @@ impl Coded for PolicyError {
             Self::Failed { .. } => "policy_failed",
             Self::TooLarge { .. } => "slice_too_large",
             Self::TooSlow { .. } => "slice_too_slow",
+            Self::Unavailable { .. } => "slice_unavailable",
             Self::Unreadable => "policy_unreadable",
             Self::Key => "instance_key_unreadable",
         }
@@ -284,6 +288,7 @@ impl Coded for PolicyError {
                 Self::Remote { .. } => "materialize the table, then put a policy on it",
                 Self::Failed { .. } => "an admin finds the cause with `agnes admin policy check`",
                 Self::TooLarge { .. } | Self::TooSlow { .. } => "ask an admin for `policy.slice_max_mb`, `policy.slice_timeout_seconds`, or a narrower filter",
+                Self::Unavailable { .. } => "pull again later; if it stays, an admin finds the cause in the log of the server",
                 Self::Unreadable => "a newer Agnes may have written it: upgrade",
                 Self::Key => "restore `instance.key` in the state folder from a backup, or set `AGNES_INSTANCE_KEY`",
                 Self::Internal { .. } => return None,

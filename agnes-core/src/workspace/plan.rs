@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::assets::blob_of;
 use super::fetch::fits_file;
-use super::{FileOf, FileRef, KnownTable, LocalFile, LocalTable, PullOptions, SyncState, Workspace, WorkspaceError};
+use super::{
+    FileOf, FileRef, KnownTable, LocalFile, LocalTable, PullError, PullOptions, SyncState, Workspace, WorkspaceError,
+};
 use crate::catalog::{CatalogError, Manifest, ManifestTable};
 use crate::error::Result;
 use crate::ident::{PlainFiles, is_plain_path, nearest, printable};
@@ -92,6 +94,26 @@ pub(super) struct Plan {
     pub(super) removed: Vec<String>,
     /// Other files that were here and go, by kind and path.
     pub(super) removed_assets: Vec<String>,
+    /// Tables whose rows the server cannot give now, and why: they stay as they were.
+    pub(super) withheld: Vec<PullError>,
+}
+
+impl Plan {
+    /// Bytes that its files still take on the disk, beside what has arrived of them in `incoming`.
+    pub(super) fn still_needed(&self, incoming: &Path) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        // Pieces lie where they belong: the length says nothing.
+        let arrived = |want: &Want| {
+            incoming.join(&want.blob).symlink_metadata().map_or(0, |meta| meta.blocks().saturating_mul(512))
+        };
+        self.wants.iter().map(|want| want.size.saturating_sub(arrived(want))).sum()
+    }
+}
+
+/// Whether what is here of a table that the server cannot give now may stay: a part that the same rules
+/// made. All of the table, or another part of it, may hold what is not the caller's any more.
+fn may_stay(table: &ManifestTable, here: &LocalTable) -> bool {
+    table.error.is_none() || (here.slice && here.rules.is_some() && here.rules == table.rules)
 }
 
 /// Tables, and other files by kind and path, that are here and that the manifest has no more.
@@ -99,7 +121,8 @@ pub(super) fn revoked(manifest: &Manifest, state: &SyncState) -> (Vec<String>, V
     let files = manifest.assets.iter();
     let files = files.flat_map(|(kind, asset)| asset.files.iter().map(move |file| format!("{kind}/{}", file.path)));
     let files: BTreeSet<String> = files.collect();
-    let tables = state.tables.keys().filter(|name| !manifest.tables.contains_key(*name)).cloned();
+    let stays = |name: &str, here| manifest.tables.get(name).is_some_and(|table| may_stay(table, here));
+    let tables = state.tables.iter().filter(|(name, here)| !stays(name, here)).map(|(name, _)| name.clone());
     let assets = state.assets.iter().filter(|file| !files.contains(&file.path)).map(|file| file.path.clone());
     (tables.collect(), assets.collect())
 }
@@ -250,7 +273,7 @@ impl Workspace {
         let mut is_partial = false;
         for (name, table) in &manifest.tables {
             check_name(name)?;
-            let before = state.tables.get(name);
+            let before = state.tables.get(name).filter(|here| may_stay(table, here));
             let skipped = options.skip_materialized && table.query_mode == QueryMode::Materialized;
             let is_wanted = match table.query_mode {
                 QueryMode::Remote | QueryMode::Internal => false,
@@ -268,6 +291,17 @@ impl Workspace {
                 is_partial |= skipped;
                 let (query_mode, size_bytes, rows) = (table.query_mode, table.size_bytes, table.rows);
                 plan.next.known.insert(name.clone(), KnownTable { id: table.id.clone(), query_mode, size_bytes, rows });
+                continue;
+            }
+            if let Some(error) = &table.error {
+                is_partial = true;
+                plan.withheld.push(PullError::of_manifest(name, error));
+                let (query_mode, size_bytes, rows) = (table.query_mode, table.size_bytes, table.rows);
+                let known = KnownTable { id: table.id.clone(), query_mode, size_bytes, rows };
+                match before {
+                    Some(before) => drop(plan.next.tables.insert(name.clone(), before.clone())),
+                    None => drop(plan.next.known.insert(name.clone(), known)),
+                }
                 continue;
             }
             let mut missing = 0;
@@ -304,6 +338,7 @@ impl Workspace {
                 updated: table.updated,
                 slice: table.slice,
                 row_scope: table.row_scope.clone(),
+                rules: table.rules.clone(),
                 partitioned: table.parts.is_some() && !table.slice,
                 files: local,
                 columns: columns.unwrap_or_default(),

@@ -17,7 +17,7 @@ use super::plan::{Plan, Want, WouldDownload, revoked};
 use super::state::LocalTable;
 use super::switch::Switched;
 use super::{Origin, PullLimits, SyncState, Workspace, WorkspaceError};
-use crate::catalog::{CatalogError, Manifest};
+use crate::catalog::{CatalogError, Manifest, ManifestError};
 use crate::connector::{Progress, ProgressEvent};
 use crate::duck::blocking;
 use crate::error::{Error, Result};
@@ -72,6 +72,12 @@ pub struct PullError {
 impl PullError {
     fn of_table(table: &str, error: &Error) -> Self {
         Self { table: Some(table.to_owned()), stage: None, ..Self::of(error) }
+    }
+
+    /// Why the server gives nothing of a table now.
+    pub(super) fn of_manifest(table: &str, error: &ManifestError) -> Self {
+        let (error, code, hint) = (error.message.clone(), error.code.clone(), error.hint.clone());
+        Self { table: Some(table.to_owned()), stage: None, error, code, hint }
     }
 
     /// What went wrong at a stage.
@@ -284,6 +290,7 @@ impl Workspace {
                     generation: state.generation,
                     would_download: Some(plan.would),
                     would_remove: Some([plan.removed, plan.removed_assets].concat()),
+                    errors: plan.withheld,
                     ..PullReport::default()
                 });
             }
@@ -333,7 +340,8 @@ impl Workspace {
         options: &PullOptions,
         bytes_downloaded: u64,
     ) -> Result<PullReport> {
-        let errors: Vec<PullError> = failed.iter().map(|(table, error)| PullError::of_table(table, error)).collect();
+        let errors = failed.iter().map(|(table, error)| PullError::of_table(table, error));
+        let errors: Vec<PullError> = errors.chain(plan.withheld).collect();
         let mut next = plan.next;
         if !failed.is_empty() {
             if !options.partial {

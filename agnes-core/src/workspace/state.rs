@@ -93,6 +93,9 @@ pub struct LocalTable {
     /// What a policy took from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_scope: Option<RowScope>,
+    /// Of such rows: equal as long as the same rules choose them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
     /// Whether its files are united by column name.
     #[serde(default)]
     pub partitioned: bool,
