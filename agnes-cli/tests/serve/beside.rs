@@ -1,6 +1,8 @@
 //! The database of a workspace: what its owner keeps beside the views over the tables, and who else
 //! has it open.
 
+use std::io::{BufRead as _, BufReader};
+
 use duckdb::{AccessMode, Config, Connection};
 use serde_json::json;
 
@@ -76,6 +78,7 @@ fn a_database_that_is_open_elsewhere_loses_nothing() {
     let report = laptop.json(&["pull"]);
     assert_eq!((&report["updated"], report.get("warnings")), (&json!(["orders"]), None), "{report}");
     assert_eq!(number(&reader, "SELECT n FROM mine"), 7);
+    assert_eq!(number(&reader, "SELECT count(*) FROM orders"), 4, "its views read on");
     drop(reader);
     let after = database(&laptop, AccessMode::ReadOnly);
     assert_eq!(number(&after, "SELECT n FROM mine") + number(&after, "SELECT count(*) FROM orders"), 8);
@@ -127,4 +130,40 @@ fn a_database_that_does_not_open_is_kept_and_made_anew() {
     assert!(files_below(&laptop.path(".agnes/blobs")).iter().all(|blob| !blob.starts_with(&people)));
     assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 1}]));
     assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1);
+}
+
+#[test]
+fn a_query_reads_on_whatever_is_pulled_meanwhile() {
+    let world = World::start();
+    let folder = world.server.folder.path().join("visits");
+    std::fs::create_dir(&folder).unwrap();
+    let publish = |generation: u32| {
+        // More than anybody holds between the files and a reader who does not read.
+        let sql =
+            format!("SELECT 'd' || range % 30 AS day, md5(range::VARCHAR) AS x, {generation} AS g FROM range(600000)");
+        let file = folder.join("visits.csv");
+        let database = Connection::open_in_memory().unwrap();
+        database.execute_batch(&format!("COPY ({sql}) TO '{}' (HEADER)", file.display())).unwrap();
+        world.command(&["sync", "--source", "web"]);
+    };
+    world.command(&["source", "add", "web", "--path", folder.to_str().unwrap(), "--set", "partition_by=day"]);
+    publish(0);
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    laptop.set_up(world.token("admin"), &["--lazy"]);
+    laptop.ok(&["pull", "visits"]);
+    let blobs = || files_below(&laptop.path(".agnes/blobs")).len();
+    assert_eq!(blobs(), 30);
+    let mut asking = laptop.command(&["query", "select * from visits", "-f", "csv", "--limit", "0"]).spawn().unwrap();
+    let mut told = BufReader::new(asking.stdout.take().unwrap());
+    told.read_line(&mut String::new()).unwrap();
+    for generation in [1, 2] {
+        publish(generation);
+        assert_eq!(laptop.json(&["pull"])["updated"], json!(["visits"]));
+    }
+    let rows = told.lines().filter(|line| line.as_ref().unwrap().ends_with(",0")).count();
+    assert_eq!((rows, asking.wait().unwrap().code()), (600_000, Some(0)));
+    assert_eq!(blobs(), 90, "those that were read, and those of the generation before");
+    publish(3);
+    laptop.ok(&["pull"]);
+    assert_eq!(blobs(), 60, "nobody reads: one generation more");
 }

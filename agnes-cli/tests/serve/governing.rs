@@ -170,6 +170,11 @@ fn laptops_hold_their_own_slices() {
     world.command(&["sync", "--source", "shop"]);
     ann.ok(&["pull"]);
     assert_eq!(rows(&ann), json!([{"id": 7, "status": "open"}]));
+    assert_eq!(
+        super::laptop::files_below(&ann.path(".agnes/blobs")).len(),
+        2,
+        "for who reads it, as the rules are the same"
+    );
     world.command(&["admin", "policy", "update", &paid, "--server-only"]);
     assert_eq!(ann.json(&["pull"])["removed"], json!(["orders"]));
     assert!(ann.files().is_empty());

@@ -81,15 +81,22 @@ fn only_what_changed_moves_and_what_was_revoked_goes() {
     assert_eq!(report["bytes_downloaded"], dry["would_download"][0]["size_bytes"], "only its bytes moved");
     assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 1}]));
     assert_eq!(sha256(&laptop.path("server/parquet/people.parquet")), people);
-    assert_eq!(files_below(&laptop.path(".agnes/blobs")).len(), 2, "old content is gone");
+    let blobs = |laptop: &Laptop| files_below(&laptop.path(".agnes/blobs")).len();
+    assert_eq!(blobs(&laptop), 3, "what was read before is kept");
+    world.publish_orders(2);
+    laptop.ok(&["pull"]);
+    assert_eq!(blobs(&laptop), 3, "for one generation");
 
     let member = Laptop::of(&world, "member");
     member.ok(&["query", "select * from orders"]);
     let database = duckdb::Connection::open(member.path("user/duckdb/analytics.duckdb")).unwrap();
     database.execute_batch("CREATE TABLE mine AS SELECT 7 AS n; CREATE VIEW of_orders AS SELECT 1 AS n").unwrap();
     let rows: i64 = database.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
-    assert_eq!(rows, 1, "other tools see the tables as views");
+    assert_eq!(rows, 2, "other tools see the tables as views");
     drop(database);
+    world.publish_orders(3);
+    member.ok(&["pull"]);
+    assert_eq!(blobs(&member), 2);
     world.revoke("orders");
     let report = member.json(&["pull"]);
     assert_eq!(report["removed"], json!(["orders"]), "{report}");

@@ -83,13 +83,15 @@ impl FileQueries {
         self.gate.parse(sql).await
     }
 
-    /// Asks a query of a set of files, of which these hold a part of their table.
+    /// Asks a query of a set of files, of which these hold a part of their table; `guard` is held as
+    /// long as they are read.
     pub(crate) async fn ask(
         &self,
         parsed: &Parsed,
         query: Query,
         (set, scope): (GrantSet, &[RowScope]),
         fill: Fill,
+        guard: Box<dyn Send>,
     ) -> Result<Rows> {
         let set = Arc::new(set);
         let checked = parsed.resolve(&All(&set))?;
@@ -115,14 +117,8 @@ impl FileQueries {
         let schema = RowScope::into_schema(scope, &running.schema);
         let left = query.limit;
         let asking = self.asking.clone();
-        let rows = FileRows {
-            running: Some(running),
-            schema: schema.clone(),
-            left,
-            truncated: false,
-            _instance: instance,
-            _asking: asking,
-        };
+        let held = (instance, asking, guard);
+        let rows = FileRows { running: Some(running), schema: schema.clone(), left, truncated: false, _held: held };
         Ok(Rows::of(schema, Box::new(rows)))
     }
 }
@@ -134,9 +130,8 @@ struct FileRows {
     /// How many more are wanted.
     left: Option<usize>,
     truncated: bool,
-    /// Its spill folder goes with it.
-    _instance: Arc<Instance>,
-    _asking: Arc<Option<File>>,
+    /// The spill folder goes with the instance.
+    _held: (Arc<Instance>, Arc<Option<File>>, Box<dyn Send>),
 }
 
 #[async_trait]

@@ -92,6 +92,11 @@ impl Workspace {
         self.own().join("views-late")
     }
 
+    /// Locked by whoever reads contents.
+    pub(super) fn readers_file(&self) -> PathBuf {
+        self.own().join("readers")
+    }
+
     pub(super) fn lock_file(&self) -> PathBuf {
         self.own().join("lock")
     }

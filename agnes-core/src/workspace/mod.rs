@@ -17,6 +17,7 @@ mod plan;
 mod pull;
 mod push;
 mod query;
+mod readers;
 mod sessions;
 mod setup;
 mod snapshots;

@@ -296,8 +296,11 @@ impl Workspace {
             }
             gone.extend(tables);
             gone.extend(assets);
-            self.check_space(&plan)?;
             self.forget_incoming(&plan.wants.iter().map(|want| want.blob.as_str()).collect());
+            if !plan.wants.is_empty() {
+                self.make_room(&state, &plan.next);
+            }
+            self.check_space(&plan)?;
             progress.report(ProgressEvent::Stage { name: "download".to_owned() });
             let (vanished, mut failed) = fetch_all(&fetcher, &plan).await;
             let is_changed = !vanished.is_empty() || failed.iter().any(|(_, error)| error.code() == "download_corrupt");

@@ -2,6 +2,7 @@
 //! database beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
@@ -70,6 +71,8 @@ impl Workspace {
     async fn query_now(&self, query: Query) -> Result<Rows> {
         let queries = self.queries().await?;
         let parsed = queries.parse(&query.sql).await?;
+        let workspace = self.clone();
+        let reading = Arc::new(crate::duck::blocking(move || Ok(workspace.reading())).await?);
         // A pull may take files away between the state and the first look at them: then once more.
         for last in [false, true] {
             let state = self.state()?;
@@ -113,7 +116,8 @@ impl Workspace {
             };
             let set = GrantSet { fingerprint: format!("workspace {}", state.etag), relations };
             let scope = self.scope(&state, |name| reads_any || named.contains(&name.to_ascii_lowercase()));
-            match queries.ask(&parsed, query.clone(), (set, &scope), Box::new(fill)).await {
+            let guard = Box::new(reading.clone());
+            match queries.ask(&parsed, query.clone(), (set, &scope), Box::new(fill), guard).await {
                 Err(error) if error.code() == "data_missing" && !last => {}
                 answer => return answer,
             }

@@ -59,6 +59,9 @@ pub struct SyncState {
     /// `server`: `docs/start.md`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assets: Vec<LocalFile>,
+    /// Contents of the generation before, each with its table: who began to read them can go on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, String>,
     /// Views of Agnes in the database.
     #[serde(default)]
     pub views: BTreeSet<String>,

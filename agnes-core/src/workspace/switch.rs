@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::plan::stamp;
+use super::readers::kept;
 use super::state::LocalFile;
 use super::{SyncState, Workspace};
 use crate::error::{Error, Result};
@@ -76,6 +77,9 @@ impl Workspace {
             }
         }
         next.views = made.views;
+        // Held until the old contents are gone: who begins to read meanwhile waits for the new ones.
+        let unread = self.unread();
+        next.kept = kept(&before, &next, unread.is_none());
         if made.is_late {
             // The next pull sees that something is not as it should be.
             next.root = String::new();
@@ -83,6 +87,7 @@ impl Workspace {
         next.write(&self.state_file())?;
         std::fs::remove_file(self.switch_file()).map_err(|e| Error::io("finish a switch", e))?;
         self.collect(&next);
+        drop(unread);
         warnings.extend(made.warnings);
         Ok(Switched { state: next, warnings })
     }
@@ -121,11 +126,13 @@ impl Workspace {
         self.sweep_snapshots();
     }
 
-    /// Deletes contents that nothing names, and what arrived in vain.
+    /// Deletes contents that neither this generation nor what is kept beside it names, and what arrived
+    /// in vain.
     fn collect(&self, state: &SyncState) {
         let named = state.blobs();
+        let is_named = |name: &str| named.contains(name) || state.kept.contains_key(name);
         for entry in std::fs::read_dir(self.blobs()).into_iter().flatten().flatten() {
-            if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {
+            if entry.file_name().to_str().is_none_or(|name| !is_named(name)) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
