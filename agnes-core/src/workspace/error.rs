@@ -62,10 +62,12 @@ pub enum WorkspaceError {
     #[error("the server published again and again while files came")]
     KeepsChanging,
     /// Not enough space.
-    #[error("{needed} bytes are needed on this disk, {free} are free")]
+    #[error("{needed} bytes and {spare} to spare are needed on this disk, {free} are free")]
     DiskTooFull {
         /// Bytes.
         needed: u64,
+        /// Bytes.
+        spare: u64,
         /// Bytes.
         free: u64,
     },

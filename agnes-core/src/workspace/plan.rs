@@ -410,6 +410,30 @@ mod tests {
     }
 
     #[test]
+    fn what_has_arrived_needs_no_more_room() {
+        use std::os::unix::fs::FileExt as _;
+        let incoming = tempfile::tempdir().unwrap();
+        let want = |blob: &str, size| Want {
+            table: "t".to_owned(),
+            file: FileRef { of: FileOf::Table { id: "t".to_owned(), part: None }, md5: String::new() },
+            blob: blob.to_owned(),
+            digest: Digest::Nothing,
+            size,
+        };
+        let plan = Plan { wants: vec![want("half", 16 << 20), want("new", 5)], ..Plan::default() };
+        assert_eq!(plan.still_needed(incoming.path()), (16 << 20) + 5);
+        // The last half of a file of its whole length.
+        let file = std::fs::File::create(incoming.path().join("half")).unwrap();
+        file.set_len(16 << 20).unwrap();
+        assert_eq!(plan.still_needed(incoming.path()), (16 << 20) + 5, "its length is no room that it has");
+        file.write_all_at(&vec![1; 8 << 20], 8 << 20).unwrap();
+        file.sync_all().unwrap();
+        assert_eq!(plan.still_needed(incoming.path()), (8 << 20) + 5);
+        let told = WorkspaceError::DiskTooFull { needed: 5, spare: 7, free: 11 }.to_string();
+        assert!(told.contains("5 bytes and 7 to spare") && told.contains("11 are free"), "{told}");
+    }
+
+    #[test]
     fn content_is_named_by_the_best_hash_there_is() {
         let (sha, md5) = ("a".repeat(64), "b".repeat(32));
         assert_eq!(Digest::of(Some(&sha), &md5), Digest::Sha256(sha));

@@ -417,10 +417,10 @@ impl Workspace {
     }
 
     fn check_space(&self, plan: &Plan) -> Result<()> {
-        let needed: u64 = plan.wants.iter().map(|want| want.size).sum();
+        let needed = plan.still_needed(&self.incoming());
         let free = crate::sync::free_bytes(&self.own())?;
         if needed > 0 && needed.saturating_add(SPARE) > free {
-            return Err(WorkspaceError::DiskTooFull { needed, free }.into());
+            return Err(WorkspaceError::DiskTooFull { needed, spare: SPARE, free }.into());
         }
         Ok(())
     }
