@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use agnes_connectors::server::ServerClient;
+use agnes_connectors::server::{Call, ServerClient};
 use agnes_core::connector::{Progress, ProgressEvent};
 use agnes_core::workspace::{PullError, PullLimits, PullOptions, PullReport, Reason, Workspace};
 
@@ -31,6 +31,7 @@ pub(super) async fn run(app: &App, args: PullArgs) -> Outcome {
         partial: args.partial,
         accept_older: args.accept_older,
         accept_new_key: args.accept_new_key,
+        user_id: None,
         limits: limits()?,
     };
     let report = match server_of(app, &workspace) {
@@ -134,15 +135,28 @@ pub(super) async fn pull(
     workspace: &Workspace,
     options: &PullOptions,
 ) -> Outcome<PullReport> {
+    let mut options = options.clone();
+    if options.accept_new_key {
+        options.user_id = same_person(server, workspace).await?;
+    }
     let bars = Bars::new(app.out);
     let lines = (!app.out.bars() && !app.out.quiet && !app.out.json && !options.dry_run).then(Lines::from_environment);
     let progress = match lines.transpose()? {
         Some(lines) => Progress::to(move |event| lines.show(event)),
         None => bars.progress(),
     };
-    let report = workspace.pull(server, options, progress).await;
+    let report = workspace.pull(server, &options, progress).await;
     bars.finish();
     Ok(report?)
+}
+
+/// The id at the server of whoever this workspace belongs to: another one where it was set up anew.
+async fn same_person(server: &ServerClient, workspace: &Workspace) -> Outcome<Option<String>> {
+    let state = workspace.state()?;
+    let me = server.ask(Call::get(&["auth", "me"])).await?.body;
+    let text = |name: &str| me[name].as_str().filter(|text| !text.is_empty());
+    let is_same = text("email").is_some_and(|email| email.eq_ignore_ascii_case(&state.email));
+    Ok(text("user_id").filter(|_| is_same && state.server == server.server()).map(ToOwned::to_owned))
 }
 
 /// Asks whether a table that a query needs shall come, and brings it.

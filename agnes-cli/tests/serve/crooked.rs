@@ -50,6 +50,7 @@ pub(crate) enum Crooked {
 
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     how: Arc<Mutex<Crooked>>,
     /// Bytes of bodies of files that went through.
     pub(crate) moved: Arc<AtomicUsize>,
@@ -61,15 +62,23 @@ impl Proxy {
     pub(crate) fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (how, moved, asked) = (Arc::new(Mutex::new(Crooked::Not)), Arc::default(), Arc::default());
-        let proxy = Self { address: listener.local_addr().unwrap(), how, moved, asked };
+        let server = Arc::new(Mutex::new(server));
+        let proxy = Self { address: listener.local_addr().unwrap(), server, how, moved, asked };
         let (how, moved, asked) = (proxy.how.clone(), proxy.moved.clone(), proxy.asked.clone());
+        let server = proxy.server.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (how, moved, asked) = (how.clone(), moved.clone(), asked.clone());
+                let server = *server.lock().unwrap_or_else(PoisonError::into_inner);
                 std::thread::spawn(move || pass(client, server, &how, &moved, &asked));
             }
         });
         proxy
+    }
+
+    /// From now on before another server.
+    pub(crate) fn turn_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     pub(crate) fn set(&self, how: Crooked) {

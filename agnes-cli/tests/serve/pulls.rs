@@ -1,5 +1,7 @@
 //! What `agnes init` and `agnes pull` leave on a laptop, whatever happens on the way.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -434,4 +436,65 @@ fn one_table_that_does_not_come_is_named_and_the_rest_comes_if_asked() {
     assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 4}]));
     proxy.set(Crooked::Not);
     assert_eq!(laptop.json(&["pull"])["updated"], json!(["people"]), "the next one has the rest");
+}
+
+/// Copies what is in one folder into another, as a backup does.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_server_that_was_restored_from_a_backup_is_taken_if_asked() {
+    let world = World::start();
+    let proxy = Proxy::before(world.server.address);
+    let laptop = Laptop::new(&proxy.url());
+    laptop.set_up(world.token("member"), &[]);
+    let backup = tempfile::tempdir().unwrap();
+    let world = world.changed(|folder| copy(folder, backup.path()));
+    proxy.turn_to(world.server.address);
+    world.publish_orders(2);
+    laptop.ok(&["pull"]);
+    let world = world.changed(|folder| {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        }
+        copy(backup.path(), folder);
+    });
+    proxy.turn_to(world.server.address);
+    let rows = || laptop.asks("select count(*)::int as n from orders");
+    assert_eq!(laptop.json_with(1, &["pull"])["errors"][0]["code"], "manifest_rollback");
+    assert_eq!(rows(), json!([{"n": 2}]), "what is here stays");
+    assert_eq!(laptop.json(&["pull", "--accept-older"])["updated"], json!(["orders"]));
+    assert_eq!((rows(), &laptop.json(&["pull"])["errors"]), (json!([{"n": 4}]), &json!([])));
+}
+
+#[test]
+fn a_server_that_was_set_up_anew_is_taken_if_asked() {
+    let (world, anew) = (World::start(), World::start());
+    let proxy = Proxy::before(world.server.address);
+    let laptop = Laptop::new(&proxy.url());
+    laptop.set_up(world.token("member"), &[]);
+    anew.publish_orders(2);
+    proxy.turn_to(anew.server.address);
+    let sign_in = |who: &str| {
+        let arguments = ["auth", "import-token", "--server", &laptop.server, "--token", "-"];
+        let output = laptop.with_input(&arguments, anew.token(who));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    let refused = |arguments: &[&str]| {
+        let state = laptop.state();
+        let report = laptop.json_with(1, arguments);
+        assert_eq!(laptop.state(), state, "what is here stays");
+        report["errors"][0]["code"].as_str().unwrap().to_owned()
+    };
+    sign_in("admin");
+    assert_eq!(refused(&["pull", "--accept-new-key"]), "manifest_of_other", "it is not theirs");
+    sign_in("member");
+    assert_eq!(refused(&["pull"]), "manifest_other_key");
+    assert_eq!(laptop.json(&["pull", "--accept-new-key"])["updated"], json!(["orders"]));
+    assert_eq!(laptop.asks("select count(*)::int as n from orders"), json!([{"n": 2}]));
+    check_whole(&laptop, &anew.get("member", "/api/sync/manifest").json());
+    assert_eq!(laptop.json(&["pull"])["errors"], json!([]), "the new key is kept");
 }

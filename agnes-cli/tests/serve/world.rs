@@ -74,6 +74,16 @@ impl World {
         (Self { server: Server::start_with(folder, &[], &variables), tokens, session: Mutex::default() }, status)
     }
 
+    /// Stopped politely, and started again after `change` was made to its folder.
+    pub(crate) fn changed(self, change: impl FnOnce(&std::path::Path)) -> Self {
+        self.server.signal("TERM");
+        let Self { server, tokens, .. } = self;
+        let (_, folder) = server.ended();
+        change(folder.path());
+        let server = Server::start_with(folder, &[], &[("SCHEDULER_API_TOKEN", SERVICE)]);
+        Self { server, tokens, session: Mutex::default() }
+    }
+
     /// The token of `admin`, `member`, `stranger`, `narrow` (the member's for setting up a
     /// laptop) or `service`.
     pub(crate) fn token(&self, who: &str) -> &str {

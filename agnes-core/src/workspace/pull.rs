@@ -47,6 +47,9 @@ pub struct PullOptions {
     pub accept_older: bool,
     /// Take a manifest signed by another key, and remember that one.
     pub accept_new_key: bool,
+    /// Whose the workspace is from now on, by their id: that of the same person at a server that was
+    /// set up anew.
+    pub user_id: Option<String>,
     /// How files are fetched.
     pub limits: PullLimits,
 }
@@ -179,6 +182,9 @@ impl Workspace {
             Ok((turn, state, is_whole, told))
         })
         .await?;
+        if let Some(id) = options.user_id.as_ref().filter(|id| **id != state.user_id) {
+            state.of_another(id);
+        }
         let wants_more = options.tables.iter().any(|name| state.table(name).is_none())
             || options.lazy.is_some_and(|lazy| lazy != state.lazy);
         // That nothing changed is signed by nobody: it is taken as long as what is held is good. Who

@@ -154,6 +154,13 @@ impl SyncState {
         self.tables.get_key_value(name).or_else(|| self.tables.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)))
     }
 
+    /// Says that it is of another person or server, of which nothing is known yet.
+    pub(super) fn of_another(&mut self, user_id: &str) {
+        self.user_id = user_id.to_owned();
+        (self.public_key, self.generation, self.expires_at) = (None, 0, None);
+        self.etag = String::new();
+    }
+
     fn read(path: &Path) -> Result<Option<Self>> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
@@ -205,9 +212,9 @@ impl Workspace {
         std::fs::create_dir_all(self.own()).map_err(|e| Error::io("make the workspace", e))?;
         let mut state = self.state().unwrap_or_default();
         if state.server != server || state.user_id != user_id {
-            (state.public_key, state.generation, state.expires_at) = (None, 0, None);
+            state.of_another(user_id);
         }
-        (state.server, state.user_id, state.email) = (server.to_owned(), user_id.to_owned(), email.to_owned());
+        (state.server, state.email) = (server.to_owned(), email.to_owned());
         // The next pull asks for the whole manifest.
         state.etag = String::new();
         state.write(&self.state_file())
