@@ -498,3 +498,21 @@ fn a_server_that_was_set_up_anew_is_taken_if_asked() {
     check_whole(&laptop, &anew.get("member", "/api/sync/manifest").json());
     assert_eq!(laptop.json(&["pull"])["errors"], json!([]), "the new key is kept");
 }
+
+/// Whoever was killed in the middle of a switch does not get back what somebody else has now.
+#[test]
+fn a_switch_of_whose_it_was_is_over_when_somebody_else_begins() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let switch = laptop.path(".agnes/switch.json");
+    for more in [&["--force", "--no-pull"][..], &["--force"]] {
+        for who in ["admin", "member"] {
+            std::fs::copy(laptop.path(".agnes/sync_state.json"), &switch).unwrap();
+            laptop.set_up(world.token(who), more);
+            assert_eq!(laptop.state()["email"], format!("{who}@example.com"));
+            assert!(!switch.exists());
+            assert_eq!(laptop.json(&["pull"])["errors"], json!([]), "{who}");
+            assert_eq!(laptop.files().len(), if who == "admin" { 2 } else { 1 });
+        }
+    }
+}

@@ -207,9 +207,13 @@ impl Workspace {
     /// another server, is forgotten: the next pull takes it away.
     ///
     /// # Errors
-    /// I/O errors.
+    /// `workspace_busy`, I/O errors.
     pub fn claim(&self, server: &str, user_id: &str, email: &str) -> Result<()> {
-        std::fs::create_dir_all(self.own()).map_err(|e| Error::io("make the workspace", e))?;
+        let _turn = self.turn()?;
+        // What was begun for whose it was would make it theirs again.
+        if self.recover().is_err() && self.switch_file().exists() {
+            std::fs::remove_file(self.switch_file()).map_err(|e| Error::io("make the workspace", e))?;
+        }
         let mut state = self.state().unwrap_or_default();
         if state.server != server || state.user_id != user_id {
             state.of_another(user_id);
