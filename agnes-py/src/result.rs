@@ -40,6 +40,9 @@ fn optional<'py>(py: Python<'py>, library: &str, extra: &str) -> PyResult<Bound<
     })
 }
 
+/// Batches that other libraries take at a time.
+const GROUP: usize = 32;
+
 /// Rows that are still to come, in order. Dropping it ends the query.
 struct Stream {
     schema: SchemaRef,
@@ -159,22 +162,51 @@ impl QueryResult {
 
     /// All rows in memory, kept for the next time.
     fn hold(&self, py: Python<'_>) -> PyResult<Vec<RecordBatch>> {
+        self.hold_seen(py, |_| Ok(()))
+    }
+
+    /// The same; `see` is shown them a group at a time, while the query makes the next.
+    fn hold_seen(
+        &self,
+        py: Python<'_>,
+        mut see: impl FnMut(&[RecordBatch]) -> PyResult<()>,
+    ) -> PyResult<Vec<RecordBatch>> {
         let mut state = self.state(py);
-        match &mut *state {
-            State::Held(batches) => Ok(batches.clone()),
-            State::Taken => Err(to_py_err(py, &taken())),
-            State::Coming(stream) => {
-                let batches = wait(py, async {
-                    let mut batches = Vec::new();
-                    while let Some(batch) = stream.next_batch().await? {
-                        batches.push(batch);
-                    }
-                    Ok(batches)
-                })?;
+        // Rows that broke off half way are none: who asked once more would take a part for the whole.
+        let mut stream = match std::mem::replace(&mut *state, State::Taken) {
+            State::Taken => return Err(to_py_err(py, &taken())),
+            State::Coming(stream) => stream,
+            State::Held(batches) => {
                 *state = State::Held(batches.clone());
-                Ok(batches)
+                drop(state);
+                see(&batches)?;
+                return Ok(batches);
             }
+        };
+        let mut batches = Vec::new();
+        loop {
+            let seen = batches.len();
+            wait(py, async {
+                while batches.len() < seen + GROUP
+                    && let Some(batch) = stream.next_batch().await?
+                {
+                    batches.push(batch);
+                }
+                Ok(())
+            })?;
+            if batches.len() == seen {
+                break;
+            }
+            see(&batches[seen..])?;
         }
+        *state = State::Held(batches.clone());
+        Ok(batches)
+    }
+
+    /// A result of its own, of these rows.
+    fn of(&self, batches: &[RecordBatch]) -> Self {
+        let (schema, state) = (self.schema.clone(), Mutex::new(State::Held(batches.to_vec())));
+        Self { schema, truncated: self.truncated.clone(), receipt: self.receipt.clone(), state }
     }
 
     /// The rows as a stream: a view of what is in memory, else the rows themselves.
@@ -197,7 +229,7 @@ impl QueryResult {
             State::Taken => return Ok(None),
             State::Held(batches) => batches.clone(),
             State::Coming(stream) => {
-                wait(py, async {
+                let looked = wait(py, async {
                     while stream.ahead.iter().map(RecordBatch::num_rows).sum::<usize>() <= SHOWN {
                         match stream.pull().await? {
                             Some(batch) => stream.ahead.push_back(batch),
@@ -205,8 +237,13 @@ impl QueryResult {
                         }
                     }
                     Ok(())
-                })?;
-                stream.ahead.iter().cloned().collect()
+                });
+                let ahead = stream.ahead.iter().cloned().collect();
+                if let Err(error) = looked {
+                    *state = State::Taken;
+                    return Err(error);
+                }
+                ahead
             }
         };
         let mut shown = Vec::new();
@@ -276,9 +313,17 @@ impl QueryResult {
 
     /// The whole result as a `pyarrow.Table`.
     fn to_arrow(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        let pyarrow = optional(slf.py(), "pyarrow", "pyarrow")?;
-        slf.get().hold(slf.py())?;
-        Ok(pyarrow.call_method1("table", (slf,))?.unbind())
+        let py = slf.py();
+        let pyarrow = optional(py, "pyarrow", "pyarrow")?;
+        let (this, mut tables) = (slf.get(), Vec::new());
+        this.hold_seen(py, |batches| {
+            tables.push(pyarrow.call_method1("table", (this.of(batches),))?);
+            Ok(())
+        })?;
+        match tables.len() {
+            0 => Ok(pyarrow.call_method1("table", (slf,))?.unbind()),
+            _ => Ok(pyarrow.call_method1("concat_tables", (tables,))?.unbind()),
+        }
     }
 
     /// The whole result as a `pandas.DataFrame`.

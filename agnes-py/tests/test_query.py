@@ -145,6 +145,25 @@ def test_a_stream_is_read_once(db: agnes.Database) -> None:
     assert "read already" in repr(result)
 
 
+@pytest.mark.parametrize("reader", ["to_arrow", "to_polars", "rows"])
+def test_rows_that_broke_off_are_no_answer(db: agnes.Database, reader: str) -> None:
+    """Nor is the rest of them, for whoever asks once more."""
+    number = "CASE WHEN i < 900000 THEN i::VARCHAR ELSE 'x' END::INTEGER"
+    result = db.query(f"SELECT {number} AS n FROM range(1000000) AS r(i)")
+    with pytest.raises(agnes.AgnesError, match="x"):
+        getattr(result, reader)()
+    with pytest.raises(agnes.InvalidInputError, match="read already"):
+        result.rows()
+
+
+def test_many_batches_become_one_table(db: agnes.Database) -> None:
+    result = db.query("SELECT i, 'row ' || i AS text FROM range(300000) AS r(i)")
+    table = result.to_arrow()
+    assert (table.num_rows, table.column_names) == (300_000, ["i", "text"])
+    assert sorted(table.column("i").to_pylist()) == list(range(300_000))
+    assert result.to_arrow().equals(table) and result.truncated is False
+
+
 def test_an_empty_result_has_its_columns(db: agnes.Database) -> None:
     result = db.query("SELECT id, region FROM orders WHERE false")
     assert result.rows() == []

@@ -198,8 +198,9 @@ impl Workspace {
     /// Has pulls bring only the tables that were asked for.
     ///
     /// # Errors
-    /// `workspace_unreadable`, I/O errors.
+    /// `workspace_busy` while somebody pulls, `workspace_unreadable`, I/O errors.
     pub fn keep_lazy(&self) -> Result<()> {
+        let _turn = self.turn()?;
         SyncState { lazy: true, ..self.state()? }.write(&self.state_file())
     }
 
