@@ -59,6 +59,11 @@ pub trait Coded: std::error::Error {
     fn is_retryable(&self) -> bool {
         self.kind().is_retryable()
     }
+    /// Whether a call at once would only wait, or run into the same wall, once more: a later one may
+    /// succeed.
+    fn only_later_helps(&self) -> bool {
+        false
+    }
     /// Machine-readable facts (limits, names), as a JSON object.
     fn facts(&self) -> Option<serde_json::Value> {
         None
@@ -94,6 +99,11 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.0.is_retryable()
+    }
+    /// Whether a call at once would only wait, or run into the same wall, once more.
+    #[must_use]
+    pub fn only_later_helps(&self) -> bool {
+        self.0.only_later_helps()
     }
     /// Machine-readable facts, as a JSON object.
     #[must_use]
@@ -219,6 +229,9 @@ impl Coded for IoError {
             std::io::ErrorKind::PermissionDenied => Some("check the owner and mode of the folder".to_owned()),
             _ => None,
         }
+    }
+    fn only_later_helps(&self) -> bool {
+        self.code() == "disk_full"
     }
 }
 

@@ -136,6 +136,10 @@ impl Coded for BigQueryError {
         Some(text.to_owned())
     }
 
+    fn only_later_helps(&self) -> bool {
+        matches!(self, Self::JobTimeout { .. })
+    }
+
     fn facts(&self) -> Option<Value> {
         let mut facts = match self {
             Self::OverBudget { current, limit } => return Some(json!({"current": current, "limit": limit})),

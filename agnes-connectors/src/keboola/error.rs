@@ -178,6 +178,10 @@ impl Coded for KeboolaError {
         Some(text.to_owned())
     }
 
+    fn only_later_helps(&self) -> bool {
+        matches!(self, Self::JobTimeout { .. } | Self::NoSpace { .. })
+    }
+
     fn facts(&self) -> Option<Value> {
         match self {
             Self::Refused { status, retry_after, .. } => {

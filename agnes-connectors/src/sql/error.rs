@@ -83,6 +83,10 @@ impl Coded for SqlError {
             _ => return None,
         })
     }
+
+    fn only_later_helps(&self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
 }
 
 /// What must not be seen of a source.

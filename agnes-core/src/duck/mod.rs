@@ -68,6 +68,9 @@ impl Coded for EngineFailure {
     fn hint(&self) -> Option<String> {
         (self.code == "disk_full").then(|| "free some space on the disk that holds the data folder".to_owned())
     }
+    fn only_later_helps(&self) -> bool {
+        self.code == "disk_full"
+    }
 }
 
 /// `cause` as an engine failure; `action` is a phrase such as "read the footer".

@@ -19,9 +19,6 @@ const MIN_FREE_BYTES: u64 = 16 << 20;
 /// Longest wait before another attempt at a table.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Errors that another attempt of the same run would only wait for once more.
-const SPENT: [&str; 4] = ["disk_full", "extract_timeout", "keboola_job_timeout", "bigquery_job_timeout"];
-
 /// What can keep a table from being brought up to date, beside its source.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
@@ -66,6 +63,9 @@ impl Coded for RunError {
             Self::Unsupported { .. } => None,
             Self::NotPublished { .. } => Some("`agnes rebuild` shows what each source published".to_owned()),
         }
+    }
+    fn only_later_helps(&self) -> bool {
+        matches!(self, Self::Deadline { .. } | Self::DiskNearlyFull { .. })
     }
 }
 
@@ -127,7 +127,7 @@ impl Engine {
                 Err(error)
                     if attempt < attempts
                         && error.is_retryable()
-                        && !SPENT.contains(&error.code())
+                        && !error.only_later_helps()
                         && retry_after(&error) <= MAX_BACKOFF
                         && !cancel.is_cancelled() =>
                 {

@@ -11,7 +11,7 @@ use agnes_core::connector::{
     Cancelled, Capability, CheckItem, Connector, DiscoveredTable, ExtractReport, ExtractRequest, Progress,
     SourceContext,
 };
-use agnes_core::error::Result;
+use agnes_core::error::{Coded, ErrorKind, Result};
 use agnes_core::extract::TableWriter;
 use agnes_core::ident::TableName;
 use agnes_core::registry::NewSource;
@@ -173,9 +173,35 @@ async fn types_that_widen_are_taken_and_said() {
     assert!(state.drift.is_some() || state.error.is_some(), "drift is recorded: {state:?}");
 }
 
-/// Reads until it is told to end, and counts how often.
+/// A source that is away, and how it says so.
+#[derive(Debug, Clone, Copy)]
+struct Away {
+    only_later: bool,
+}
+
+impl std::fmt::Display for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("away")
+    }
+}
+
+impl std::error::Error for Away {}
+
+impl Coded for Away {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unavailable
+    }
+    fn code(&self) -> &str {
+        "away"
+    }
+    fn only_later_helps(&self) -> bool {
+        self.only_later
+    }
+}
+
+/// Reads until it is told to end, or fails, and counts how often.
 #[derive(Debug)]
-struct Endless(Arc<AtomicU32>);
+struct Endless(Arc<AtomicU32>, Option<Away>);
 
 #[async_trait::async_trait]
 impl Connector for Endless {
@@ -201,6 +227,9 @@ impl Connector for Endless {
         _: TableWriter,
     ) -> Result<(TableWriter, ExtractReport)> {
         self.0.fetch_add(1, Ordering::Relaxed);
+        if let Some(away) = self.1 {
+            return Err(away.into());
+        }
         while !source.cancel.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -209,20 +238,23 @@ impl Connector for Endless {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_is_waited_for_once_in_a_run() {
-    let site = Site::new();
-    let mut config = Config::default();
-    (config.sync.table_timeout, config.sync.attempts) = (Duration::from_secs(1), 2);
-    let called = Arc::new(AtomicU32::new(0));
-    let connectors = agnes_connectors::builtin().with(Endless(called.clone()));
-    let engine = Engine::builder(site.root()).config(config).connectors(connectors).open().await.unwrap();
-    let (name, kind) = ("endless".to_owned(), "endless".to_owned());
-    let source = NewSource { name, kind, config: serde_json::json!({}), schedule: None };
-    engine.sources().add(&owner(), source).await.unwrap();
-    let run = sync(&engine).await;
-    assert_eq!(outcome(&run, "long").reason.as_deref(), Some("extract_timeout"));
-    assert_eq!(called.load(Ordering::Relaxed), 1, "the next run may have more luck, not this one");
-    engine.close().await.unwrap();
+async fn what_only_helps_later_is_tried_once_in_a_run() {
+    let away = |only_later| Some(Away { only_later });
+    for (fails, reason, times) in [(None, "extract_timeout", 1), (away(true), "away", 1), (away(false), "away", 2)] {
+        let site = Site::new();
+        let mut config = Config::default();
+        (config.sync.table_timeout, config.sync.attempts) = (Duration::from_secs(1), 2);
+        let called = Arc::new(AtomicU32::new(0));
+        let connectors = agnes_connectors::builtin().with(Endless(called.clone(), fails));
+        let engine = Engine::builder(site.root()).config(config).connectors(connectors).open().await.unwrap();
+        let (name, kind) = ("endless".to_owned(), "endless".to_owned());
+        let source = NewSource { name, kind, config: serde_json::json!({}), schedule: None };
+        engine.sources().add(&owner(), source).await.unwrap();
+        let run = sync(&engine).await;
+        assert_eq!(outcome(&run, "long").reason.as_deref(), Some(reason), "{fails:?}");
+        assert_eq!(called.load(Ordering::Relaxed), times, "{fails:?}");
+        engine.close().await.unwrap();
+    }
 }
 
 async fn odd_engine(site: &Site, timeout: Duration) -> Engine {
