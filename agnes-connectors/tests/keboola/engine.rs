@@ -189,6 +189,45 @@ async fn a_source_that_is_down_for_a_day_keeps_its_data_and_is_tried_every_hour(
 }
 
 #[tokio::test]
+async fn who_asks_to_wait_is_not_asked_before() {
+    let site = Site::new();
+    site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
+    let clock = Arc::new(FixedClock::at(chrono::Utc::now()));
+    let engine = engine_at(&site, clock.clone(), None).await;
+    let begun = clock.now();
+    let until = begun + chrono::Duration::hours(3);
+    site.fake.fault("", 429, &[("Retry-After", "10800")], "", u32::MAX);
+    assert_eq!(run(&engine, false).await.tables[0].next_try, Some(until));
+    site.fake.state().faults.clear();
+    // The table is due all the time.
+    for minutes in [15, 179] {
+        clock.set(begun + chrono::Duration::minutes(minutes));
+        site.fake.forget_requests();
+        let outcome = run(&engine, false).await;
+        let told = &outcome.tables[0];
+        assert_eq!((told.status, told.reason.as_deref()), (TableStatus::Skipped, Some("asked_to_wait")), "{told:?}");
+        assert_eq!(told.next_try, Some(until));
+        assert!(!site.fake.asked().iter().any(|line| line.contains("/tables/")), "{:?}", site.fake.asked());
+        // What went wrong is still to be seen.
+        let state = engine.sync().state(&owner()).await.unwrap();
+        assert_eq!(state[0].status, agnes_core::sync::SyncStatus::Error, "{state:?}");
+    }
+    clock.set(until);
+    assert_eq!(run(&engine, false).await.tables[0].status, TableStatus::Ok);
+
+    // Who names the table does not wait, and nobody waits for longer than a day.
+    clock.set(until + chrono::Duration::hours(2));
+    site.fake.fault("", 503, &[("Retry-After", "31536000")], "", u32::MAX);
+    assert_eq!(run(&engine, false).await.tables[0].next_try, Some(clock.now() + chrono::Duration::days(1)));
+    site.fake.state().faults.clear();
+    assert_eq!(run(&engine, false).await.tables[0].status, TableStatus::Skipped);
+    let named = SyncRequest { sources: vec!["shop".to_owned()], ..SyncRequest::default() };
+    let outcome = engine.sync().run(&owner(), named, Progress::default()).await.unwrap().outcome.unwrap();
+    assert_ne!(outcome.tables[0].status, TableStatus::Skipped, "{outcome:?}");
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn tables_that_stay_are_asked_at_the_host_of_their_own_connection() {
     const STACK: &str = "https://connection.example.com";
     // Where the host may be asked, what is missing is the extension.

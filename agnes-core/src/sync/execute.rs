@@ -22,6 +22,11 @@ use crate::orchestrator::{self, Generation};
 use crate::registry::{self, QueryMode, RegisteredSource, RegisteredTable};
 use crate::schedule::{Due, Schedule, due};
 
+/// Why a table is left out whose source asked for that.
+const ASKED: &str = "asked_to_wait";
+/// Whoever asks to be left alone for longer is tried once in so long.
+const LONGEST_ASKED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
 /// What came of one table before publication.
 struct Extracted {
     outcome: TableOutcome,
@@ -30,6 +35,8 @@ struct Extracted {
     cursor: Option<serde_json::Value>,
     /// When it is tried again, if it failed.
     again: Again,
+    /// Until when its source asked to be left alone, if it did.
+    asked: Option<DateTime<Utc>>,
     /// Kept until it is published.
     _claim: Option<Claim>,
 }
@@ -37,8 +44,8 @@ struct Extracted {
 /// When a table is tried again.
 #[derive(Debug, Clone, Copy)]
 enum Again {
-    /// By every run of the scheduler, but not before the source asked for.
-    EachRun { asked: DateTime<Utc> },
+    /// By every run of the scheduler.
+    EachRun,
     /// As its schedule says; `None` where that names no moment any more.
     At(Option<DateTime<Utc>>),
 }
@@ -183,6 +190,13 @@ impl Engine {
                     outcome.tables.push(blank(&row, source.name.as_str(), TableStatus::Skipped, Some("due_check")));
                     continue;
                 }
+                if let Some(until) = self.sync_runs().asked(&row.name, self.clock().now()).filter(|_| by_schedule) {
+                    self.store().sync().set_skipped(&row.name, ASKED).await?;
+                    let mut left = blank(&row, source.name.as_str(), TableStatus::Skipped, Some(ASKED));
+                    left.next_try = self.next_try(until).await?;
+                    outcome.tables.push(left);
+                    continue;
+                }
                 match TableName::parse(&row.name) {
                     Ok(name) => targets.push(Target { row, name, state }),
                     Err(error) => {
@@ -277,15 +291,15 @@ impl Engine {
         let schedule = target.row.schedule(Some(source), &self.config().sync).and_then(Schedule::parse);
         let last = target.state.as_ref().and_then(|s| s.last_sync);
         let asked = |error: &Error| {
-            let wait = chrono::Duration::from_std(retry_after(error)).unwrap_or_default();
-            now.checked_add_signed(wait).unwrap_or(now)
+            let wait = chrono::Duration::from_std(retry_after(error).min(LONGEST_ASKED)).ok()?;
+            now.checked_add_signed(wait).filter(|until| *until > now)
         };
-        let again = |asked| match &schedule {
-            Some(schedule) => Again::At(schedule.next_after(last, now).map(|next| next.max(asked))),
-            None => Again::EachRun { asked },
+        let again = match &schedule {
+            Some(schedule) => Again::At(schedule.next_after(last, now)),
+            None => Again::EachRun,
         };
         let (name, _claim) = (target.name.clone(), claim.ok().flatten());
-        let mut one = Extracted { outcome, name, change: None, cursor: None, again: again(now), _claim };
+        let mut one = Extracted { outcome, name, change: None, cursor: None, again, asked: None, _claim };
         match result {
             Ok((writer, report)) => {
                 one.outcome.rejected_rows = report.rejected_rows;
@@ -312,7 +326,7 @@ impl Engine {
             }
             Err(error) => {
                 fail(&mut one.outcome, &error);
-                one.again = again(asked(&error));
+                one.asked = asked(&error);
             }
         }
         progress.report(ProgressEvent::TableFinished {
@@ -414,11 +428,16 @@ impl Engine {
                     }
                 }
             }
+            self.sync_runs().keep_asked(&name, one.asked);
             if one.outcome.status == TableStatus::Error {
                 sync.set_error(&name, one.outcome.error.as_deref().unwrap_or("failed"), now).await?;
-                one.outcome.next_try = match one.again {
+                let next = match one.again {
                     Again::At(next) => next,
-                    Again::EachRun { asked } => Some(self.next_refresh().await?.map_or(asked, |next| next.max(asked))),
+                    Again::EachRun => Some(now),
+                };
+                one.outcome.next_try = match next {
+                    Some(next) => self.next_try(one.asked.map_or(next, |asked| next.max(asked))).await?,
+                    None => None,
                 };
             }
         }
@@ -429,6 +448,11 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// When a table is tried again that is due at `next`: by a run of the scheduler, where one waits.
+    async fn next_try(&self, next: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        Ok(Some(self.next_refresh().await?.map_or(next, |refresh| refresh.max(next))))
     }
 }
 

@@ -122,7 +122,7 @@ pub struct TableOutcome {
     pub source: String,
     /// How it fared.
     pub status: TableStatus,
-    /// Code of the error, or why it was skipped: `due_check`, `in_flight`, ...
+    /// Code of the error, or why it was skipped: `due_check`, `in_flight`, `asked_to_wait`, ...
     pub reason: Option<String>,
     /// The error in words.
     pub error: Option<String>,
@@ -132,7 +132,7 @@ pub struct TableOutcome {
     #[serde(default)]
     pub kind: Option<crate::error::ErrorKind>,
     /// When a table that failed is tried again: as its schedule says, without one by the next run of
-    /// the scheduler. A moment that has passed means the next run of any kind.
+    /// the scheduler, and not before its source asked for. A moment that has passed means the next run of any kind.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub next_try: Option<DateTime<Utc>>,

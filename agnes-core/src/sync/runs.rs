@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{
@@ -39,6 +40,8 @@ pub(crate) struct Runs {
     triggered: Mutex<Option<Instant>>,
     /// Tables of runs that ended, as [`TableStatus::ALL`] names how.
     counted: [AtomicU64; 4],
+    /// Tables whose source asked to be left alone, and until when.
+    asked: Mutex<HashMap<String, DateTime<Utc>>>,
 }
 
 /// Sources that nobody else may touch until this is dropped.
@@ -106,6 +109,21 @@ impl Runs {
         let triggered = *self.triggered.lock().unwrap_or_else(PoisonError::into_inner);
         triggered.is_some_and(|at| at.elapsed() < HOLD)
             || !self.busy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Until when the source of a table asked to be left alone, if that has not passed.
+    pub(super) fn asked(&self, table: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.get(table).copied().filter(|until| *until > now)
+    }
+
+    /// Keeps that the source of a table asked to be left alone `until` then; none where it did not.
+    pub(super) fn keep_asked(&self, table: &str, until: Option<DateTime<Utc>>) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        match until {
+            Some(until) => drop(asked.insert(table.to_owned(), until)),
+            None => drop(asked.remove(table)),
+        }
     }
 
     /// Counts how the tables of a run fared.

@@ -123,7 +123,7 @@ pub trait SyncRepository: Send + Sync {
     /// Clears a failure, only where the status is `error`.
     async fn clear_error(&self, table_id: &str) -> Result<()>;
     /// Records that a run left the table out: `due_check`, `not_in_target`, `in_flight`,
-    /// `source_filter`. A recorded error stays.
+    /// `source_filter`, `asked_to_wait`. A recorded error stays.
     async fn set_skipped(&self, table_id: &str, reason: &str) -> Result<()>;
     /// Keeps the connector's cursor.
     async fn set_cursor(&self, table_id: &str, cursor: &serde_json::Value) -> Result<()>;
