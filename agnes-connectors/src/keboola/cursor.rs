@@ -28,6 +28,9 @@ pub(crate) struct Cursor {
     pub(crate) full_at: i64,
     /// When the table was imported to and changed last, once that is settled.
     pub(crate) stamp: Option<String>,
+    /// Rows that are marked as deleted there, and so not here.
+    #[serde(default)]
+    pub(crate) marked: u64,
 }
 
 impl Cursor {

@@ -60,6 +60,8 @@ pub(crate) struct How {
     pub(crate) slots: Arc<Semaphore>,
     /// Held by threads that write a slice.
     pub(crate) writing: Option<mpsc::Sender<()>>,
+    /// Whether a list of no slices is whole.
+    pub(crate) may_be_empty: bool,
 }
 
 /// An exported file as the store has it, with credentials that may expire.
@@ -79,7 +81,7 @@ pub(crate) async fn download(
     source: &SourceContext,
     table: &str,
 ) -> Result<Files> {
-    let opened = Arc::new(open(api, how, id, workspace.state.rows).await?);
+    let opened = Arc::new(open(api, how, id).await?);
     let total = opened.slices.len();
     let current = tokio::sync::Mutex::new(opened.clone());
     let read = AtomicU64::new(0);
@@ -124,7 +126,7 @@ pub(crate) async fn turn<'a>(places: &'a Semaphore, cancel: &Cancel) -> Result<S
 }
 
 /// Where the slices are, as of now.
-async fn open(api: &Api, how: &How, id: &str, rows: Option<u64>) -> Result<Opened> {
+async fn open(api: &Api, how: &How, id: &str) -> Result<Opened> {
     let detail = api.file(id).await?;
     let invalid = |reason: &str| Error::from(KeboolaError::File { reason: reason.to_owned() });
     if detail.url.is_empty() {
@@ -158,8 +160,7 @@ async fn open(api: &Api, how: &How, id: &str, rows: Option<u64>) -> Result<Opene
             return Err(invalid("a slice is listed twice"));
         }
     }
-    // Nothing to export leaves nothing; anything else is a list that was cut.
-    if slices.is_empty() && rows != Some(0) {
+    if slices.is_empty() && !how.may_be_empty {
         return Err(invalid("the list of its slices is empty"));
     }
     let mut slices: Vec<_> = slices.into_iter().collect();
@@ -219,7 +220,7 @@ async fn slice(
                 // Whoever comes first asks for new credentials, for all.
                 let mut current = current.lock().await;
                 if Arc::ptr_eq(&current, &opened) && attempt < ATTEMPTS {
-                    *current = Arc::new(open(api, how, id, workspace.state.rows).await?);
+                    *current = Arc::new(open(api, how, id).await?);
                 }
                 (format!("the store answered {status}"), 0)
             }

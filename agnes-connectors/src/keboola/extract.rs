@@ -77,6 +77,7 @@ pub(crate) async fn extract(
         timeout: config.slice_timeout(secrets),
         slots: connector.slots.clone(),
         writing: None,
+        may_be_empty: false,
     };
     let strategy = match request.table.query_mode {
         QueryMode::Materialized => SyncStrategy::FullRefresh,
@@ -256,7 +257,7 @@ impl Run<'_> {
     /// After an export that began at `started_at`, when the table had changed last at `stamp`.
     pub(crate) fn cursor(&self, shape: &Shape, started_at: i64, stamp: Option<String>, full_at: i64) -> Cursor {
         let columns = cursor::columns(&self.columns, shape);
-        Cursor { settings: self.settings.clone(), columns, started_at, full_at, stamp }
+        Cursor { settings: self.settings.clone(), columns, started_at, full_at, stamp, marked: 0 }
     }
 
     /// When the next export of changes has to begin: the last one's begin less the window.
@@ -280,7 +281,7 @@ impl Run<'_> {
         let (file_type, announced) = (spec.file_type, pulled.rows);
         let stamp = pulled.stamp.clone();
         let _one = turn(&self.connector.convert, &self.source.cancel).await?;
-        let (shape, started_at, notes, writer) = blocking(move || {
+        let (shape, started_at, notes, marked, writer) = blocking(move || {
             let Pulled { mut workspace, files, started_at, .. } = pulled;
             let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
             cancel.interrupts(db.interrupter());
@@ -289,8 +290,8 @@ impl Run<'_> {
             let alive = Keys { keys: &[], deleted: deleted.as_deref() }.alive();
             let done = load.read(&mut notes, |select, shape| {
                 let part = writer.write_query(&db, &format!("SELECT * FROM ({select}) WHERE {alive}"), None)?;
-                // What was announced are rows with those that are marked.
-                let found = match announced.filter(|announced| deleted.is_some() && *announced > part.rows) {
+                // What is announced, and counted there, are rows with those that are marked.
+                let found = match &deleted {
                     Some(_) => first_number(&db.rows(&format!("SELECT count(*) FROM ({select})"))?),
                     None => part.rows,
                 };
@@ -302,11 +303,11 @@ impl Run<'_> {
             if part.rows == 0 {
                 notes.push("there are no rows".to_owned());
             }
-            Ok((shape, started_at, notes, writer))
+            Ok((shape, started_at, notes, found.saturating_sub(part.rows), writer))
         })
         .await?;
         self.notes.extend(notes);
-        let cursor = self.cursor(&shape, started_at, stamp, started_at);
+        let cursor = Cursor { marked, ..self.cursor(&shape, started_at, stamp, started_at) };
         Ok((writer, self.report(false, cursor)))
     }
 
@@ -322,52 +323,59 @@ impl Run<'_> {
         };
         let delta = self.delta(&last).await?;
         let (changed, started_at, stamp) = (delta.rows, delta.pulled.started_at, delta.pulled.stamp.clone());
+        let counted = delta.pulled.counted;
         let (keys, deleted) = (self.keys.clone(), self.options.deleted_column.clone());
         let (scratch, cancel) = (self.source.scratch.clone(), self.source.cancel.clone());
         let one = turn(&self.connector.convert, &self.source.cancel).await?;
-        let (rows, mut writer) = blocking(move || {
+        let (rows, newly, mut writer) = blocking(move || {
             let Delta { mut pulled, path, rows } = delta;
             let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
             cancel.interrupts(db.interrupter());
             if rows == 0 {
                 let found = db.rows(&format!("SELECT count(*) FROM {}", parquet(&before)))?;
-                return Ok((first_number(&found), writer));
+                return Ok((first_number(&found), 0, writer));
             }
             let keys = Keys { keys: &keys, deleted: deleted.as_deref() };
             let changed = format!("read_parquet({}, file_row_number=true)", quote_literal(&path.to_string_lossy()));
             let old = keys.without(&parquet(&before), &parquet(&path));
-            let new = format!(
-                "SELECT * EXCLUDE (file_row_number) FROM ({}) WHERE {}",
-                keys.last(&changed, "file_row_number"),
-                keys.alive()
-            );
-            let done = writer.write_query(&db, &format!("{old} UNION ALL BY NAME {new}"), None);
-            let part = ended(done, &cancel, &mut pulled.workspace)?;
+            let (latest, alive) = (keys.last(&changed, "file_row_number"), keys.alive());
+            let new = format!("SELECT * EXCLUDE (file_row_number) FROM ({latest}) WHERE {alive}");
+            let went = format!("(SELECT * FROM ({latest}) WHERE NOT ({alive}))");
+            let done = writer.write_query(&db, &format!("{old} UNION ALL BY NAME {new}"), None).and_then(|part| {
+                let newly = match &deleted {
+                    Some(_) => db.rows(&keys.also_in("count(*)", &parquet(&before), &went))?,
+                    None => Vec::new(),
+                };
+                Ok((part.rows, first_number(&newly)))
+            });
+            let (rows, newly) = ended(done, &cancel, &mut pulled.workspace)?;
             pulled.workspace.finish();
-            Ok((part.rows, writer))
+            Ok((rows, newly, writer))
         })
         .await?;
         drop(one);
-        if let Some(gone) = self.gone(rows) {
-            if self.now.timestamp() - last.full_at >= DAY {
-                self.notes.push(format!("{gone} rows were deleted at the source: everything is read again"));
-                writer.restart();
-                return self.everything(writer).await;
-            }
-            self.notes.push(format!("{gone} rows were deleted at the source: everything is read again within a day"));
+        let marked = last.marked + newly;
+        if self.is_behind(rows + marked, counted, &last) {
+            writer.restart();
+            return self.everything(writer).await;
         }
         if rows > LARGE && changed > 0 {
             self.notes.push(format!("merging rewrites all {rows} rows: consider `partitioned`"));
         }
-        let cursor = self.cursor(&last.shape(), started_at, stamp, last.full_at);
+        let cursor = Cursor { marked, ..self.cursor(&last.shape(), started_at, stamp, last.full_at) };
         Ok((writer, self.report(changed == 0, cursor)))
     }
 
-    /// How many of `rows` the source has no more: an export of changes does not tell.
-    fn gone(&self, rows: u64) -> Option<u64> {
+    /// Whether everything is to be read again, since the source has fewer rows than the `rows` that
+    /// came of it: an export of changes does not tell which.
+    pub(crate) fn is_behind(&mut self, rows: u64, counted: Option<u64>, last: &Cursor) -> bool {
         // The rows of a linked table are counted elsewhere.
-        let counted = self.pull.detail.rows_count.filter(|_| !self.pull.detail.is_alias)?;
-        rows.checked_sub(counted).filter(|gone| *gone > 0)
+        let counted = counted.filter(|_| !self.pull.detail.is_alias).unwrap_or(u64::MAX);
+        let Some(gone) = rows.checked_sub(counted).filter(|gone| *gone > 0) else { return false };
+        let again = self.now.timestamp() - last.full_at >= DAY;
+        let when = if again { "" } else { " within a day" };
+        self.notes.push(format!("{gone} rows were deleted at the source: everything is read again{when}"));
+        again
     }
 
     /// What changed since the last run, typed, in one file in the order of its rows.
@@ -428,7 +436,7 @@ fn all_there(found: u64, announced: Option<u64>) -> Result<(), KeboolaError> {
     }
 }
 
-fn first_number(rows: &[Vec<Option<String>>]) -> u64 {
+pub(crate) fn first_number(rows: &[Vec<Option<String>>]) -> u64 {
     rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(0)
 }
 

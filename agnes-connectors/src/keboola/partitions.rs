@@ -14,7 +14,7 @@ use agnes_core::ident::{nearest, printable, quote_ident, quote_literal};
 use super::cursor::Cursor;
 use super::download::turn;
 use super::error::KeboolaError;
-use super::extract::{Delta, Run, ended};
+use super::extract::{Delta, Run, ended, first_number};
 use super::load::Shape;
 use super::merge::{Keys, parquet, parquets};
 use super::workspace::{Piece, Workspace, sha256};
@@ -59,16 +59,19 @@ pub(crate) async fn run(
         Some(last) => {
             let delta = run.delta(&last).await?;
             let (shape, started_at, stamp) = (last.shape(), delta.pulled.started_at, delta.pulled.stamp.clone());
-            if delta.rows == 0 {
-                let cursor = run.cursor(&shape, started_at, stamp, last.full_at);
-                return Ok((writer, run.report(true, cursor)));
-            }
+            let (unchanged, counted) = (delta.rows == 0, delta.pulled.counted);
             let Delta { pulled, path, .. } = delta;
             let rows = format!("read_parquet({}, file_row_number=true)", quote_literal(&path.to_string_lossy()));
-            let rows = Rows { sql: rows, order: "file_row_number", extra: "file_row_number", part };
-            let writer = write(&mut run, rows, vec![pulled.workspace], false, writer, &shape).await?;
+            let rows =
+                Rows { sql: rows, order: "file_row_number", extra: "file_row_number", part: part.clone(), unchanged };
+            let (mut writer, rows) = write(&mut run, rows, pulled.workspace, false, writer, &shape).await?;
+            // Rows that are marked there are not here: their number is not known.
+            if run.options.deleted_column.is_none() && run.is_behind(rows, counted, &last) {
+                writer.restart();
+                return first(run, part, writer).await;
+            }
             let cursor = run.cursor(&shape, started_at, stamp, last.full_at);
-            Ok((writer, run.report(false, cursor)))
+            Ok((writer, run.report(unchanged, cursor)))
         }
         None => first(run, part, writer).await,
     }
@@ -89,18 +92,22 @@ async fn first(mut run: Run<'_>, part: String, writer: TableWriter) -> Result<(T
         plan.save()?;
     }
     let (anchor, stamp) = (plan.state.started_at, plan.state.stamp.clone());
-    let (mut windows, mut empty): (Vec<(i64, PathBuf)>, u32) = (Vec::new(), 0);
+    let (mut windows, mut empty, mut asked): (Vec<(i64, PathBuf)>, u32, i64) = (Vec::new(), 0, 0);
     for window in 0..count {
-        let (rows, file) = match plan.piece(&format!("window:{window}")) {
-            Some(piece) => (piece.rows.unwrap_or(1), piece.file.clone()),
-            None => one_window(&mut run, &plan, window, anchor, chunk, &shape).await?,
-        };
+        let since = anchor - ((window + 1) * chunk + 1) * DAY;
+        let rows = one_window(&mut run, &plan, &mut windows, (window, Some(since)), (anchor, chunk), &shape).await?;
         empty = if rows == 0 { empty + 1 } else { 0 };
-        if rows > 0 {
-            windows.push((window, plan.path(&file)));
-        }
+        asked = window + 1;
         if history.is_none() && empty >= EMPTY_WINDOWS {
             break;
+        }
+    }
+    if history.is_none() && run.lacks_rows(&windows).await? {
+        let rows = one_window(&mut run, &plan, &mut windows, (asked, None), (anchor, chunk), &shape).await?;
+        if rows > 0 {
+            run.notes.push(format!(
+                "{rows} rows changed before {EMPTY_WINDOWS} windows without any: they came in one export"
+            ));
         }
     }
     let columns: Vec<String> = shape.iter().map(|(name, _)| quote_ident(name)).collect();
@@ -115,25 +122,73 @@ async fn first(mut run: Run<'_>, part: String, writer: TableWriter) -> Result<(T
     };
     // A row that is in two windows was changed last in the later one, which has the lower number.
     let order = format!("-{WINDOW}");
-    let rows = Rows { sql, order: &order, extra: WINDOW, part };
-    let writer = write(&mut run, rows, vec![plan], true, writer, &shape).await?;
+    let rows = Rows { sql, order: &order, extra: WINDOW, part, unchanged: false };
+    let (writer, _) = write(&mut run, rows, plan, true, writer, &shape).await?;
     let cursor = run.cursor(&shape, anchor, stamp, anchor);
     Ok((writer, run.report(false, cursor)))
 }
 
-/// Exports one window and keeps its rows in the plan's folder: how many, in which file.
+impl Run<'_> {
+    /// Whether the table has rows that are in none of these windows, by Keboola's own count of it.
+    async fn lacks_rows(&self, windows: &[(i64, PathBuf)]) -> Result<bool> {
+        // The rows of a linked table are counted elsewhere.
+        let Some(counted) = self.pull.detail.rows_count.filter(|_| !self.pull.detail.is_alias) else {
+            return Ok(false);
+        };
+        if windows.is_empty() {
+            return Ok(counted > 0);
+        }
+        let keys: Vec<String> = self.keys.iter().map(|key| quote_ident(key)).collect();
+        let all = parquets(windows.iter().map(|(_, path)| path.as_path()));
+        let sql = format!("SELECT count(*) FROM (SELECT DISTINCT {} FROM {all})", keys.join(", "));
+        let (scratch, cancel) = (self.source.scratch.clone(), self.source.cancel.clone());
+        let _one = turn(&self.connector.convert, &self.source.cancel).await?;
+        blocking(move || {
+            let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
+            cancel.interrupts(db.interrupter());
+            let found = db.rows(&sql);
+            cancel.check()?;
+            Ok(first_number(&found?) < counted)
+        })
+        .await
+    }
+}
+
+/// Brings the rows of one window into the plan's folder, unless they are there, and `windows` where it
+/// has any: how many. It ends where the one before began, and begins at `since`; at the beginning of
+/// all where there is none.
 async fn one_window(
     run: &mut Run<'_>,
     plan: &Workspace,
-    window: i64,
-    anchor: i64,
-    chunk: i64,
+    windows: &mut Vec<(i64, PathBuf)>,
+    (window, since): (i64, Option<i64>),
+    (anchor, chunk): (i64, i64),
+    shape: &Shape,
+) -> Result<u64> {
+    let known = format!("{}:{window}", if since.is_some() { "window" } else { "rest" });
+    let (rows, file) = match plan.piece(&known) {
+        Some(piece) => (piece.rows.unwrap_or(1), piece.file.clone()),
+        None => {
+            let until = (window > 0).then(|| anchor - (window * chunk - 1) * DAY);
+            export_window(run, plan, known, (anchor, since, until), shape).await?
+        }
+    };
+    if rows > 0 {
+        windows.push((window, plan.path(&file)));
+    }
+    Ok(rows)
+}
+
+/// Exports one window and keeps its rows in the plan's folder: how many, in which file.
+async fn export_window(
+    run: &mut Run<'_>,
+    plan: &Workspace,
+    known: String,
+    (anchor, since, until): (i64, Option<i64>, Option<i64>),
     shape: &Shape,
 ) -> Result<(u64, String)> {
-    let since = anchor - ((window + 1) * chunk + 1) * DAY;
-    let until = (window > 0).then(|| anchor - (window * chunk - 1) * DAY);
-    let spec = run.spec.changed(Some(since), until);
-    let what = format!("window\n{}\n{anchor}\n{window}", run.settings);
+    let spec = run.spec.changed(since, until);
+    let what = format!("{}\n{anchor}\n{known}", run.settings);
     let pulled = run.pull.pull(&what, &spec, anchor).await?;
     let (delta, notes) = run.typed(pulled, spec.file_type, shape.clone()).await?;
     for note in notes {
@@ -141,7 +196,7 @@ async fn one_window(
             run.notes.push(note);
         }
     }
-    let file = format!("window-{window}.parquet");
+    let file = format!("{}.parquet", known.replace(':', "-"));
     let target = plan.path(&file);
     let rows = delta.rows;
     let piece = blocking(move || {
@@ -149,14 +204,8 @@ async fn one_window(
         let io = |e| Error::io("keep a window", e);
         std::fs::rename(&path, &target).map_err(io)?;
         let size = target.metadata().map_err(io)?.len();
-        let piece = Piece {
-            what: format!("window:{window}"),
-            file,
-            size,
-            sha256: sha256(&target).map_err(io)?,
-            rows: Some(rows),
-            crlf: false,
-        };
+        let piece =
+            Piece { what: known, file, size, sha256: sha256(&target).map_err(io)?, rows: Some(rows), crlf: false };
         pulled.workspace.finish();
         Ok(piece)
     })
@@ -175,23 +224,26 @@ struct Rows<'a> {
     extra: &'a str,
     /// The part a row belongs to, as SQL.
     part: String,
+    /// There are none: what is published stays, and is only counted.
+    unchanged: bool,
 }
 
-/// Writes the parts that `rows` touch; all parts when they are `everything`.
+/// Writes the parts that `rows` touch; all parts when they are `everything`. How many rows the
+/// table has then, unless these are `everything`.
 async fn write(
     run: &mut Run<'_>,
     rows: Rows<'_>,
-    mut folders: Vec<Workspace>,
+    mut folder: Workspace,
     everything: bool,
     mut writer: TableWriter,
     shape: &Shape,
-) -> Result<TableWriter> {
+) -> Result<(TableWriter, u64)> {
     let (keys, deleted) = (run.keys.clone(), run.options.deleted_column.clone());
     let (scratch, cancel, shape) = (run.source.scratch.clone(), run.source.cancel.clone(), shape.clone());
-    let Rows { sql, order, extra, part } = rows;
+    let Rows { sql, order, extra, part, unchanged } = rows;
     let (order, extra) = (order.to_owned(), extra.to_owned());
     let _one = turn(&run.connector.convert, &run.source.cancel).await?;
-    let (writer, notes) = blocking(move || {
+    let (writer, rows, notes) = blocking(move || {
         let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
         cancel.interrupts(db.interrupter());
         let keys = Keys { keys: &keys, deleted: deleted.as_deref() };
@@ -202,18 +254,20 @@ async fn write(
             quote_literal(&latest.to_string_lossy())
         );
         let mut parts = Parts { db: &db, keys: &keys, latest: &latest, shape: &shape, notes: Vec::new() };
-        let done = db.execute(&sorted).map_err(Error::from).and_then(|()| parts.write(everything, &mut writer));
+        let done = match unchanged {
+            true => writer.published_parts().and_then(|keys| parts.rows_of(keys.iter(), &writer)),
+            false => {
+                db.execute(&sorted).map_err(Error::from).and_then(|()| parts.write(everything, &mut writer))
+            }
+        };
         let notes = parts.notes;
-        for folder in &mut folders {
-            ended(done.as_ref().map_err(|error| Error::from(error.to_wire())).copied(), &cancel, folder)?;
-        }
-        done?;
-        folders.iter_mut().for_each(Workspace::finish);
-        Ok((writer, notes))
+        let rows = ended(done, &cancel, &mut folder)?;
+        folder.finish();
+        Ok((writer, rows, notes))
     })
     .await?;
     run.notes.extend(notes);
-    Ok(writer)
+    Ok((writer, rows))
 }
 
 struct Parts<'a> {
@@ -226,17 +280,17 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn write(&mut self, everything: bool, writer: &mut TableWriter) -> Result<()> {
+    fn write(&mut self, everything: bool, writer: &mut TableWriter) -> Result<u64> {
         let latest = parquet(self.latest);
         let alive = self.keys.alive();
         let new = self.texts(&format!("SELECT DISTINCT {PART} FROM {latest} WHERE {alive}"))?;
         let published = if everything { Vec::new() } else { writer.published_parts()? };
         let mut touched: BTreeSet<String> = new.clone();
         touched.extend(self.moved_from(writer, &published)?);
-        let mut any = false;
-        for key in published.iter().filter(|key| !touched.contains(*key) && *key != EMPTY) {
+        let kept: Vec<&String> = published.iter().filter(|key| !touched.contains(*key) && *key != EMPTY).collect();
+        let (mut any, mut rows_here) = (!kept.is_empty(), self.rows_of(kept.iter().copied(), writer)?);
+        for key in kept {
             writer.keep_part(key)?;
-            any = true;
         }
         for key in &touched {
             let rows =
@@ -253,7 +307,7 @@ impl Parts<'_> {
                 if key == UNPARSED {
                     self.notes.push(format!("{} rows are in the part `{UNPARSED}`: their value is no time", part.rows));
                 }
-                any = true;
+                (any, rows_here) = (true, rows_here + part.rows);
             }
         }
         if !any {
@@ -264,7 +318,16 @@ impl Parts<'_> {
                 .collect();
             writer.write_query(self.db, &format!("SELECT {} WHERE false", columns.join(", ")), Some(EMPTY))?;
         }
-        Ok(())
+        Ok(rows_here)
+    }
+
+    /// Rows of the published parts `keys`.
+    fn rows_of<'k>(&self, keys: impl Iterator<Item = &'k String>, writer: &TableWriter) -> Result<u64> {
+        let paths: Vec<PathBuf> = keys.map(|key| writer.published_part(key)).collect::<Result<_>>()?;
+        if paths.is_empty() {
+            return Ok(0);
+        }
+        self.count(&format!("SELECT * FROM {}", parquets(paths.iter().map(PathBuf::as_path))))
     }
 
     /// Published parts that hold a row that changed.

@@ -41,7 +41,12 @@ pub(crate) struct Pulled {
     pub(crate) stamp: Option<String>,
     /// Rows, where the job says so of the export itself.
     pub(crate) rows: Option<u64>,
+    /// Most rows that the table had before the export and after it.
+    pub(crate) counted: Option<u64>,
 }
+
+/// Rows of a table before an export and after it, where they are its own.
+type Counted = Vec<u64>;
 
 impl Pull<'_> {
     /// A folder for the work that `what` identifies.
@@ -71,14 +76,13 @@ impl Pull<'_> {
         }
     }
 
-    fn pulled(&self, mut workspace: Workspace, spec: &ExportSpec, files: Result<Files>) -> Result<Pulled> {
-        match files {
-            Ok(files) => {
-                // Some of Keboola's backends count the table whatever part of it was asked for.
-                let counts = |rows: &u64| spec.is_whole() || self.detail.rows_count.is_some_and(|all| *rows < all);
-                let (started_at, rows) = (workspace.state.started_at, workspace.state.rows.filter(counts));
-                let stamp = workspace.state.stamp.clone();
-                Ok(Pulled { workspace, files, started_at, stamp, rows })
+    fn pulled(&self, mut workspace: Workspace, spec: &ExportSpec, done: Result<(Files, Counted)>) -> Result<Pulled> {
+        match done {
+            Ok((files, counted)) => {
+                let rows = workspace.state.rows.filter(|rows| is_of_export(*rows, spec, &counted));
+                let (started_at, stamp) = (workspace.state.started_at, workspace.state.stamp.clone());
+                let counted = counted.into_iter().max();
+                Ok(Pulled { workspace, files, started_at, stamp, rows, counted })
             }
             Err(error) => {
                 // Kept for the next attempt, unless that has to begin anew.
@@ -92,7 +96,7 @@ impl Pull<'_> {
         }
     }
 
-    async fn through(&self, workspace: &mut Workspace, spec: &ExportSpec, now: i64) -> Result<Files> {
+    async fn through(&self, workspace: &mut Workspace, spec: &ExportSpec, now: i64) -> Result<(Files, Counted)> {
         let state = &mut workspace.state;
         let job = match state.job.clone() {
             Some(job) => job,
@@ -119,9 +123,24 @@ impl Pull<'_> {
             }
         };
         // Slices have no header: the columns have to be those of before the export.
-        if self.api.table(&self.detail.id).await?.columns != self.detail.columns {
+        let after = self.api.table(&self.detail.id).await?;
+        if after.columns != self.detail.columns {
             return Err(KeboolaError::SchemaChanged.into());
         }
-        download(self.api, self.how, workspace, &file, spec.file_type, self.source, self.table).await
+        let counted: Counted = [self.detail, &after].into_iter().filter_map(|table| table.rows_count).collect();
+        // Nothing to export leaves nothing; any other empty list of slices is one that was cut.
+        let may_be_empty = match workspace.state.rows.filter(|rows| is_of_export(*rows, spec, &counted)) {
+            Some(rows) => rows == 0,
+            None => !spec.is_whole() || counted.contains(&0),
+        };
+        let how = How { may_be_empty, ..self.how.clone() };
+        let files = download(self.api, &how, workspace, &file, spec.file_type, self.source, self.table).await?;
+        Ok((files, counted))
     }
+}
+
+/// Whether the rows that a job tells are those of its export: some of Keboola's backends count the
+/// table whatever part of it was asked for.
+fn is_of_export(rows: u64, spec: &ExportSpec, counted: &Counted) -> bool {
+    spec.is_whole() || counted.iter().min().is_some_and(|all| rows < *all) || rows == 0
 }

@@ -180,3 +180,60 @@ async fn a_slice_that_is_missing_from_what_changed_is_noticed() {
     site.run(&mut request).await.unwrap();
     assert_eq!(site.all(), ["1|a", "2|B", "3|c", "4|d"]);
 }
+
+#[tokio::test]
+async fn rows_that_go_are_noticed_behind_those_that_are_marked() {
+    let site = Site::new();
+    let rows: [&[&str]; 5] = [&["1", ""], &["2", ""], &["3", ""], &["4", "yes"], &["5", ""]];
+    let id = site.fake.table("t", &["id:INTEGER", "gone"], &rows);
+    let mut request = site.incremental(&id);
+    request.table.options = Some(json!({"deleted_column": "gone"}));
+    site.run(&mut request).await.unwrap();
+    // One more is marked, twice in the window: nothing is missing.
+    site.fake.upsert(&id, now(), &[&["2", "yes"]]);
+    for _ in 0..2 {
+        assert_eq!(site.run(&mut request).await.unwrap().notes, Vec::<String>::new());
+        assert_eq!(site.ask("SELECT id FROM {t} ORDER BY id"), ["1", "3", "5"]);
+    }
+    site.fake.state().tables.get_mut(&id).unwrap().rows.retain(|row| row.values[0] != "3");
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes[0].contains("1 rows were deleted at the source"), "{:?}", report.notes);
+    request.cursor.as_mut().unwrap()["full_at"] = json!(now() - 90_000);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.ask("SELECT id FROM {t} ORDER BY id"), ["1", "5"]);
+    assert_eq!(site.run(&mut request).await.unwrap().notes, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn rows_that_come_meanwhile_are_none_that_were_deleted() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"], &["2"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    request.cursor.as_mut().unwrap()["full_at"] = json!(now() - 90_000);
+    site.fake.state().before_export = Some(|table| {
+        table.rows.push(crate::fake::Row { values: vec!["3".to_owned()], changed: chrono::Utc::now().timestamp() });
+    });
+    assert_eq!(site.run(&mut request).await.unwrap().notes, Vec::<String>::new());
+    assert_eq!((site.all().len(), site.fake.exports().len()), (3, 2));
+}
+
+#[tokio::test]
+async fn no_slices_are_no_changes_where_jobs_do_not_count_them() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"], &["2"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    for (counts, counts_table) in [(true, true), (false, false)] {
+        {
+            let mut state = site.fake.state();
+            (state.counts, state.counts_table) = (counts, counts_table);
+        }
+        assert!(site.run(&mut request).await.unwrap().unchanged, "{counts}");
+        assert_eq!(site.all(), ["1", "2"]);
+    }
+    // A table that is empty says so by itself; one that is not has slices.
+    let mut whole = site.request(&site.fake.table("u", &["id:INTEGER"], &[]));
+    site.run(&mut whole).await.unwrap();
+    assert_eq!(site.all(), Vec::<String>::new());
+}

@@ -129,3 +129,45 @@ async fn a_slice_that_is_missing_from_a_window_is_noticed() {
     assert_eq!(site.run(&mut request).await.unwrap_err().code(), "keboola_rows_missing");
     assert_eq!((request.cursor.clone(), site.all().len(), site.parts().len()), (before, 4, 3));
 }
+
+#[tokio::test]
+async fn rows_older_than_two_empty_windows_come_too() {
+    let site = Site::new();
+    let id = table(&site);
+    site.fake.upsert(&id, now() - 400 * DAY, &[&["5", "2023-01-05", "e"], &["6", "2024-01-06", "f"]]);
+    let mut request = site.partitioned(&id, "day");
+    // Jobs that count the table say nothing of windows without rows.
+    site.fake.state().counts_table = true;
+    let report = site.run(&mut request).await.unwrap();
+    assert_eq!(windows(&site).last(), Some(&(None, Some(119))));
+    assert_eq!((windows(&site).len(), site.all().len()), (5, 6));
+    assert!(report.notes.iter().any(|note| note.starts_with("2 rows changed before")), "{:?}", report.notes);
+    assert_eq!((site.parts().len(), site.left()), (4, 0));
+    // Who says how far back wants no more.
+    request.table.max_history_days = Some(60);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.all().len(), 4);
+}
+
+#[tokio::test]
+async fn rows_that_are_deleted_leave_their_parts() {
+    let site = Site::new();
+    let id = table(&site);
+    let mut request = site.partitioned(&id, "day");
+    site.run(&mut request).await.unwrap();
+    for change in [None, Some(["1", "2024-01-05", "A"])] {
+        let gone = if change.is_none() { "3" } else { "4" };
+        site.fake.state().tables.get_mut(&id).unwrap().rows.retain(|row| row.values[0] != gone);
+        if let Some(row) = change {
+            site.fake.upsert(&id, now(), &[&row]);
+        }
+        let report = site.run(&mut request).await.unwrap();
+        let told = report.notes.iter().any(|note| note.starts_with("1 rows were deleted at the source"));
+        assert!(told, "{:?}", report.notes);
+        request.cursor.as_mut().unwrap()["full_at"] = serde_json::json!(now() - 90_000);
+        site.run(&mut request).await.unwrap();
+        assert!(!site.ask("SELECT id FROM {t}").contains(&gone.to_owned()), "{:?}", site.all());
+    }
+    assert_eq!(site.all(), ["1|2024-01-05|A", "2|2024-02-05|b"]);
+    assert_eq!((site.parts().len(), site.left()), (2, 0));
+}

@@ -46,10 +46,13 @@ fn parquet(table: &Table, columns: &[String], places: &[usize], rows: &[&Row]) -
 
 impl State {
     pub(super) fn export(&mut self, url: &str, id: &str, body: &[u8]) -> Answer {
-        let (change, counts_table) = (self.at_export.take(), self.counts_table);
+        let (before, change, counts_table) = (self.before_export.take(), self.at_export.take(), self.counts_table);
         let (damage, slices, plain, unsliced) = (self.damage, self.slices, self.plain, self.unsliced);
         let (end, ended) = (if self.crlf { "\r\n" } else { "\n" }, self.ended || self.crlf);
         let Some(table) = self.tables.get_mut(id) else { return Answer::error(404, "The table was not found") };
+        if let Some(change) = before {
+            change(table);
+        }
         let form = form(body);
         let get = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let number = |name: &str| get(name).and_then(|text| text.parse::<i64>().ok());

@@ -124,6 +124,8 @@ pub(crate) struct State {
     pub(crate) project: u64,
     /// Which signature opens slices now: earlier ones expired.
     pub(crate) generation: u32,
+    /// Done to a table just before its next export.
+    pub(crate) before_export: Option<fn(&mut Table)>,
     /// Done to a table when its next export is asked for.
     pub(crate) at_export: Option<fn(&mut Table)>,
     /// Bytes of slices that were sent.
