@@ -175,9 +175,13 @@ impl Run<'_> {
             return writer.write_query(db, &self.select(), Some("empty")).map(drop);
         }
         for period in found {
+            let value = |text: &str| format!("CAST({} AS {kind})", quote_literal(text));
             let (part, filter) = match period.as_slice() {
+                // `infinity` has no end.
+                [Some(name), Some(from), Some(to)] if from == to => {
+                    (name.as_str(), format!("{quoted} = {}", value(from)))
+                }
                 [Some(name), Some(from), Some(to)] => {
-                    let value = |text: &str| format!("CAST({} AS {kind})", quote_literal(text));
                     (name.as_str(), format!("{quoted} >= {} AND {quoted} < {}", value(from), value(to)))
                 }
                 _ => ("null", format!("{quoted} IS NULL")),

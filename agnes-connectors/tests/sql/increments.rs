@@ -193,3 +193,20 @@ async fn types_of_postgresql_arrive() {
     );
     assert_eq!(bench.rows("SELECT count(*) FROM {t}"), "2");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_period_without_end_is_a_part() {
+    let Some(source) = Source::postgres() else { return };
+    let bench = Bench::new(source);
+    bench.source.sql(
+        "CREATE TABLE prices (id bigint, until date, seen timestamptz); INSERT INTO prices VALUES \
+         (1, '2024-02-03', '2024-02-03 10:00+00'), (2, 'infinity', 'infinity'), (3, '-infinity', '-infinity'), (4, NULL, NULL)",
+    );
+    for column in ["until", "seen"] {
+        let mut request = bench.request("public.prices");
+        request.table.sync_strategy = agnes_core::registry::SyncStrategy::Partitioned;
+        request.table.partition_by = Some(column.to_owned());
+        bench.run(&mut request).await.unwrap();
+        assert_eq!(bench.rows("SELECT string_agg(id, ' ' ORDER BY id) FROM {t}"), "1 2 3 4", "{column}");
+    }
+}
