@@ -161,6 +161,9 @@ impl Scrub {
             SqlError::TimedOut
         } else if says(&["permission denied", "command denied", "access denied"]) {
             SqlError::Forbidden { table }
+        } else if lower.contains("failed to fetch result row") {
+            // MySQL's extension does not say why: what is wrong with a query it says before.
+            SqlError::Failed { reason: "it broke off while its rows came".to_owned() }
         } else if query {
             SqlError::Query { table, reason: self.line(words) }
         } else if says(&["mismatch type error", "invalid type in column"]) {
@@ -211,6 +214,11 @@ mod tests {
                 "Mismatch Type Error: Invalid type in column \"v\": column was declared as integer, found \"x\" of type \"text\" instead.",
                 false,
                 "source_type_mismatch",
+            ),
+            (
+                "IO Error: Failed to fetch result row for MySQL query \"SELECT 'hunter2'\": \n",
+                true,
+                "source_read_failed",
             ),
             ("something else at 10.1.2.3 with hunter2", false, "source_read_failed"),
         ] {

@@ -133,6 +133,34 @@ async fn a_long_statement_ends_when_the_run_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_is_no_query_that_is_refused() {
+    let Some(source) = Source::mariadb() else { return };
+    let bench = Bench::new(source);
+    bench.source.sql("CREATE TABLE orders (id BIGINT PRIMARY KEY); INSERT INTO orders VALUES (1), (2)");
+    // The server ends the statement, by its own limit or because somebody says so.
+    bench.source.sql("SET GLOBAL max_statement_time = 1");
+    let mut errors = vec![bench.run(&mut bench.query("SELECT sleep(600) AS s FROM orders")).await.unwrap_err()];
+    bench.source.sql("SET GLOBAL max_statement_time = 0");
+    let mut request = bench.query("SELECT sleep(601) AS s FROM orders");
+    let end = async {
+        while bench.source.running("sleep(601)") == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let process =
+            "SELECT id FROM information_schema.processlist WHERE info LIKE '%sleep(601)%' AND id <> connection_id()";
+        for process in bench.source.told(process).lines() {
+            bench.source.sql(&format!("KILL {process}"));
+        }
+    };
+    errors.push(tokio::join!(bench.run(&mut request), end).0.unwrap_err());
+    for error in errors {
+        assert!(error.is_retryable(), "{}", told(&error));
+        assert!(["source_read_failed", "source_lost"].contains(&error.code()), "{}", told(&error));
+        assert!(!error.to_string().contains("sleep"), "{}", told(&error));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_is_listed_with_what_is_known_of_it() {
     for source in [Source::postgres(), Source::mariadb(), Source::sqlite()].into_iter().flatten() {
         let mut bench = Bench::new(source);

@@ -285,18 +285,21 @@ impl Source {
 
     /// Statements that the server runs now and that hold these words.
     pub(crate) fn running(&self, words: &str) -> usize {
-        let server = self.server.as_ref().unwrap();
-        let (mut client, sql) = if server.postgres {
-            let mut client = self.psql(server);
-            client.args(["-A", "-t", "-c"]);
-            (client, "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()")
+        let sql = if self.server.as_ref().unwrap().postgres {
+            "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
         } else {
-            let mut client = self.mariadb_client();
-            client.args(["-N", "-e"]);
-            (client, "SELECT info FROM information_schema.processlist WHERE id <> connection_id()")
+            "SELECT info FROM information_schema.processlist WHERE id <> connection_id()"
         };
+        self.told(sql).matches(words).count()
+    }
+
+    /// What the server answers to a query, as its own client shows it.
+    pub(crate) fn told(&self, sql: &str) -> String {
+        let server = self.server.as_ref().unwrap();
+        let mut client = if server.postgres { self.psql(server) } else { self.mariadb_client() };
+        client.args(if server.postgres { &["-A", "-t", "-c"][..] } else { &["-N", "-e"][..] });
         let told = client.arg(sql).stdin(Stdio::null()).output().unwrap();
-        String::from_utf8_lossy(&told.stdout).matches(words).count()
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
     }
 }
 
