@@ -167,3 +167,23 @@ fn a_query_reads_on_whatever_is_pulled_meanwhile() {
     laptop.ok(&["pull"]);
     assert_eq!(blobs(), 60, "nobody reads: one generation more");
 }
+
+/// Where nothing changed it is not opened: that takes longer than all the rest of a pull.
+#[test]
+fn a_database_is_opened_when_its_views_change() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let file = laptop.path("user/duckdb/analytics.duckdb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[12..].fill(7);
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(laptop.json(&["pull"]).get("warnings"), None);
+    assert!(std::fs::read(&file).unwrap() == bytes, "nobody touched it");
+    world.publish_orders(1);
+    let report = laptop.json(&["pull"]);
+    assert!(report["warnings"].to_string().contains("could not be opened"), "{report}");
+    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1);
+    std::fs::write(&file, "").unwrap();
+    laptop.ok(&["pull"]);
+    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1, "an empty file");
+}
