@@ -177,7 +177,7 @@ impl Laptop for Here {
         self.workspace.pull(&self.client, &options, Progress::default()).await
     }
 
-    async fn snapshot(&self, mut request: ScanRequest, force: bool) -> Result<SnapshotMeta> {
+    async fn snapshot(&self, mut request: ScanRequest, force: bool) -> Result<(SnapshotMeta, Vec<String>)> {
         let name = request.snapshot.take().unwrap_or_else(|| usual_name(&request.table));
         self.workspace.check_snapshot(&name, force)?;
         request.snapshot = Some(name.clone());

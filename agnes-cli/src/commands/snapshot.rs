@@ -40,8 +40,8 @@ pub(super) async fn run(app: &App, command: SnapshotCommand) -> Outcome {
         }
         SnapshotCommand::Refresh { name, predicate } => refresh(app, &name, predicate).await,
         SnapshotCommand::Drop { name } => {
-            let workspace = place::here()?;
-            workspace.drop_snapshots(std::slice::from_ref(&name))?;
+            let told = place::here()?.drop_snapshots(std::slice::from_ref(&name))?;
+            warn_of_views(app, &told);
             app.out.done(&json!({"dropped": [name]}), &format!("deleted the snapshot {}", safe(&name)))
         }
         SnapshotCommand::Prune { older_than, larger_than, dry_run, yes } => {
@@ -64,7 +64,7 @@ pub(super) async fn run(app: &App, command: SnapshotCommand) -> Outcome {
             }
             if !names.is_empty() {
                 app.confirm(&yes, &format!("delete {what}"))?;
-                workspace.drop_snapshots(&names)?;
+                warn_of_views(app, &workspace.drop_snapshots(&names)?);
             }
             app.out.done(&json!({"dropped": names}), &format!("deleted {what}"))
         }
@@ -124,6 +124,11 @@ fn kept(meta: &SnapshotMeta) -> String {
     format!("{} holds {}, {}", safe(&meta.name), plural(meta.rows, "row"), bytes(meta.bytes_local))
 }
 
+/// Says what became of the database that has the views.
+fn warn_of_views(app: &App, told: &[String]) {
+    told.iter().for_each(|warning| app.out.warn(&safe(warning)));
+}
+
 /// Says that rows are missing, where they are.
 fn warn_of_cut(app: &App, meta: &SnapshotMeta) {
     if meta.truncated {
@@ -146,7 +151,9 @@ async fn fetch(
 ) -> Outcome<SnapshotMeta> {
     let rows = app.server()?.scan(request).await?;
     let expected = estimate["estimated_scan_bytes"].as_u64().unwrap_or_default();
-    Ok(workspace.keep_snapshot(name, request, rows, expected, (force, quota()?)).await?)
+    let (meta, told) = workspace.keep_snapshot(name, request, rows, expected, (force, quota()?)).await?;
+    warn_of_views(app, &told);
+    Ok(meta)
 }
 
 async fn refresh(app: &App, name: &str, predicate: Option<String>) -> Outcome {

@@ -63,6 +63,7 @@ mod settings;
 mod shell;
 mod sign_in;
 mod slow;
+mod snapshots;
 mod texts;
 mod uploads;
 mod visible;

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2
@@ -169,7 +170,10 @@ async def laptop():
         failed, answer = await ask(client, "snapshot", table_id="orders", name="paid")
         assert failed and answer["code"] == "snapshot_exists", answer
         failed, kept = await ask(client, "snapshot", table_id="orders", name="paid", force=True)
-        assert not failed and kept["rows"] == 4, kept
+        assert not failed and kept["rows"] == 4 and "warnings" not in kept, kept
+        Path(workspace, "user/duckdb/analytics.duckdb").write_text("not a database")
+        failed, kept = await ask(client, "snapshot", table_id="orders", name="all")
+        assert not failed and "could not be opened" in kept["warnings"][0], kept
         failed, answer = await ask(client, "snapshot", table_id="people")
         assert failed and answer["code"] == "access_denied", answer
         print("pulled", flush=True)

@@ -201,8 +201,9 @@ impl Workspace {
             }
         };
         let workspace = self.clone();
-        blocking(move || workspace.make_late_views()).await?;
+        told.extend(blocking(move || workspace.make_late_views()).await?);
         drop(turn);
+        told.retain(|one| !report.warnings.contains(one));
         report.warnings.splice(..0, told);
         report.duration_s = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         Ok(report)

@@ -78,7 +78,7 @@ pub enum SnapshotError {
     Exists {
         /// Its name.
         name: String,
-        /// `a snapshot` or `a table`.
+        /// `a snapshot`, `a snapshot spelled` or `a table`.
         what: &'static str,
     },
     /// There is none.
@@ -114,8 +114,10 @@ impl Coded for SnapshotError {
     }
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Exists { what: "a table", .. } => "choose another name: `--as NAME`".to_owned(),
-            Self::Exists { .. } => "`--force` replaces it, `--as NAME` calls it otherwise".to_owned(),
+            Self::Exists { what: "a snapshot", .. } => {
+                "`--force` replaces it, `--as NAME` calls it otherwise".to_owned()
+            }
+            Self::Exists { .. } => "choose another name: `--as NAME`".to_owned(),
             Self::NotFound { .. } => "`agnes snapshot list` shows them".to_owned(),
             Self::Quota { .. } => "`agnes snapshot prune --older-than 7d` makes room".to_owned(),
         })
@@ -196,14 +198,18 @@ impl Workspace {
         if self.state()?.table(name).is_some() {
             return Err(SnapshotError::Exists { name: name.to_owned(), what: "a table" }.into());
         }
-        if !force && self.snapshot_file(name).exists() {
-            return Err(SnapshotError::Exists { name: name.to_owned(), what: "a snapshot" }.into());
+        let there = self.snapshot_files();
+        let exists = |name: &str, what| Err(SnapshotError::Exists { name: name.to_owned(), what }.into());
+        if there.contains_key(name) {
+            return if force { Ok(()) } else { exists(name, "a snapshot") };
         }
-        Ok(())
+        // SQL knows no case: one of the two would be asked for both.
+        let other = there.keys().find(|other| other.eq_ignore_ascii_case(name));
+        other.map_or(Ok(()), |other| exists(other, "a snapshot spelled"))
     }
 
-    /// Keeps the rows of a scan, and gives them a view. `quota` is how many bytes all snapshots may
-    /// take.
+    /// Keeps the rows of a scan, and gives them a view; what is to be said of the views comes with it.
+    /// `quota` is how many bytes all snapshots may take.
     ///
     /// # Errors
     /// Those of [`check_snapshot`](Self::check_snapshot) and of the rows; `snapshot_quota`, I/O
@@ -215,7 +221,7 @@ impl Workspace {
         mut rows: Rows,
         estimated: u64,
         (force, quota): (bool, u64),
-    ) -> Result<SnapshotMeta> {
+    ) -> Result<(SnapshotMeta, Vec<String>)> {
         self.check_snapshot(name, force)?;
         let target = self.snapshot_file(name);
         let (workspace, to) = (self.clone(), target.clone());
@@ -257,7 +263,7 @@ impl Workspace {
         };
         let workspace = self.clone();
         let kept = meta.clone();
-        crate::duck::blocking(move || {
+        let told = crate::duck::blocking(move || {
             let _turn = workspace.snapshot_turn()?;
             // Somebody may have made one meanwhile.
             workspace.check_snapshot(&kept.name, force)?;
@@ -277,14 +283,14 @@ impl Workspace {
             workspace.remake_views()
         })
         .await?;
-        Ok(meta)
+        Ok((meta, told))
     }
 
-    /// Deletes snapshots with their views.
+    /// Deletes snapshots with their views; gives what is to be said of the others'.
     ///
     /// # Errors
     /// `snapshot_not_found`, I/O errors.
-    pub fn drop_snapshots(&self, names: &[String]) -> Result<()> {
+    pub fn drop_snapshots(&self, names: &[String]) -> Result<Vec<String>> {
         for name in names {
             self.snapshot(name)?;
         }
@@ -346,10 +352,10 @@ impl Workspace {
 
     /// Makes the views of the database anew, of what is here now. A pull that runs does it at its
     /// end, or else the next one.
-    fn remake_views(&self) -> Result<()> {
+    fn remake_views(&self) -> Result<Vec<String>> {
         let _turn = match self.turn() {
             Ok(turn) => turn,
-            Err(error) if error.code() == "workspace_busy" => return Ok(()),
+            Err(error) if error.code() == "workspace_busy" => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         self.make_views_anew()
@@ -362,12 +368,12 @@ impl Workspace {
     }
 
     /// Makes the views anew if a snapshot came or went since they were made.
-    pub(super) fn make_late_views(&self) -> Result<()> {
+    pub(super) fn make_late_views(&self) -> Result<Vec<String>> {
         let _turn = self.snapshot_turn()?;
-        if self.late_file().exists() { self.make_views_anew() } else { Ok(()) }
+        if self.late_file().exists() { self.make_views_anew() } else { Ok(Vec::new()) }
     }
 
-    fn make_views_anew(&self) -> Result<()> {
+    fn make_views_anew(&self) -> Result<Vec<String>> {
         self.recover()?;
         let mut state = self.state()?;
         let made = self.publish_views(&state, &state.views.clone())?;
@@ -376,7 +382,8 @@ impl Workspace {
             state.root = String::new();
         }
         state.write(&self.state_file())?;
-        std::fs::remove_file(self.late_file()).map_err(|e| Error::io("make the views of the workspace", e))
+        std::fs::remove_file(self.late_file()).map_err(|e| Error::io("make the views of the workspace", e))?;
+        Ok(made.warnings)
     }
 }
 

@@ -70,17 +70,23 @@ impl Workspace {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder of the database", e))?;
         }
+        let (hidden, snapshots): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.snapshot_files().into_iter().partition(|(name, _)| state.table(name).is_some());
         let mut wanted: BTreeMap<String, String> =
-            self.snapshot_files().into_iter().map(|(name, file)| (name, scan(&[file], false))).collect();
+            snapshots.into_iter().map(|(name, file)| (name, scan(&[file], false))).collect();
         for (name, table) in &state.tables {
             let files: Vec<PathBuf> = table.files.iter().map(|file| self.blob(&file.blob)).collect();
             wanted.insert(name.clone(), scan(&files, table.partitioned));
         }
-        match open(&path, ::duckdb::AccessMode::ReadWrite) {
+        let mut made = match open(&path, ::duckdb::AccessMode::ReadWrite) {
             Ok(conn) => make(&conn, &wanted, ours).map_err(|e| engine_error("make the views of the workspace", &e)),
             Err(error) if is_lock(&error) => self.beside(&path, &wanted, ours),
             Err(error) => self.anew(&path, &wanted, ours, &error),
-        }
+        }?;
+        let tell =
+            |name: String| format!("there is a table `{name}` now: queries mean it, not the snapshot of that name");
+        made.warnings.extend(hidden.into_keys().map(tell));
+        Ok(made)
     }
 
     /// The database does not open: it is kept under another name, and a new one takes its place.

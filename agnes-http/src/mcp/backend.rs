@@ -46,8 +46,9 @@ pub trait Laptop: Send + Sync {
     async fn query(&self, query: Query) -> Result<Rows>;
     /// Brings the files up to date.
     async fn pull(&self, skip_materialized: bool) -> Result<PullReport>;
-    /// Keeps the rows of a scan as a table here; one of that name is replaced only by `force`.
-    async fn snapshot(&self, request: ScanRequest, force: bool) -> Result<SnapshotMeta>;
+    /// Keeps the rows of a scan as a table here; one of that name is replaced only by `force`. What is to
+    /// be said of it comes with it.
+    async fn snapshot(&self, request: ScanRequest, force: bool) -> Result<(SnapshotMeta, Vec<String>)>;
 }
 
 /// The engine of this server, asked by whoever sent a request.

@@ -120,6 +120,9 @@ pub(super) struct Pulled {
     pub(super) bytes_downloaded: u64,
     /// Number of the generation that is here.
     pub(super) generation: u64,
+    /// What is not as it could be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 /// What went wrong in a pull.
@@ -148,6 +151,7 @@ impl From<PullReport> for Pulled {
             duration_s: report.duration_s,
             bytes_downloaded: report.bytes_downloaded,
             generation: report.generation,
+            warnings: report.warnings,
         }
     }
 }
@@ -202,12 +206,19 @@ pub(super) struct Kept {
     pub(super) bytes_local: u64,
     /// When it was fetched.
     pub(super) fetched_at: String,
+    /// What policies took from its rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) row_scope: Vec<RowScope>,
+    /// What is not as it could be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 impl From<SnapshotMeta> for Kept {
     fn from(meta: SnapshotMeta) -> Self {
-        let SnapshotMeta { name, table_id, rows, truncated, bytes_local, fetched_at, .. } = meta;
-        Self { name, table_id, rows, truncated, bytes_local, fetched_at: time(fetched_at) }
+        let SnapshotMeta { name, table_id, rows, truncated, bytes_local, fetched_at, row_scope, .. } = meta;
+        let warnings = Vec::new();
+        Self { name, table_id, rows, truncated, bytes_local, fetched_at: time(fetched_at), row_scope, warnings }
     }
 }
 

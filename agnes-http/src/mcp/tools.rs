@@ -275,7 +275,8 @@ impl Tool {
                 let input: SnapshotInput = self.read(arguments)?;
                 told.progress(0, "rows arrive").await;
                 let force = input.force;
-                json(&Kept::from(laptop(backend)?.snapshot(input.into(), force).await?))?
+                let (meta, warnings) = laptop(backend)?.snapshot(input.into(), force).await?;
+                json(&Kept { warnings, ..Kept::from(meta) })?
             }
             Self::Skills => {
                 let Nothing {} = self.read(arguments)?;
