@@ -46,7 +46,7 @@ pub(crate) fn meant(global: &Global, account: &Account) -> Outcome<Meant> {
         return Ok(Meant::Folder);
     }
     if let Ok(workspace) = here()
-        && let Some(address) = Some(workspace.state()?.server).filter(|server| !server.is_empty())
+        && let Some(address) = workspace.server()
     {
         return Ok(at(address, false));
     }
@@ -68,7 +68,7 @@ pub(crate) fn here_or_last(account: &Account, server: &str) -> Outcome<Workspace
     here().or_else(|failure| match account.workspace()? {
         Some(root) if variable("AGNES_LOCAL_DIR").is_none() => {
             let last = Workspace::find(&root)?;
-            if last.state()?.server == server { Ok(last) } else { Err(failure) }
+            if last.server().as_deref() == Some(server) { Ok(last) } else { Err(failure) }
         }
         _ => Err(failure),
     })
@@ -80,7 +80,7 @@ pub(crate) fn address(global: &Global, account: &Account) -> Outcome<String> {
         return Ok(address);
     }
     if let Ok(workspace) = here()
-        && let Some(address) = Some(workspace.state()?.server).filter(|server| !server.is_empty())
+        && let Some(address) = workspace.server()
     {
         return Ok(address);
     }

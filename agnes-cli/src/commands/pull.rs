@@ -120,9 +120,9 @@ fn both(tables: usize, files: usize) -> String {
 fn server_of(app: &App, workspace: &Workspace) -> Outcome<ServerClient> {
     let address = match app.global.server.clone().or_else(|| variable("AGNES_SERVER")) {
         Some(address) => address,
-        None => match workspace.state()?.server {
-            server if server.is_empty() => place::address(&app.global, &app.account)?,
-            server => server,
+        None => match workspace.server() {
+            Some(server) => server,
+            None => place::address(&app.global, &app.account)?,
         },
     };
     place::client(&address, None, &app.account)

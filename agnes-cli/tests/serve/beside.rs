@@ -187,3 +187,41 @@ fn a_database_is_opened_when_its_views_change() {
     laptop.ok(&["pull"]);
     assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1, "an empty file");
 }
+
+#[test]
+fn a_workspace_whose_state_is_damaged_or_gone_is_begun_anew() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    // The server is that of the workspace, whichever is kept.
+    let other = Laptop::new("http://127.0.0.1:9");
+    laptop.ok(&["setup", "init", "--server", &other.server]);
+    laptop.ok(&["snapshot", "create", "orders", "--as", "mine"]);
+    let state = laptop.path(".agnes/sync_state.json");
+    make(&laptop, "CREATE VIEW own AS SELECT 5 AS n");
+    for (how, rows) in [("damaged", 1), ("gone", 2), ("all gone", 3)] {
+        match how {
+            "damaged" => std::fs::write(&state, "{").unwrap(),
+            "gone" => std::fs::remove_file(&state).unwrap(),
+            _ => std::fs::remove_dir_all(laptop.path(".agnes")).unwrap(),
+        }
+        for arguments in [&["pull"][..], &["query", "select count(*) from orders"], &["status"]] {
+            let told = laptop.fails(5, arguments);
+            assert!(told.contains("gone, or cannot be read") && told.contains("agnes init --force"), "{how}: {told}");
+        }
+        let told = laptop.json_with(1, &["diagnose"]);
+        assert!(told["suggested_actions"].to_string().contains("agnes init --force"), "{how}: {told}");
+        assert!(told["checks"].to_string().contains("signed in as member@example.com"), "{how}: {told}");
+        assert!(laptop.ok(&["catalog"]).contains("orders"), "{how}: the server goes on answering");
+        laptop.ok(&["init", "--force"]);
+        // No view of before is taken for somebody's own.
+        world.publish_orders(rows);
+        let report = laptop.json(&["pull"]);
+        assert_eq!((&report["errors"], report.get("warnings")), (&json!([]), None), "{how}: {report}");
+        let count = |of: &str| laptop.asks(&format!("select count(*)::int as n from {of}"))[0]["n"].clone();
+        assert_eq!((count("orders"), count("mine"), count("own")), (json!(rows), json!(4), json!(1)), "{how}");
+        let views =
+            number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) * 10 + (SELECT n FROM own) FROM orders");
+        assert_eq!(views, i64::try_from(rows * 10 + 5).unwrap(), "{how}");
+        laptop.ok(&["setup", "init", "--server", &other.server]);
+    }
+}

@@ -12,8 +12,8 @@ pub enum WorkspaceError {
     /// No folder from here upwards is one.
     #[error("this folder is not a workspace")]
     NoWorkspace,
-    /// Its state cannot be read.
-    #[error("the state of this workspace cannot be read")]
+    /// Its state is gone, or cannot be read.
+    #[error("the state of this workspace is gone, or cannot be read")]
     StateUnreadable,
     /// Its state was written by a newer version.
     #[error("this workspace was last used by a newer version")]

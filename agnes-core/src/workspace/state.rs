@@ -182,12 +182,28 @@ impl SyncState {
 }
 
 impl Workspace {
-    /// What is here; the empty state before the first pull.
+    /// What is here; the empty state before there is a workspace.
     ///
     /// # Errors
     /// `workspace_unreadable`, `workspace_too_new`, I/O errors.
     pub fn state(&self) -> Result<SyncState> {
-        Ok(SyncState::read(&self.state_file())?.unwrap_or_default())
+        match SyncState::read(&self.state_file())? {
+            Some(state) => Ok(state),
+            // Somebody took it away: whose the files here are, nobody knows.
+            None if self.is_initialized() => Err(WorkspaceError::StateUnreadable.into()),
+            None => Ok(SyncState::default()),
+        }
+    }
+
+    /// Address of its server, which is known without its state too.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        let of_sentinel = || {
+            let text = std::fs::read(self.sentinel()).ok()?;
+            Some(serde_json::from_slice::<serde_json::Value>(&text).ok()?["server_url"].as_str()?.to_owned())
+        };
+        let of_state = self.state().map(|state| state.server).unwrap_or_default();
+        Some(of_state).filter(|server| !server.is_empty()).or_else(of_sentinel)
     }
 
     /// What a switch that was begun and not finished leads to.
@@ -215,7 +231,8 @@ impl Workspace {
         if self.recover().is_err() && self.switch_file().exists() {
             std::fs::remove_file(self.switch_file()).map_err(|e| Error::io("make the workspace", e))?;
         }
-        let mut state = self.state().unwrap_or_default();
+        let lost = || SyncState { views: self.views_like_ours(), ..SyncState::default() };
+        let mut state = SyncState::read(&self.state_file()).ok().flatten().unwrap_or_else(lost);
         if state.server != server || state.user_id != user_id {
             state.of_another(user_id);
         }

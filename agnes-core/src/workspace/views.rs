@@ -158,6 +158,21 @@ impl Workspace {
         swapped
     }
 
+    /// Views in the database that look as those of Agnes do, for a workspace whose state is lost: taken for
+    /// the owner's own they would show what was pulled then for ever.
+    pub(super) fn views_like_ours(&self) -> BTreeSet<String> {
+        let sql = r"SELECT view_name FROM duckdb_views()
+                    WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()
+                    AND regexp_matches(sql, ' AS SELECT \* FROM read_parquet\(.*/(\.agnes/blobs|user/snapshots)/.*hive_partitioning')";
+        let read = || -> ::duckdb::Result<BTreeSet<String>> {
+            open(&self.database(), ::duckdb::AccessMode::ReadOnly)?
+                .prepare(sql)?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        };
+        if self.database().is_file() { read().unwrap_or_default() } else { BTreeSet::new() }
+    }
+
     /// Tables and views of the owner's own in the database; nothing where it cannot be opened now.
     pub(super) fn own_relations(&self, state: &SyncState) -> Vec<OwnRelation> {
         let read = || -> ::duckdb::Result<Vec<OwnRelation>> {
