@@ -299,3 +299,31 @@ fn an_admin_does_from_a_laptop_what_the_api_does() {
     let told = member.fails(8, &["admin", "user", "list"]);
     assert!(told.contains("HTTP 403"), "{told}");
 }
+
+#[test]
+fn a_damaged_sign_in_is_written_anew_by_signing_in() {
+    let world = World::start();
+    let laptop = Laptop::new(&format!("http://{}", world.server.address));
+    let kept = laptop.path("../.config/agnes");
+    std::fs::create_dir_all(&kept).unwrap();
+    let login = ["auth", "login", "--server", &laptop.server, "--email", "member@example.com", "--password", "-"];
+    let import = ["auth", "import-token", "--server", &laptop.server, "--token", "-"];
+    let token = world.token("member").to_owned();
+    for (arguments, input) in [(login.as_slice(), super::world::PASSWORD), (&import, &token)] {
+        for (names, server) in
+            [(&["token.json"][..], None), (&["config.yaml", "token.json", "ca.pem"], Some(laptop.server.as_str()))]
+        {
+            names.iter().for_each(|name| std::fs::write(kept.join(name), "[").unwrap());
+            let catalog: Vec<&str> = ["catalog"].into_iter().chain(server.map(|_| "--server")).chain(server).collect();
+            if server.is_some() {
+                let told = laptop.fails(5, &["catalog"]);
+                assert!(told.contains("agnes auth login --server URL"), "{told}");
+                let told = laptop.fails(5, &catalog);
+                assert!(told.contains("cannot be read"), "{told}");
+            }
+            let output = laptop.with_input(arguments, input);
+            assert!(output.status.success(), "{arguments:?} {names:?}: {}", text(&output.stderr));
+            assert!(laptop.ok(&["catalog"]).contains("orders"), "{arguments:?} {names:?}");
+        }
+    }
+}

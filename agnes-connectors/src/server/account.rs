@@ -125,7 +125,9 @@ impl Account {
     #[must_use]
     pub fn of_user(env: &dyn Fn(&str) -> Option<String>) -> Self {
         let named = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let usual = || named("XDG_CONFIG_HOME").or_else(|| named("HOME").map(|home| home.join(".config")));
+        // Where nothing says so, the system does: a token does not belong where somebody happens to work.
+        let home = || named("HOME").or_else(std::env::home_dir);
+        let usual = || named("XDG_CONFIG_HOME").or_else(|| home().map(|home| home.join(".config")));
         let folder = named("AGNES_CONFIG_DIR").or_else(|| usual().map(|folder| folder.join("agnes")));
         let store = env("AGNES_TOKEN_STORE").filter(|text| !text.trim().is_empty());
         Self {
@@ -413,5 +415,6 @@ mod tests {
         assert_eq!(folder(&[("HOME", "/h")]), "/h/.config/agnes");
         assert_eq!(folder(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c")]), "/c/agnes");
         assert_eq!(folder(&[("HOME", "/h"), ("AGNES_CONFIG_DIR", "/x")]), "/x");
+        assert!(Path::new(&folder(&[])).is_absolute(), "not in the folder that somebody works in");
     }
 }

@@ -62,8 +62,8 @@ pub struct ServerClient {
     server: Url,
     name: String,
     token: Option<Secret>,
-    /// Whether there is a token, in a keyring that does not give it.
-    is_locked_away: bool,
+    /// Why what was kept of a token is not had.
+    withheld: Option<ServerError>,
     see_as: Option<String>,
     options: Arc<ServerOptions>,
     /// Whether the server said that it unpacks what it is sent.
@@ -97,16 +97,7 @@ impl ServerClient {
         }
         let http = http.build().map_err(|e| agnes_core::Error::internal("make a client", e))?;
         let options = options.into();
-        Ok(Self {
-            http,
-            server: url,
-            name,
-            token,
-            is_locked_away: false,
-            see_as: None,
-            options,
-            unpacks: Arc::default(),
-        })
+        Ok(Self { http, server: url, name, token, withheld: None, see_as: None, options, unpacks: Arc::default() })
     }
 
     /// A client of the same server that asks what somebody else, by id or address, would be
@@ -127,7 +118,7 @@ impl ServerClient {
     /// environment keeps for it.
     ///
     /// # Errors
-    /// `bad_server_address`, `bad_certificates`, `account_unreadable`, `bad_token_store`.
+    /// `bad_server_address`, `bad_certificates`, `bad_token_store`.
     pub fn signed_in(
         server: &str,
         token: Option<Secret>,
@@ -136,13 +127,19 @@ impl ServerClient {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
         if options.ca_file.is_none() {
-            options.ca_file = account.authority_of(&address(server)?.1)?;
+            options.ca_file = match account.authority_of(&address(server)?.1) {
+                Err(error) if error.code() == "account_unreadable" => None,
+                kept => kept?,
+            };
         }
         let mut client = Self::new(server, token, options)?;
         if client.token.is_none() {
             match account.token(&client.name, env) {
                 // Told once it is needed: to sign in again it is not.
-                Err(error) if error.code() == "no_keyring" => client.is_locked_away = true,
+                Err(error) if error.code() == "no_keyring" => client.withheld = Some(ServerError::NoKeyring),
+                Err(error) if error.code() == "account_unreadable" => {
+                    client.withheld = Some(ServerError::AccountUnreadable);
+                }
                 kept => client.token = kept?.map(|kept| kept.token),
             }
         }
@@ -164,10 +161,8 @@ impl ServerClient {
     /// Why it asks on behalf of nobody.
     #[must_use]
     pub fn without_token(&self) -> ServerError {
-        match self.is_locked_away {
-            true => ServerError::NoKeyring,
-            false => ServerError::NotSignedIn { server: self.name.clone() },
-        }
+        let nobody = || ServerError::NotSignedIn { server: self.name.clone() };
+        self.withheld.clone().unwrap_or_else(nobody)
     }
 
     /// How long a query may take.

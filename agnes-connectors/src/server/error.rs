@@ -239,7 +239,7 @@ impl Coded for ServerError {
                     .to_owned()
             }
             Self::BadCertificates => "it has to hold certificates in PEM".to_owned(),
-            Self::AccountUnreadable => "`agnes auth login` writes it anew".to_owned(),
+            Self::AccountUnreadable => "`agnes auth login --server URL` writes it anew".to_owned(),
             Self::NoKeyring => {
                 "sign in again with `AGNES_TOKEN_STORE=file`, set `AGNES_TOKEN`, or work where the keyring is"
                     .to_owned()
