@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, EXPECT, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -65,12 +65,11 @@ pub(crate) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     let is_https = crate::web::is_https(request.headers(), app.limits().trusted_proxy_hops);
     request.extensions_mut().insert(id.clone());
     crate::scheduler::heard(&app, &path, request.headers()).await;
-    let mut late = None;
-    let request = request.map(|body| {
-        let (body, said) = Arriving::within(app.limits().body_timeout, body);
-        late = Some(said);
-        Body::new(body)
-    });
+    // It sends its body once somebody asks for that.
+    let holds_back = request.headers().contains_key(EXPECT);
+    let (parts, body) = request.into_parts();
+    let (body, rest) = Arriving::within(app.limits().body_timeout, body);
+    let request = Request::from_parts(parts, Body::new(body));
     let route = route.as_deref().unwrap_or("(none)");
     let span = tracing::info_span!(
         "request", request_id = %id.0, %method, path,
@@ -88,7 +87,7 @@ pub(crate) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     if problem.is_none() && response.status().as_u16() >= 400 && !is_own_body(&response) {
         problem = Some(Problem::of_status(response.status()));
     }
-    if problem.is_some() && late.is_some_and(|late| late.is_so()) {
+    if problem.is_some() && rest.is_late() {
         problem = Some(Problem::of_status(StatusCode::REQUEST_TIMEOUT));
     }
     if let Some(mut problem) = problem {
@@ -117,6 +116,9 @@ pub(crate) async fn frame(State(app): State<App>, mut request: Request, next: Ne
         tracing::info!(status, route, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "answered")
     });
     drop(running);
+    if !rest.is_read(holds_back).await {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

@@ -103,3 +103,30 @@ fn notes_that_do_not_arrive_keep_nobody_waiting() {
         assert!(answer(stream).starts_with("HTTP/1.1 408"));
     }
 }
+
+/// Who is answered before its body came either goes on over the same connection, or is told that it ends.
+#[test]
+fn an_early_answer_says_whether_the_connection_goes_on() {
+    let world = World::start();
+    let ask = |more: &str| begin(&world, "nobody", &format!("POST /api/mcp/http\nContent-Length: 2{more}"), "");
+    let ends = |said: &str| said.to_lowercase().contains("\r\nconnection: close\r\n");
+    for more in ["", "\nExpect: 100-continue"] {
+        let said = answer(ask(more));
+        assert!(said.starts_with("HTTP/1.1 401") && ends(&said), "{more}: {said}");
+    }
+    let mut stream = ask("");
+    write!(stream, "{{}}GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
+    let said = answer(stream);
+    let (first, second) = said.split_at(said.rfind("HTTP/1.1 ").unwrap());
+    assert!(first.starts_with("HTTP/1.1 401") && !ends(first), "{said}");
+    assert!(second.starts_with("HTTP/1.1 200"), "{said}");
+    // Nor does a long one keep anybody from the answer, but for one that no request has.
+    let long = "x".repeat(8 << 20);
+    for length in [long.len(), 1 << 30] {
+        let head = format!("POST /api/upload/local-md\nConnection: close\nContent-Length: {length}");
+        assert!(
+            answer(begin(&world, "nobody", &head, if length == long.len() { &long } else { "" }))
+                .starts_with("HTTP/1.1 401")
+        );
+    }
+}
