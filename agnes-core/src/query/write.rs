@@ -1,6 +1,7 @@
 //! Rows in the formats in which they leave Agnes, written as they come: one implementation
 //! for every frontend.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ const ROW_GROUP: usize = 128 << 10;
 pub enum RowFormat {
     /// With a header; lists and structs are text.
     Csv,
-    /// One array of objects, column to value.
+    /// One array of objects, column to value. Of columns that share a name the later ones are `name_1`,
+    /// `name_2`.
     Json,
     /// One object: `columns`, `rows` (arrays of values as [`json_column`](super::json_column)
     /// gives them), `row_count`, `truncated`, and what [`RowsEnd`] says.
@@ -184,9 +186,9 @@ impl<W: Write + Send> RowWriter<W> {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), RowWriteError> {
         match &mut self.0 {
             Sink::Csv(csv) => csv.write(&flat(&writable(batch))?)?,
-            Sink::Json(json) => json.write(&writable(batch))?,
+            Sink::Json(json) => json.write(&keyed(writable(batch))?)?,
             Sink::JsonTable(table) => table.write(batch)?,
-            Sink::Ndjson(json) => json.write(&writable(batch))?,
+            Sink::Ndjson(json) => json.write(&keyed(writable(batch))?)?,
             Sink::Parquet(parquet) => parquet.write(&without_intervals(batch)?)?,
             Sink::Arrow(arrow) => {
                 arrow.to.write(batch)?;
@@ -214,6 +216,27 @@ impl<W: Write + Send> RowWriter<W> {
         }
         Ok(())
     }
+}
+
+/// Rows whose columns each have a name of their own, as a table made of them has: who reads an object
+/// keeps one value of a name.
+fn keyed(batch: RecordBatch) -> Result<RecordBatch, RowWriteError> {
+    let schema = batch.schema();
+    let mut taken: HashSet<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    if taken.len() == schema.fields().len() {
+        return Ok(batch);
+    }
+    let mut seen = HashSet::new();
+    let fields = schema.fields().iter().map(|field| {
+        if seen.insert(field.name()) {
+            return field.clone();
+        }
+        let names = (1..).map(|n: usize| format!("{}_{n}", field.name()));
+        let name = names.into_iter().find(|name| taken.insert(name.clone())).unwrap_or_default();
+        Arc::new(field.as_ref().clone().with_name(name))
+    });
+    let renamed = Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone());
+    Ok(RecordBatch::try_new(Arc::new(renamed), batch.columns().to_vec())?)
 }
 
 /// The stream of [`RowFormat::Arrow`].
@@ -366,6 +389,24 @@ mod tests {
         assert_eq!((&table["row_count"], &table["truncated"]), (&json!(4), &json!(true)));
         let empty: serde_json::Value = serde_json::from_slice(&written(RowFormat::JsonTable, &[])).unwrap();
         assert_eq!(empty["rows"], json!([]));
+    }
+
+    #[test]
+    fn columns_of_one_name_all_stand_in_an_object() {
+        let schema =
+            Schema::new(["a", "a_1", "a", "A", "a"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec());
+        let columns = (0..5).map(|n| Arc::new(StringArray::from(vec![n.to_string()])) as ArrayRef).collect();
+        let batch = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
+        let expected = r#"{"a":"0","a_1":"1","a_2":"2","A":"3","a_3":"4"}"#;
+        for (format, expected) in
+            [(RowFormat::Json, format!("[{expected}]\n")), (RowFormat::Ndjson, format!("{expected}\n"))]
+        {
+            let mut bytes = Vec::new();
+            let mut writer = RowWriter::new(format, &batch.schema(), &mut bytes).unwrap();
+            writer.write(&batch).unwrap();
+            writer.finish(&RowsEnd::default()).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        }
     }
 
     #[test]
