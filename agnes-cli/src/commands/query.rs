@@ -205,7 +205,10 @@ pub(super) async fn replay(app: &App, args: ReplayArgs) -> Outcome {
 async fn to_file(app: &App, format: Format, rows: &mut Rows, file: &Path) -> Outcome<Written> {
     let told = |e: &io::Error| Failure::file(&format!("write `{}`", file.display()), e);
     let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".agnes-").tempfile_in(folder).map_err(|e| told(&e))?;
+    let mut beside = tempfile::Builder::new();
+    #[cfg(unix)]
+    beside.permissions(permissions(file));
+    let temporary = beside.prefix(".agnes-").tempfile_in(folder).map_err(|e| told(&e))?;
     let mut out = BufWriter::new(temporary);
     let mut plain = app.out;
     plain.terminal = false;
@@ -213,25 +216,26 @@ async fn to_file(app: &App, format: Format, rows: &mut Rows, file: &Path) -> Out
     let written = batches::write(plain, format, rows, &mut out).await?;
     let temporary = out.into_inner().map_err(|e| told(e.error()))?;
     temporary.as_file().sync_all().map_err(|e| told(&e))?;
-    let kept = temporary.persist(file).map_err(|e| told(&e.error))?;
-    readable(&kept);
+    temporary.persist(file).map_err(|e| told(&e.error))?;
     Ok(written)
 }
 
-/// Temporary files are private; a result is as readable as any new file would be.
-fn readable(file: &std::fs::File) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o644));
-    }
-    #[cfg(not(unix))]
-    let _ = file;
+/// Who may read a result: as of the file that it replaces, else as of any new file, which the `umask` says.
+#[cfg(unix)]
+fn permissions(file: &Path) -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    let before = std::fs::metadata(file).map(|before| before.permissions().mode() & 0o777);
+    std::fs::Permissions::from_mode(before.unwrap_or(0o666))
 }
 
 /// The format: `-f`, else `--json`, else what the file is named like, else a table.
 pub(super) fn format(app: &App, args: &QueryArgs) -> Outcome<Format> {
-    let named = args.output.as_deref().and_then(Path::extension).and_then(|e| e.to_str()).and_then(by_ending);
+    let ending = args.output.as_deref().and_then(Path::extension).map(|ending| ending.to_string_lossy());
+    let named = ending.as_deref().and_then(by_ending);
+    if let Some(ending) = ending.filter(|_| named.is_none() && args.format.is_none() && !app.out.json) {
+        let hint = "name one: `--format csv`, `json`, `ndjson`, `parquet`, `arrow`, `table` or `expanded`";
+        return Err(Failure::usage_hint(format!("no format is called `{}`", safe(&ending)), hint));
+    }
     let format = match (args.format, app.out.json) {
         (Some(format), false) => format,
         (None | Some(Format::Json), true) => Format::Json,
@@ -246,6 +250,7 @@ pub(super) fn format(app: &App, args: &QueryArgs) -> Outcome<Format> {
 
 fn by_ending(ending: &str) -> Option<Format> {
     Some(match ending.to_ascii_lowercase().as_str() {
+        "txt" => Format::Table,
         "csv" => Format::Csv,
         "json" => Format::Json,
         "ndjson" | "jsonl" => Format::Ndjson,

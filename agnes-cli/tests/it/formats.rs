@@ -77,6 +77,40 @@ fn dates_without_end_and_intervals_are_written_in_every_format() {
 }
 
 #[test]
+fn a_file_is_not_called_what_it_is_not() {
+    let folder = Folder::synced();
+    for name in ["a.xlsx", "a.csv.gz", "a.tsv"] {
+        let told = folder.fails(2, &["query", "select * from orders", "--output", name]);
+        assert!(told.contains("no format is called") && told.contains("--format csv"), "{told}");
+        assert!(!folder.path(name).exists());
+        folder.ok(&["query", "select * from orders", "--output", name, "-f", "csv"]);
+    }
+    for name in ["a", "a.txt"] {
+        folder.ok(&["query", "select id from orders", "--output", name]);
+        assert!(std::fs::read_to_string(folder.path(name)).unwrap().starts_with("id\n"), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_is_as_readable_as_its_owner_says() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::synced();
+    let write = |umask: &str, name: &str| {
+        let agnes = folder.command(&["query", "select * from orders", "--output", name]);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]).arg(agnes.get_program());
+        shell.args(agnes.get_args()).current_dir(folder.path("")).env("DATA_DIR", folder.data());
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        folder.path(name).metadata().unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((write("022", "a.csv"), write("077", "b.csv")), (0o644, 0o600));
+    std::fs::set_permissions(folder.path("a.csv"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(write("022", "a.csv"), 0o640, "as it was before");
+}
+
+#[test]
 fn a_file_appears_only_when_it_is_complete() {
     let folder = Folder::synced();
     std::fs::write(folder.path("out.csv"), "as it was").unwrap();
