@@ -34,8 +34,10 @@ pub(crate) fn params(given: &Bound<'_, PyAny>) -> PyResult<Params> {
 
 fn value(given: &Bound<'_, PyAny>) -> PyResult<Value> {
     let py = given.py();
-    // bool is an int and datetime a date: the narrower type first.
-    if given.is_none() {
+    let kind = given.get_type().name()?;
+    // What pandas has for a value that is missing. bool is an int and datetime a date: the narrower type
+    // first.
+    if given.is_none() || kind == "NaTType" || kind == "NAType" {
         Ok(Value::Null)
     } else if given.is_instance_of::<PyBool>() {
         Ok(Value::Bool(given.extract()?))
@@ -61,13 +63,12 @@ fn value(given: &Bound<'_, PyAny>) -> PyResult<Value> {
         Ok(Value::Time(given.extract::<NaiveTime>()?))
     } else if given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>() {
         Ok(Value::List(given.try_iter()?.map(|item| value(&item?)).collect::<PyResult<_>>()?))
-    } else if given.hasattr("item")? && !given.is_instance_of::<PyDict>() {
-        // A scalar of numpy.
-        value(&given.call_method0("item")?)
+    } else if let Some(plain) = plain(given)? {
+        value(&plain)
     } else if is_text(given)? {
         Ok(Value::Text(given.str()?.to_string()))
     } else {
-        let message = format!("a `{}` cannot be a parameter", given.get_type().name()?);
+        let message = format!("a `{kind}` cannot be a parameter");
         let error = misuse(
             ErrorKind::InvalidInput,
             "invalid_value",
@@ -76,6 +77,26 @@ fn value(given: &Bound<'_, PyAny>) -> PyResult<Value> {
         );
         Err(to_py_err(py, &error))
     }
+}
+
+/// What a scalar or an array of numpy, pandas or polars is in Python.
+fn plain<'py>(given: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if given.is_instance_of::<PyDict>() {
+        return Ok(None);
+    }
+    let given = match given.getattr_opt("dtype")? {
+        // Times of nanoseconds would be numbers.
+        Some(dtype) if given.hasattr("tobytes")? && dtype.str()?.to_string_lossy().ends_with("datetime64[ns]") => {
+            given.call_method1("astype", ("datetime64[us]",))?
+        }
+        _ => given.clone(),
+    };
+    for method in ["tolist", "to_list", "item"] {
+        if let Some(method) = given.getattr_opt(method)? {
+            return method.call0().map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Whether the engine reads its text: `Decimal`, `UUID`, paths.

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -80,6 +81,36 @@ def test_types(db: agnes.Database, sql: str, value: object) -> None:
 def test_parameters_come_back(db: agnes.Database, value: object) -> None:
     [(got,)] = db.query("SELECT ? AS v", [value]).rows()
     assert got == value
+
+
+NOON = dt.datetime(2026, 2, 28, 12)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (pd.NaT, None),
+        (pd.NA, None),
+        (np.datetime64("NaT", "ns"), None),
+        (pd.Timestamp(NOON), NOON),
+        (np.datetime64("2026-02-28T12:00", "ns"), NOON),
+        (np.datetime64("2026-02-28", "D"), NOON.date()),
+        (np.int64(-3), -3),
+        (np.bool_(True), True),
+        (np.array([1, 2]), [1, 2]),
+        (np.array(["2026-02-28T12:00"], "datetime64[ns]"), [NOON]),
+        (pd.Series([1, 2]), [1, 2]),
+        (pd.Series([NOON]), [NOON]),
+        (pd.Index(["a"]), ["a"]),
+        (pl.Series([1, None]), [1, None]),
+    ],
+    ids=repr,
+)
+def test_values_of_frames_are_parameters(db: agnes.Database, value: object, expected: object) -> None:
+    [(got,)] = db.query("SELECT ? AS v", [value]).rows()
+    assert got == expected
+    [(got,)] = db.query("SELECT $v AS v", {"v": value}).rows()
+    assert got == expected
 
 
 def test_named_parameters(db: agnes.Database) -> None:
