@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::FilesError;
 use super::listing::{FileEntry, Listing, glob, is_glob, is_hidden};
+use crate::calls::until_cancelled;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest silence of a server, and longest time of all attempts at one request.
@@ -293,7 +294,7 @@ impl Place {
             .map_err(|e| Error::io("make a scratch folder", e))?;
         let downloads = Arc::new(Downloads { store: store.clone(), folder, source: source.clone() });
         let mut listing = Listing { files: BTreeMap::new(), single: false, notes: Vec::new() };
-        wait(async {
+        wait(source, async {
             if pattern.is_none() && !base.as_ref().is_empty() {
                 match store.head(&base).await {
                     Ok(meta) => {
@@ -308,7 +309,6 @@ impl Place {
             }
             let mut found = store.list(Some(&base));
             while let Some(meta) = found.next().await {
-                source.cancel.check()?;
                 let meta = meta.map_err(|error| failure(&error))?;
                 let Some(parts) = meta.location.prefix_match(&base) else { continue };
                 let rel = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
@@ -364,7 +364,7 @@ impl FileEntry {
     pub(crate) fn fetch(&self) -> Result<()> {
         let Some(object) = self.object.as_ref().filter(|_| !self.path.is_file()) else { return Ok(()) };
         let part = PathBuf::from(format!("{}.part", self.path.to_string_lossy()));
-        let done = wait(object.download(&part));
+        let done = wait(&object.downloads.source, object.download(&part));
         let done = done.and_then(|()| std::fs::rename(&part, &self.path).map_err(|e| Error::io("name a download", e)));
         if done.is_err() {
             drop(std::fs::remove_file(&part));
@@ -386,7 +386,6 @@ impl Object {
         let mut file = std::fs::File::create(path).map_err(|e| Error::io("make a file for a download", e))?;
         let (mut stream, mut length) = (got.into_stream(), 0);
         while let Some(chunk) = stream.next().await {
-            self.downloads.source.cancel.check()?;
             let chunk = chunk.map_err(|e| failure(&e))?;
             length += chunk.len() as u64;
             file.write_all(&chunk).map_err(|e| Error::io("write a download", e))?;
@@ -412,10 +411,10 @@ fn failure(error: &object_store::Error) -> FilesError {
     }
 }
 
-/// Waits on a thread that may block.
-fn wait<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Waits on a thread that may block, until the run should end: a store may say nothing for long.
+fn wait<T>(source: &SourceContext, work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|e| Error::internal("speak to object storage", e))?;
-    runtime.block_on(work)
+    runtime.block_on(until_cancelled(&source.cancel, work))
 }
 
 fn authority(address: &str) -> Option<&str> {

@@ -7,6 +7,7 @@ use agnes_core::connector::Connector;
 use agnes_core::orchestrator::AttachPolicy;
 use agnes_core::testing::connector_suite::{ConnectorFixture, ConnectorRun};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 const TOKEN: &str = "token-of-the-file";
 
@@ -15,6 +16,8 @@ struct File {
     body: String,
     tag: u32,
     sent: usize,
+    /// Told when the file is asked for the next time, which breaks off in the middle and never ends.
+    held: Option<oneshot::Sender<()>>,
 }
 
 /// A server of one file; it ends with the process.
@@ -27,7 +30,7 @@ impl Address {
     fn start() -> Self {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let host = server.local_addr().unwrap().to_string();
-        let file = Arc::new(Mutex::new(File { body: "id,name\n1,a\n2,b\n".to_owned(), tag: 1, sent: 0 }));
+        let file = Arc::new(Mutex::new(File { body: "id,name\n1,a\n2,b\n".to_owned(), tag: 1, sent: 0, held: None }));
         let served = file.clone();
         std::thread::spawn(move || {
             for mut stream in server.incoming().flatten() {
@@ -56,6 +59,16 @@ impl Address {
                 );
                 let body = if first.starts_with("GET") { whole } else { String::new() };
                 file.sent += usize::from(!body.is_empty());
+                if !body.is_empty()
+                    && let Some(held) = file.held.take()
+                {
+                    stream.write_all(format!("{head}{}", &body[..body.len() / 2]).as_bytes()).unwrap();
+                    held.send(()).unwrap();
+                    drop(file);
+                    loop {
+                        std::thread::park();
+                    }
+                }
                 drop(stream.write_all(format!("{head}{body}").as_bytes()));
             }
         });
@@ -97,6 +110,11 @@ impl ConnectorFixture for Address {
     fn widen(&self) -> Option<String> {
         self.put("id,name,colour\n1,a,red\n2,b,blue\n");
         Some("colour".to_owned())
+    }
+    fn hold(&self) -> Option<oneshot::Receiver<()>> {
+        let (tell, told) = oneshot::channel();
+        self.file.lock().unwrap().held = Some(tell);
+        Some(told)
     }
     fn secrets(&self) -> Vec<(String, String)> {
         vec![("FILE_TOKEN".to_owned(), TOKEN.to_owned())]
