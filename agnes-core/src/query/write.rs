@@ -231,8 +231,8 @@ fn keyed(batch: RecordBatch) -> Result<RecordBatch, RowWriteError> {
         if seen.insert(field.name()) {
             return field.clone();
         }
-        let names = (1..).map(|n: usize| format!("{}_{n}", field.name()));
-        let name = names.into_iter().find(|name| taken.insert(name.clone())).unwrap_or_default();
+        let mut names = (1..).map(|n: usize| format!("{}_{n}", field.name()));
+        let name = names.find(|name| taken.insert(name.clone())).unwrap_or_default();
         Arc::new(field.as_ref().clone().with_name(name))
     });
     let renamed = Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone());
