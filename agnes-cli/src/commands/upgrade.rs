@@ -42,18 +42,18 @@ pub(super) async fn run(app: &App, args: &UpgradeArgs) -> Outcome {
     let newest = latest.version.as_deref().map(safe);
     let is_outdated = newest.as_deref().is_some_and(|newest| is_newer(newest, &own));
     let told = json!({"version": own, "latest": newest, "outdated": is_outdated});
+    let words = match &newest {
+        Some(newest) if is_outdated => format!("version {newest} is there; this is {own}"),
+        Some(_) => format!("version {own} is the newest"),
+        None => format!("{} offers no versions", server.server()),
+    };
     if args.check_only {
-        let words = match &newest {
-            Some(newest) if is_outdated => format!("version {newest} is there; this is {own}"),
-            Some(_) => format!("version {own} is the newest"),
-            None => format!("{} offers no versions", server.server()),
-        };
         app.out.done(&told, &words)?;
         return if is_outdated { Err(Failure::Told(crate::exit::FAILED)) } else { Ok(()) };
     }
     let insists = args.force && newest.is_some();
     if !(is_outdated || insists) {
-        return app.out.done(&told, &format!("version {own} is the newest"));
+        return app.out.done(&told, &words);
     }
     let here = here()?;
     if !args.force && here.skipped() == newest {

@@ -168,6 +168,8 @@ fn a_server_without_archives_says_so() {
     assert!(!all.iter().any(|(_, text)| text.contains("install.sh")), "{all:?}");
     assert!(commands(&block(&all, "prompt")).starts_with("agnes --version\n"), "{all:?}");
     assert!(world.get("session", "/setup").text().contains("offers no archive"));
+    let told = Laptop::of(&world, "member").run(&["self-upgrade"]);
+    assert!(told.status.success() && text(&told.stderr).contains("offers no versions"), "{}", text(&told.stderr));
 }
 
 /// Blocks of `sh` in a guide, with what is of the example replaced.
