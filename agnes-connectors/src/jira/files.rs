@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::api::Api;
 use super::reconcile::Known;
+use crate::calls::until_cancelled;
 
 /// How long one file may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -79,7 +80,7 @@ pub(crate) async fn of_issue(api: &Api, rules: &Rules, documents: &Documents, ke
         if api.cancel.is_cancelled() {
             break;
         }
-        match one(api, rules, documents, key, file).await {
+        match until_cancelled(&api.cancel, one(api, rules, documents, key, file)).await {
             Ok(came) => any |= came,
             Err(error) => {
                 tracing::warn!(issue = key, code = error.code(), "a file of an issue is not fetched: {error}");

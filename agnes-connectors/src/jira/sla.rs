@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::document::{is_deleted, overlay};
 use super::fetch::Levels;
+use crate::calls::until_cancelled;
 
 const DONE: &str = "Done";
 const COLUMNS: [&str; 4] =
@@ -52,7 +53,11 @@ pub(crate) async fn run(levels: &Levels, documents: &Documents, issues: &TableNa
     for (number, key) in keys.into_iter().enumerate() {
         levels.api.cancel.check()?;
         if number > 0 {
-            tokio::time::sleep(pause).await;
+            until_cancelled(&levels.api.cancel, async {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            })
+            .await?;
         }
         let fared = one(levels, documents, &key, &mut looked).await?;
         if matches!(fared, Fared::Failed) {

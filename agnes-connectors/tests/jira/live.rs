@@ -332,6 +332,24 @@ async fn a_host_of_files_that_hangs_is_asked_for_one_at_a_time() {
     site.engine.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_files_that_hangs_keeps_no_engine_from_ending() {
+    let (site, (host, url)) = (Site::new().await, SlowHost::start());
+    let key = site.fake.create("HELP", "one");
+    let file = site.fake.attach(&key, "a.txt", b"hello");
+    site.fake.state().redirects.insert(file, format!("{url}/media"));
+    site.tell("jira:issue_updated", &key).await;
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while host.waiting.lock().unwrap().0 == 0 {
+        assert!(std::time::Instant::now() < patience, "the file was never asked for");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // Half of what the file would be waited for.
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(30), site.engine.close());
+    closed.await.expect("the host was waited for").unwrap();
+    host.go_on();
+}
+
 /// Waits until a file can be read, and its row says where it is.
 async fn comes(site: &Site, id: &str, between: impl AsyncFn()) {
     let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
