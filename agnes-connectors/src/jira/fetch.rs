@@ -105,7 +105,17 @@ pub(crate) async fn issue(api: &Api, levels: Option<&Levels>, key: &str) -> Resu
         }
     }
     issue["_synced_at"] = asked.into();
-    Ok(Fetched::Found { key: found, document: issue, lacking })
+    let former = former(&issue, &found);
+    Ok(Fetched::Found { key: found, document: issue, lacking, former })
+}
+
+/// What an issue that was moved was called before: a delivery names it as it is called now.
+fn former(issue: &Value, key: &str) -> Vec<String> {
+    let changes = issue["changelog"]["histories"].as_array().into_iter().flatten();
+    let items = changes.flat_map(|change| change["items"].as_array().into_iter().flatten());
+    let moves = items.filter(|item| item["field"].as_str().is_some_and(|field| field.eq_ignore_ascii_case("key")));
+    let keys = moves.filter_map(|item| item["fromString"].as_str()).filter(|from| is_key(from) && *from != key);
+    keys.map(str::to_owned).collect()
 }
 
 /// Whether an embedded list does not hold all there is.

@@ -85,6 +85,15 @@ impl Fields {
     }
 }
 
+/// Whether names of the settings were never looked up.
+pub(crate) fn is_new(config: &JiraConfig, documents: &Documents) -> Result<bool> {
+    if names(config).next().is_none() {
+        return Ok(false);
+    }
+    let known = documents.note(NOTE)?.unwrap_or_default();
+    Ok(names(config).any(|name| known.get(name).is_none()))
+}
+
 /// Looks up the names in the settings; what is wrong with some of them, in words.
 pub(crate) async fn look_up(api: &Api, config: &JiraConfig) -> Result<(Value, Vec<String>)> {
     if names(config).next().is_none() {
@@ -106,8 +115,14 @@ pub(crate) async fn look_up(api: &Api, config: &JiraConfig) -> Result<(Value, Ve
         let shown = agnes_core::ident::printable(name, 80);
         match named.as_slice() {
             [id] => meanings[name] = (*id).into(),
-            [] => wrong.push(format!("the site has no field `{shown}`")),
-            several => wrong.push(format!("`{shown}` is the name of several fields: {}", several.join(", "))),
+            others => {
+                // Known to mean nothing.
+                meanings[name] = Value::Null;
+                wrong.push(match others {
+                    [] => format!("the site has no field `{shown}`"),
+                    several => format!("`{shown}` is the name of several fields: {}", several.join(", ")),
+                });
+            }
         }
     }
     Ok((meanings, wrong))

@@ -34,6 +34,8 @@ pub(crate) struct Listing {
     now: DateTime<Utc>,
     /// When all issues were last listed, and when anything was; `None` where all are now.
     last: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Issues that could not be fetched the last time: no list shows them until they change.
+    pub(crate) again: Vec<String>,
 }
 
 fn time(value: &Value) -> Option<DateTime<Utc>> {
@@ -45,11 +47,13 @@ impl Listing {
     pub(crate) async fn next(documents: &Documents, scope: String, wanted: Wanted, now: DateTime<Utc>) -> Result<Self> {
         let kept = documents.clone();
         let note = blocking(move || kept.note(NOTE)).await?.unwrap_or_default();
-        let known = time(&note["all"]).zip(time(&note["at"])).filter(|_| note["scope"] == scope.as_str());
+        let same = note["scope"] == scope.as_str();
+        let known = time(&note["all"]).zip(time(&note["at"])).filter(|_| same);
         let recent = |(all, at): &(DateTime<Utc>, DateTime<Utc>)| {
             wanted == Wanted::Changes && *all <= *at && *at <= now && now - *all < TimeDelta::hours(ALL_EVERY)
         };
-        Ok(Self { scope, now, last: known.filter(recent) })
+        let again = note["failed"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|_| same);
+        Ok(Self { scope, now, last: known.filter(recent), again: again.map(str::to_owned).collect() })
     }
 
     /// Whether it shows every issue of the site.
@@ -79,11 +83,11 @@ impl Listing {
         Self { last: None, ..self }
     }
 
-    /// Notes that everything on it was taken.
-    pub(crate) async fn done(&self, documents: &Documents) -> Result<()> {
+    /// Notes that everything on it was taken but what `failed`.
+    pub(crate) async fn done(&self, documents: &Documents, failed: &[String]) -> Result<()> {
         let (now, kept) = (self.now, documents.clone());
         let all = self.last.map_or(now, |(all, _)| all);
-        let note = json!({"scope": self.scope, "all": all.to_rfc3339(), "at": now.to_rfc3339()});
+        let note = json!({"scope": self.scope, "all": all.to_rfc3339(), "at": now.to_rfc3339(), "failed": failed});
         blocking(move || kept.set_note(NOTE, &note)).await
     }
 }
@@ -103,14 +107,17 @@ mod tests {
         let start = Utc::now();
         let first = next("a", Changes, start).await;
         assert!(first.is_whole() && first.jql("").starts_with("created >= \"1970-01-01\""));
-        first.done(&documents).await.unwrap();
+        first.done(&documents, &["A-1".to_owned()]).await.unwrap();
         let hours = |hours| start + TimeDelta::hours(hours);
+        assert!(next("b", Changes, hours(2)).await.again.is_empty());
         let second = next("a", Changes, hours(2)).await;
+        assert_eq!(second.again, ["A-1"]);
         assert_eq!(
             second.jql("project = \"P\" AND "),
             "project = \"P\" AND updated >= \"-181m\" ORDER BY updated ASC, key ASC"
         );
-        second.done(&documents).await.unwrap();
+        second.done(&documents, &[]).await.unwrap();
+        assert!(next("a", Changes, hours(3)).await.again.is_empty());
         assert!(next("a", Changes, hours(3)).await.jql("").starts_with("updated >= \"-121m\""));
         // Another site, all that was asked for, a day later, a clock that was put back.
         for (scope, wanted, now) in [("b", Changes, 3), ("a", Everything, 3), ("a", Changes, 24), ("a", Changes, 1)] {

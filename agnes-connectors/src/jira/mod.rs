@@ -94,14 +94,8 @@ impl JiraConnector {
     async fn reconcile(&self, source: &SourceContext, documents: &Documents, wanted: Wanted) -> Result<Compared> {
         let config = JiraConfig::parse(&source.config)?;
         let api = self.api(source, &config)?;
-        let (meanings, wrong) = fields::look_up(&api, &config).await?;
-        for words in wrong {
-            tracing::warn!(source = %source.name, "a column of Jira stays empty: {words}");
-        }
-        let kept = documents.clone();
-        let noted = meanings.clone();
-        blocking(move || fields::keep(&kept, &noted)).await?;
-        let levels = self.levels(source, &config, &Fields::of(&config, &meanings)).ok();
+        let fields = looked_up(source, &api, &config, documents).await?;
+        let levels = self.levels(source, &config, &fields).ok();
         let project = config.project(source.secrets.as_ref());
         let parallel = config.parallelism();
         let levels = levels.as_ref();
@@ -112,6 +106,18 @@ impl JiraConnector {
     fn prepared(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Compared>> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Which fields columns come from, as names mean now; kept for those who ask later.
+async fn looked_up(source: &SourceContext, api: &Api, config: &JiraConfig, documents: &Documents) -> Result<Fields> {
+    let (meanings, wrong) = fields::look_up(api, config).await?;
+    for words in wrong {
+        tracing::warn!(source = %source.name, "a column of Jira stays empty: {words}");
+    }
+    let fields = Fields::of(config, &meanings);
+    let kept = documents.clone();
+    blocking(move || fields::keep(&kept, &meanings)).await?;
+    Ok(fields)
 }
 
 /// Which fields columns come from, as names were last found to mean.
@@ -272,7 +278,15 @@ impl Push for JiraConnector {
     async fn fetch(&self, source: &SourceContext, documents: &Documents, key: &str) -> Result<Fetched> {
         let config = JiraConfig::parse(&source.config)?;
         let api = self.api(source, &config)?;
-        let levels = self.levels(source, &config, &noted(&config, documents).await?).ok();
+        let (asked, kept) = (config.clone(), documents.clone());
+        // A delivery may come before the first sync, or before the first one after a change of the settings.
+        if blocking(move || fields::is_new(&asked, &kept)).await?
+            && let Err(error) = looked_up(source, &api, &config, documents).await
+        {
+            tracing::warn!(source = %source.name, code = error.code(), "fields are not known by name: {error}");
+        }
+        let fields = noted(&config, documents).await?;
+        let levels = self.levels(source, &config, &fields).ok();
         let fetched = fetch::issue(&api, levels.as_ref(), key).await?;
         if let Fetched::Found { key, document, .. } = &fetched
             && !config.project(source.secrets.as_ref()).holds(document)

@@ -26,6 +26,8 @@ use super::rows::{exact_micros, micros, month_of};
 const NOTE: &str = "backfill";
 /// Issues between two notes of how far it is.
 const STEP: usize = 200;
+/// So many issues that fail are a matter of these issues, however few were asked for.
+const FEW: usize = 3;
 
 /// What is known of a kept issue without reading it again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,16 +131,17 @@ pub(crate) async fn fetch(
             Ok(Fetched::Found { document, .. }) if !only.holds(&document) => {
                 Ok(vec![(key.clone(), News::Gone(Utc::now()))])
             }
-            Ok(Fetched::Found { key: found, document, lacking }) => match lacking {
+            Ok(Fetched::Found { key: found, mut document, lacking, former }) => {
                 // Kept all the same: what is lacking stays as it was, and the next sync tries again.
-                Some(error) => {
-                    let mut document = document;
+                if let Some(error) = lacking {
                     document["_told"] = true.into();
                     tracing::warn!(code = error.code(), "an issue is not whole: {error}");
-                    Ok(moved(&key, found, document))
                 }
-                None => Ok(moved(&key, found, document)),
-            },
+                let gone = former.into_iter().chain((found != key).then(|| key.clone()));
+                let mut news: Vec<(String, News)> = gone.map(|key| (key, News::Gone(Utc::now()))).collect();
+                news.push((found, News::Fetched(document)));
+                Ok(news)
+            }
             Err(error) => Err(error),
         };
         let kept = match news {
@@ -164,15 +167,6 @@ pub(crate) async fn fetch(
         }
     }
     Ok(done)
-}
-
-fn moved(asked: &str, found: String, document: Value) -> Vec<(String, News)> {
-    let mut news = Vec::new();
-    if found != asked {
-        news.push((asked.to_owned(), News::Gone(Utc::now())));
-    }
-    news.push((found, News::Fetched(document)));
-    news
 }
 
 #[derive(Debug, Default)]
@@ -257,13 +251,14 @@ pub(crate) async fn everything(
             hits = listed(api, &listing, &clause).await?;
         }
     }
-    let Seen { gone, unlisted } = Seen::of(&hits, &known, listing.is_whole());
+    let Seen { mut gone, unlisted } = Seen::of(&hits, &known, listing.is_whole());
     let mut stale: Vec<String> =
         hits.iter().filter(|hit| full || is_stale(hit, known.get(&hit.key))).map(|hit| hit.key.clone()).collect();
     stale.extend(unlisted);
     let (mut failed, mut away) = (Vec::new(), false);
-    let mut done = if full { resumed(documents, stale.len()).await? } else { 0 };
-    let all = stale.len();
+    let mut again = listing.again.clone();
+    let mut done = if full { resumed(documents, stale.len(), &mut again).await? } else { 0 };
+    let (begun, all) = (done, stale.len());
     while done < all {
         let until = (done + STEP).min(all);
         let step =
@@ -276,11 +271,14 @@ pub(crate) async fn everything(
             break;
         }
         if full {
-            note(documents, Some((done, all))).await?;
+            note(documents, Some((done, all)), again.iter().chain(failed.iter().map(|(key, _)| key))).await?;
         }
     }
     // Not in the list is no proof: the list may be behind, the issue itself never is.
-    let asked = done + gone.len();
+    let listed: HashSet<&String> = stale.iter().skip(begun).chain(&gone).collect();
+    again.retain(|key| !away && is_key(key) && !listed.contains(key));
+    let asked = done + gone.len() + again.len();
+    gone.extend(again);
     let unseen = fetch(api, levels, documents, project, gone, parallel).await?;
     failed.extend(unseen.failed);
     let kept = documents.clone();
@@ -288,19 +286,17 @@ pub(crate) async fn everything(
     for (key, error) in &failed {
         tracing::warn!(issue = key, code = error.code(), "an issue cannot be fetched: {error}");
     }
-    let few = failed.len();
+    let (few, keys) = (failed.len(), failed.iter().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>());
     // A quarter of them is no matter of single issues.
-    if (away || few * 4 > asked)
+    if (away || (few > FEW && few * 4 > asked))
         && let Some((_, error)) = failed.into_iter().next()
     {
         return Err(error);
     }
     if full {
-        note(documents, None).await?;
+        note(documents, None, std::iter::empty()).await?;
     }
-    if few == 0 {
-        listing.done(documents).await?;
-    }
+    listing.done(documents, &Vec::from_iter(keys)).await?;
     Ok(few)
 }
 
@@ -310,21 +306,32 @@ pub(crate) async fn known(index: &Arc<Index>, documents: &Documents) -> Result<H
     blocking(move || index.of(&documents)).await
 }
 
-/// How far a backfill is that was cut off less than a day ago, of as many issues.
-async fn resumed(documents: &Documents, all: usize) -> Result<usize> {
+/// How far a backfill is that was cut off less than a day ago, of as many issues; those that it could not fetch are to
+/// be had `again`.
+async fn resumed(documents: &Documents, all: usize, again: &mut Vec<String>) -> Result<usize> {
     let documents = documents.clone();
     let note = blocking(move || documents.note(NOTE)).await?.unwrap_or_default();
     let at = note["at"].as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
     let recent = at.is_some_and(|at| (Utc::now() - at.to_utc()).num_hours() < 24);
     let (done, of) = (note["done"].as_u64().unwrap_or_default(), note["of"].as_u64().unwrap_or_default());
     // Issues that came since are at the end of the list.
-    Ok(usize::try_from(done).ok().filter(|_| recent && of <= all as u64).unwrap_or_default())
+    let done = usize::try_from(done).ok().filter(|_| recent && of <= all as u64).unwrap_or_default();
+    if done > 0 {
+        again.extend(note["failed"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+    }
+    again.sort_unstable();
+    again.dedup();
+    Ok(done)
 }
 
-async fn note(documents: &Documents, progress: Option<(usize, usize)>) -> Result<()> {
-    let documents = documents.clone();
+async fn note<'k>(
+    documents: &Documents,
+    progress: Option<(usize, usize)>,
+    failed: impl Iterator<Item = &'k String>,
+) -> Result<()> {
+    let (documents, failed) = (documents.clone(), failed.collect::<BTreeSet<_>>());
     let note = match progress {
-        Some((done, of)) => json!({"done": done, "of": of, "at": Utc::now().to_rfc3339()}),
+        Some((done, of)) => json!({"done": done, "of": of, "at": Utc::now().to_rfc3339(), "failed": failed}),
         None => json!({}),
     };
     blocking(move || documents.set_note(NOTE, &note)).await

@@ -106,6 +106,46 @@ async fn an_outage_late_in_a_backfill_is_told_and_costs_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issue_that_fails_is_had_by_the_next_sync_and_stops_no_other() {
+    let site = Site::new().await;
+    for n in 0..20 {
+        site.fake.create("HELP", &format!("issue {n}"));
+    }
+    site.synced().await;
+    // What is kept is not what the site has, and nothing at the site says so: all is fetched anew, but for two.
+    let fields = |key: &str| site.fake.state().issues[key].fields.clone();
+    for key in ["HELP-3", "HELP-12"] {
+        let mut summary = fields(key);
+        summary.insert("summary".to_owned(), json!("otherwise"));
+        site.fake.state().issues.get_mut(key).unwrap().fields = summary;
+        site.fake.fault(&format!("/issue/{key}?"), 500, &[], "", u32::MAX);
+    }
+    let outcome = site.sync(true).await.outcome.unwrap();
+    let told = |table: &agnes_core::sync::TableOutcome| format!("{:?} {:?}", table.status, table.notes);
+    for table in &outcome.tables {
+        assert_ne!(table.status, TableStatus::Error, "{}", told(table));
+        assert!(told(table).contains("2 issues could not be fetched"), "{}", told(table));
+    }
+    // They fail again: nothing else does.
+    let new = site.fake.create("HELP", "new");
+    site.synced().await;
+    assert_eq!(site.ask(&format!("SELECT summary FROM jira_issues WHERE issue_key = '{new}'")).await, ["new"]);
+    let before = site.fake.state().requests.len();
+    site.fake.state().faults.clear();
+    site.synced().await;
+    site.is_same().await;
+    let fetches = |from: usize| {
+        let requests = site.fake.state().requests[from..].to_vec();
+        requests.iter().filter(|request| request.contains("expand=")).count()
+    };
+    assert_eq!(fetches(before), 2);
+    let before = site.fake.state().requests.len();
+    site.synced().await;
+    assert_eq!(fetches(before), 0);
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_lists_are_read_to_their_end() {
     let site = Site::new().await;
     let key = site.fake.create("HELP", "long");

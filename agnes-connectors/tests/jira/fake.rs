@@ -290,6 +290,17 @@ impl Fake {
         state.moved.insert(key.to_owned(), to.to_owned());
     }
 
+    /// Has the changelog of an issue tell of its move, as the site does.
+    pub(crate) fn moved_from(&self, key: &str, before: &str) {
+        let id = self.id();
+        self.change(key, |issue| {
+            let at = stamp(issue.updated + 7);
+            issue.changes.push(json!({"id": id, "author": person("ann"), "created": at, "items": [
+                {"field": "Key", "fieldtype": "jira", "from": null, "fromString": before, "to": null, "toString": key},
+            ]}));
+        });
+    }
+
     /// A delivery about an issue as it is now: its id and body. Events of comments and the like
     /// have less of the issue in them.
     pub(crate) fn event(&self, kind: &str, key: &str) -> (String, Vec<u8>) {

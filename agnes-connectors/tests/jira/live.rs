@@ -169,6 +169,46 @@ async fn an_issue_that_moves_takes_its_rows_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issue_that_is_told_of_under_its_new_key_is_kept_under_that_alone() {
+    let site = Site::new().await;
+    let key = site.fake.create("HELP", "one");
+    site.fake.comment(&key, "mine");
+    site.synced().await;
+    site.fake.rename(&key, "OPS-7");
+    site.fake.moved_from("OPS-7", &key);
+    site.tell("jira:issue_updated", "OPS-7").await;
+    site.settled().await;
+    site.is_same().await;
+    assert_eq!(site.ask("SELECT issue_key FROM jira_comments").await, ["OPS-7"]);
+    // And back again.
+    site.fake.state().moved.clear();
+    site.fake.rename("OPS-7", &key);
+    site.fake.moved_from(&key, "OPS-7");
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    site.is_same().await;
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_known_by_name_before_the_first_sync() {
+    let site = Site::with(|config| config["fields"] = json!({"team": "Team", "nobody": "No such field"})).await;
+    let sql = "SELECT team, nobody FROM jira_issues";
+    for team in ["red", "blue"] {
+        let key = site.fake.create("HELP", team);
+        let field = ("customfield_20001".to_owned(), json!({"value": team}));
+        site.fake.change(&key, |issue| issue.fields.extend([field]));
+        site.tell("jira:issue_created", &key).await;
+        site.settled().await;
+    }
+    assert_eq!(site.ask(&format!("{sql} ORDER BY ALL")).await, ["blue|NULL", "red|NULL"]);
+    // Names that mean nothing are not looked up for every delivery.
+    let lists = site.fake.state().requests.iter().filter(|request| request.ends_with("/rest/api/3/field")).count();
+    assert_eq!(lists, 1);
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_other_projects_nothing_is_kept() {
     let site = Site::with(|config| config["project"] = json!("HELP")).await;
     let (mine, other) = (site.fake.create("HELP", "mine"), site.fake.create("OPS", "other"));

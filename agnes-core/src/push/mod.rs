@@ -92,6 +92,8 @@ pub enum Fetched {
         document: Value,
         /// What of it could not be had now, where another try may help.
         lacking: Option<Error>,
+        /// Other keys that it had before.
+        former: Vec<String>,
     },
 }
 

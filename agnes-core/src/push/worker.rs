@@ -174,9 +174,9 @@ async fn fetch(
     let Some(push) = connector.push() else { return Found { news: Vec::new(), again: None } };
     match push.fetch(&context, &documents, &task.key).await {
         Ok(Fetched::Gone) => Found { news: vec![gone(&task.key)], again: None },
-        Ok(Fetched::Found { key, document, lacking }) => {
-            let mut news = Vec::new();
+        Ok(Fetched::Found { key, document, lacking, former }) => {
             // It was moved: what it was called before is no more.
+            let mut news: Vec<_> = former.iter().map(|key| gone(key)).collect();
             if key != task.key {
                 news.push(gone(&task.key));
             }
