@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::tree::{column, is_blank, list, text};
+use super::tree::{column, everything, is_blank, list, text};
 use crate::connector::WarehousePath;
 use crate::query::{self, Params};
 
@@ -22,8 +22,14 @@ pub(crate) struct Dialect<'a> {
     pub(super) params: &'a Params,
 }
 
-/// Names of CTEs in scope.
-pub(super) type Scope = Vec<String>;
+/// What is in scope besides the tables.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    /// Names of CTEs.
+    ctes: Vec<String>,
+    /// What their columns were named.
+    columns: Vec<String>,
+}
 
 /// A name in backticks; none where it holds what would need an escape.
 pub(super) fn quoted(name: &str) -> Option<String> {
@@ -88,7 +94,7 @@ impl<'a> Dialect<'a> {
 
     /// The whole statement, of which at most `rows` rows are wanted; none where it cannot be said.
     pub(crate) fn statement(&self, statement: &Value, rows: Option<u64>) -> Option<String> {
-        self.node(&statement["node"], &Vec::new(), true, rows)
+        self.node(&statement["node"], &Scope::default(), true, rows)
     }
 
     /// `SELECT` of columns of one table, as far as a predicate of [`super::needs`] holds.
@@ -98,7 +104,7 @@ impl<'a> Dialect<'a> {
         let list = if list.is_empty() { "1 AS `_rows`".to_owned() } else { list.join(", ") };
         let mut sql = format!("SELECT {list} FROM {} AS {}", place(path)?, quoted(name)?);
         // Each by itself: one that cannot be said is left to the query here.
-        let said: Vec<String> = filters.iter().filter_map(|filter| self.expr(filter, &Vec::new())).collect();
+        let said: Vec<String> = filters.iter().filter_map(|filter| self.expr(filter, &Scope::default())).collect();
         if !said.is_empty() {
             sql.push_str(&format!(" WHERE {}", said.join(" AND ")));
         }
@@ -116,7 +122,8 @@ impl<'a> Dialect<'a> {
             }
             let query = self.node(&body["query"]["node"], &scope, false, None)?;
             ctes.push(format!("{} AS ({query})", quoted(name)?));
-            scope.push(name.to_lowercase());
+            scope.ctes.push(name.to_lowercase());
+            scope.columns.extend(aliases(&body["query"]));
         }
         let (mut body, mut distinct) = (String::new(), false);
         let (mut order, mut limit, mut offset) = (None, None, None);
@@ -136,10 +143,7 @@ impl<'a> Dialect<'a> {
         }
         match text(node, "type") {
             "SELECT_NODE" => {
-                // Where a name is both, the two engines choose differently.
-                if order.is_some() || !is_blank(&node["group_expressions"]) || !is_blank(&node["having"]) {
-                    self.aliases_hide_nothing(node)?;
-                }
+                self.aliases_hide_nothing(node, &scope)?;
                 body.push_str(&self.select(node, &scope, top, distinct)?);
             }
             "SET_OPERATION_NODE" => {
@@ -177,15 +181,22 @@ impl<'a> Dialect<'a> {
         Some(with + &body)
     }
 
-    /// Nothing where an alias is the name of another column.
-    fn aliases_hide_nothing(&self, node: &Value) -> Option<()> {
+    /// Nothing where a name that groups, orders or picks groups is an alias and another column at once:
+    /// the two engines choose differently.
+    fn aliases_hide_nothing(&self, node: &Value, scope: &Scope) -> Option<()> {
+        let clauses = ["group_expressions", "having", "qualify", "modifiers"].map(|key| &node[key]);
+        let used: Vec<&str> =
+            clauses.into_iter().flat_map(everything).filter_map(|v| column(v)?.first().copied()).collect();
+        let inside: Vec<String> = aliases(&node["from_table"]).collect();
         let known = |name: &str| {
-            self.tables.values().flat_map(|(_, columns)| columns).any(|column| column.0.eq_ignore_ascii_case(name))
+            let is = |other: &String| other.eq_ignore_ascii_case(name);
+            let columns = self.tables.values().flat_map(|(_, columns)| columns).map(|column| &column.0);
+            columns.chain(&scope.columns).chain(&inside).any(is)
         };
         let hides = |item: &Value| {
             let alias = text(item, "alias");
             let same = column(item).is_some_and(|names| names.last().is_some_and(|n| n.eq_ignore_ascii_case(alias)));
-            !alias.is_empty() && !same && known(alias)
+            !alias.is_empty() && !same && used.iter().any(|name| name.eq_ignore_ascii_case(alias)) && known(alias)
         };
         (!list(node, "select_list").iter().any(hides)).then_some(())
     }
@@ -269,7 +280,7 @@ impl<'a> Dialect<'a> {
                 if !text(from, "catalog_name").is_empty() || !["", "main"].contains(&text(from, "schema_name")) {
                     return None;
                 }
-                if text(from, "schema_name").is_empty() && scope.contains(&lower) {
+                if text(from, "schema_name").is_empty() && scope.ctes.contains(&lower) {
                     return Some(format!("{} AS {alias}", quoted(name)?));
                 }
                 let (path, _) = self.tables.get(&lower)?;
@@ -329,6 +340,12 @@ impl<'a> Dialect<'a> {
     }
 }
 
+/// What is selected under a name of its own, anywhere in a query.
+fn aliases(query: &Value) -> impl Iterator<Item = String> {
+    let items = everything(query).flat_map(|node| list(node, "select_list"));
+    items.map(|item| text(item, "alias").to_owned()).filter(|alias| !alias.is_empty())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -380,6 +397,10 @@ mod tests {
                 "SELECT NUMERIC '1.50' AS `a`, -2 AS `b` FROM {t} ORDER BY `x` ASC NULLS LAST LIMIT 11",
             ),
             (
+                "select name, sum(x) as x from t group by name order by count(*)",
+                "SELECT `name` AS `name`, SUM(`x`) AS `x` FROM {t} GROUP BY `name` ORDER BY COUNT(*) ASC NULLS LAST LIMIT 11",
+            ),
+            (
                 "with c as (select id from t) select c.id from c order by 1 desc nulls first",
                 "WITH `c` AS (SELECT `id` AS `id` FROM {t}) SELECT `c`.`id` AS `id` FROM `c` AS `c` ORDER BY 1 DESC NULLS FIRST LIMIT 11",
             ),
@@ -412,6 +433,10 @@ mod tests {
             "select concat(name, 'x') from t",
             "select sum(id order by id) from t",
             "select name as id from t group by id",
+            "select name, sum(x) as x from t group by name order by x",
+            "select name, sum(x) as x from t group by name having x > 1",
+            "with c as (select name as n from t) select upper(n) as n, count(*) from c group by n",
+            "select upper(n) as n, count(*) from (select name as n from t) group by n",
             "select * exclude (id) from t",
             "select id from t group by all",
             "select id from t using sample 10%",
