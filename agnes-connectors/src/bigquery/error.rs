@@ -25,6 +25,8 @@ pub enum BigQueryError {
     NotUnderstood { call: &'static str, reason: &'static str },
     #[error("BigQuery refused the query: {words}")]
     Query { words: String },
+    #[error("the query of a copy is not one that only reads")]
+    Writes,
     #[error("the answer is too large for BigQuery: {words}")]
     ResponseTooLarge { words: String },
     #[error("BigQuery's job failed: {words}")]
@@ -48,9 +50,11 @@ impl BigQueryError {
 impl Coded for BigQueryError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownSetting { .. } | Self::InvalidSetting { .. } | Self::Query { .. } | Self::TableId { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::UnknownSetting { .. }
+            | Self::InvalidSetting { .. }
+            | Self::Query { .. }
+            | Self::Writes
+            | Self::TableId { .. } => ErrorKind::InvalidInput,
             Self::NotConfigured { .. } | Self::AuthFailed { .. } | Self::CrossProject { .. } => {
                 ErrorKind::ConfigInvalid
             }
@@ -85,6 +89,7 @@ impl Coded for BigQueryError {
             Self::Away { .. } => "bigquery_unreachable",
             Self::NotUnderstood { .. } => "bigquery_answer_invalid",
             Self::Query { .. } => "bigquery_query_invalid",
+            Self::Writes => "bigquery_query_writes",
             Self::JobFailed { .. } => "bigquery_job_failed",
             Self::JobTimeout { .. } => "bigquery_job_timeout",
             Self::OverBudget { .. } => "bigquery_over_budget",
@@ -125,6 +130,7 @@ impl Coded for BigQueryError {
             Self::Away { .. } => "check the network; a later run tries again, the last good data stays",
             Self::NotUnderstood { .. } => "check that `endpoint` is the address of BigQuery",
             Self::Query { .. } => "correct the table's query: it is GoogleSQL",
+            Self::Writes => "give one `SELECT`; what changes data is run at BigQuery itself",
             Self::JobFailed { .. } => "the job's page in Google's console has the details; the last good data stays",
             Self::JobTimeout { .. } => "raise `query_timeout_seconds`, or ask for less; the job was cancelled",
             Self::OverBudget { .. } => {

@@ -89,13 +89,13 @@ async fn asked(api: &Api, sql: &str, notes: &mut Vec<String>) -> Result<Job> {
     api.finished(job).await
 }
 
-/// Refuses a query that would read too much.
+/// Refuses a query that would read too much, or do more than read.
 async fn affordable(api: &Api, sql: &str, notes: &mut Vec<String>) -> Result<()> {
-    if api.config.most_bytes().is_none() {
-        return Ok(());
-    }
     match api.estimate(sql).await {
-        Ok(estimate) => within(api, estimate.bytes),
+        Ok(estimate) => {
+            within(api, estimate.bytes)?;
+            if estimate.only_reads { Ok(()) } else { Err(BigQueryError::Writes.into()) }
+        }
         // What cannot be estimated cannot run either, or is told by the job; the bytes are bounded there too.
         Err(error) if error.code() == "bigquery_query_invalid" => {
             notes.push("the cost of the query could not be estimated".to_owned());

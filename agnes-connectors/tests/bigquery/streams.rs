@@ -183,7 +183,7 @@ async fn another_project_than_that_of_the_data_pays() {
         site.google.answer(&path, 200, table(project));
     }
     let job = json!({"jobReference": {"projectId": "acme-jobs", "jobId": "j", "location": "EU"}, "status": {"state": "DONE"},
-        "statistics": {"totalBytesProcessed": "5"}, "configuration": {"query": {"destinationTable":
+        "statistics": {"totalBytesProcessed": "5", "query": {"statementType": "SELECT"}}, "configuration": {"query": {"destinationTable":
         {"projectId": "acme-jobs", "datasetId": "_anon", "tableId": "result"}}}});
     site.google.answer("POST /bigquery/v2/projects/acme-jobs/jobs", 200, job);
     site.run(&site.request("shop.many", None)).await.unwrap();

@@ -52,7 +52,7 @@ async fn a_source_is_checked_and_its_tables_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_and_a_query_are_copied() {
-    let Some(site) = Site::new(&SHOP).await else { return };
+    let Some(mut site) = Site::new(&SHOP).await else { return };
     let report = site.run(&site.request("shop.orders", None)).await.unwrap();
     assert!(report.notes.is_empty(), "{:?}", report.notes);
     assert_eq!(site.ask(LOOK), ROWS);
@@ -65,6 +65,18 @@ async fn a_table_and_a_query_are_copied() {
     let error = site.run(&site.request("shop.bad", Some("SELEKT 1"))).await.unwrap_err();
     assert_eq!(error.code(), "bigquery_query_invalid", "{error}");
     assert_eq!(site.ask("SELECT count(*) FROM {t}"), ["0"], "the last good data stays");
+    // Also where bytes are no matter.
+    for limit in [1 << 30, 0] {
+        site.settings["max_bytes_per_materialize"] = limit.into();
+        for sql in ["DELETE FROM shop.orders WHERE true", "CREATE TABLE shop.mine AS SELECT 1 AS n"] {
+            let error = site.run(&site.request("shop.bad", Some(sql))).await.unwrap_err();
+            assert_eq!(error.code(), "bigquery_query_writes", "{sql}: {error}");
+        }
+    }
+    let report = site.run(&site.request("shop.orders", None)).await.unwrap();
+    assert!(report.notes.is_empty(), "{:?}", report.notes);
+    assert_eq!(site.ask(LOOK), ROWS);
+    assert!(site.connector.discover(&site.source()).await.unwrap().iter().all(|table| table.source_table != "mine"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

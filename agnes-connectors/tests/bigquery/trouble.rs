@@ -18,7 +18,7 @@ const JOBS: &str = "POST /bigquery/v2/projects/agnes-test/jobs";
 
 fn running(google: &Google) {
     let job = json!({"jobReference": {"jobId": "j", "location": "EU"}, "status": {"state": "RUNNING"},
-        "statistics": {"totalBytesProcessed": "5"}});
+        "statistics": {"totalBytesProcessed": "5", "query": {"statementType": "SELECT"}}});
     google.answer(&format!("{JOBS}/"), 200, json!({}));
     google.answer(JOBS, 200, job.clone());
     google.answer("GET /bigquery/v2/projects/agnes-test/jobs/j?location=EU", 200, job);
