@@ -69,6 +69,7 @@ struct Inner {
     assets: AssetHashes,
     scans: crate::scan::Quotas,
     metadata_runs: crate::query::MetadataRuns,
+    warm_ups: crate::query::WarmUps,
     settings: crate::settings::SettingsState,
     initial: crate::initial::InitialState,
     profiles: crate::profile::Turns,
@@ -171,6 +172,10 @@ impl Engine {
 
     pub(crate) fn metadata_runs(&self) -> &crate::query::MetadataRuns {
         &self.inner.metadata_runs
+    }
+
+    pub(crate) fn warm_ups(&self) -> &crate::query::WarmUps {
+        &self.inner.warm_ups
     }
 
     pub(crate) fn scans(&self) -> &crate::scan::Quotas {
@@ -516,6 +521,7 @@ impl EngineBuilder {
                 assets: AssetHashes::default(),
                 scans,
                 metadata_runs: crate::query::MetadataRuns::default(),
+                warm_ups: crate::query::WarmUps::default(),
                 settings: self.settings,
                 initial: self.initial,
                 profiles: crate::profile::Turns::default(),

@@ -176,6 +176,9 @@ impl Server {
         if let Err(error) = app.engine().pushes().start().await {
             tracing::error!(code = error.code(), "deliveries that wait are not worked on: {error}");
         }
+        if let Err(error) = app.engine().warm_up_at_start().await {
+            tracing::error!(code = error.code(), "warehouses are not asked about their tables: {error}");
+        }
         let probes = tokio::spawn(crate::health::watch(app.clone()));
         let care = tokio::spawn(tend(app.clone()));
         let (no_more, last) = tokio::sync::oneshot::channel::<()>();
@@ -207,6 +210,7 @@ impl Server {
         }
         drop(listener);
         drop(no_more);
+        app.engine().end_warm_up_events();
         tracing::info!("no more connections; running requests may end");
         let ended = async {
             graceful.shutdown().await;

@@ -2,7 +2,7 @@
 //! they are asked about, and what is wrong with where they are.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
@@ -226,6 +226,117 @@ fn one_look_at_all_tables_runs_at_a_time() {
     // Its end is the next one's beginning.
     site.google.answer(&format!("{TABLES}/slow"), 200, told("slow", json!({})));
     assert_eq!(site.world.send("admin", "POST", REFRESH_ALL, &Value::Null).status, 200);
+}
+
+/// The events of a stream, by name.
+fn events(text: &str) -> Vec<(String, Value)> {
+    let each = text.split("\n\n").filter(|event| !event.is_empty()).map(|event| {
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap();
+        (field("event").to_owned(), serde_json::from_str(field("data")).unwrap())
+    });
+    each.collect()
+}
+
+const WARMUP: &str = "/api/admin/cache-warmup";
+
+/// Looks on until an event was there: the connection, and what came.
+fn watch(world: &World, until: &str) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(world.server.address).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let (path, who) = (format!("{WARMUP}/stream"), world.authorization("admin"));
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{who}Connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&seen).contains(&format!("event: {until}")) {
+        let read = stream.read(&mut piece).unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&piece[..read]);
+    }
+    (stream, seen)
+}
+
+#[test]
+fn tables_that_stay_are_warmed_up_and_who_looks_on_sees_it() {
+    let site = Site::start(&[("web", 200, web()), ("gone", 404, json!({}))]);
+    for name in ["web", "gone", "slow"] {
+        site.register(name);
+    }
+    let status = |site: &Site| site.world.get("admin", &format!("{WARMUP}/status")).json();
+    // The one of the start knew no table yet.
+    let first = status(&site);
+    assert_eq!((&first["trigger"], &first["total"]), (&json!("startup"), &json!(0)), "{first}");
+    assert!(first["completed_at"].is_string(), "{first}");
+    // BigQuery answers for one of them when this does.
+    let behind = TcpListener::bind("127.0.0.1:0").unwrap();
+    site.google.forward_to(&format!("http://{}", behind.local_addr().unwrap()));
+    let begin = || site.world.send("service", "POST", &format!("{WARMUP}/run"), &Value::Null).json();
+    let begun = begin();
+    assert_eq!(begun["status"], "started", "{begun}");
+    let seen = std::thread::scope(|scope| {
+        let (mut asked, _) = behind.accept().unwrap();
+        assert_eq!(begin(), json!({"run_id": begun["run_id"], "status": "already_running"}));
+        let running = status(&site);
+        assert_eq!((&running["run_id"], &running["completed_at"]), (&begun["run_id"], &Value::Null), "{running}");
+        assert_eq!(
+            (&running["total"], &running["rows"]["slow"]["status"]),
+            (&json!(3), &json!("warming")),
+            "{running}"
+        );
+        // Whoever looks on has seen the beginning before it goes on.
+        let (mut stream, mut seen) = watch(&site.world, "snapshot");
+        let rest = scope.spawn(move || {
+            stream.read_to_end(&mut seen).unwrap();
+            String::from_utf8(seen).unwrap()
+        });
+        let (mut head, mut piece) = (Vec::new(), [0; 4096]);
+        while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+            let read = asked.read(&mut piece).unwrap();
+            head.extend_from_slice(&piece[..read]);
+        }
+        let body = told("slow", json!({})).to_string();
+        asked.write_all(format!("HTTP/1.0 200 X\r\n\r\n{body}").as_bytes()).unwrap();
+        drop(asked);
+        rest.join().unwrap()
+    });
+    assert!(seen.contains("content-type: text/event-stream") && seen.contains("event: complete"), "{seen}");
+    let ended = status(&site);
+    let counts = ["total", "completed", "failed"].map(|field| ended[field].as_u64().unwrap());
+    assert_eq!((counts, &ended["trigger"]), ([3, 2, 1], &json!("manual")), "{ended}");
+    let (web, gone) = (&ended["rows"]["web"], &ended["rows"]["gone"]);
+    assert_eq!((&web["status"], &web["error"], &web["table_id"]), (&json!("fresh"), &Value::Null, &json!("web")));
+    assert!(web["started_at"].is_string() && web["duration_ms"].is_u64(), "{web}");
+    assert_eq!(web["last_warmed_at"], web["completed_at"]);
+    assert_eq!((&gone["status"], &gone["last_warmed_at"]), (&json!("error"), &Value::Null), "{gone}");
+    assert!(gone["error"].as_str().unwrap().contains("404"), "{gone}");
+    assert_eq!(site.known("admin", "slow")["freshness"], "fresh");
+    // One that is over is told as a whole.
+    let over = events(&site.world.get("admin", &format!("{WARMUP}/stream")).text());
+    assert_eq!(over.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["snapshot", "complete"]);
+    assert_eq!((&over[0].1, &over[1].1["failed"]), (&ended, &json!(1)));
+    for path in ["status", "stream"] {
+        assert_eq!(site.world.get("member", &format!("{WARMUP}/{path}")).status, 403, "{path}");
+    }
+    // The next start asks by itself, unless it is told not to.
+    let key = site.folder.path().join("key.json");
+    let config = config(&site.folder, "");
+    let variables = [("CONFIG_DIR", config.as_str()), ("GOOGLE_APPLICATION_CREDENTIALS", key.to_str().unwrap())];
+    let skipped = [&variables[..], &[("AGNES_SKIP_CACHE_WARMUP", "1")]].concat();
+    let (world, _) = site.world.restarted(&skipped);
+    let site = Site { world, ..site };
+    assert_eq!(status(&site), json!({"state": "never_run"}));
+    // Whoever looks on there keeps it from nothing: the stream ends with the server, as a whole.
+    let mut idle = watch(&site.world, "idle");
+    site.google.answer(&format!("{TABLES}/slow"), 200, told("slow", json!({})));
+    let (world, _) = site.world.restarted(&variables);
+    let mut rest = Vec::new();
+    idle.0.read_to_end(&mut rest).unwrap();
+    idle.1.extend(rest);
+    assert!(idle.1.ends_with(b"\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&idle.1));
+    let site = Site { world, ..site };
+    let all = events(&site.world.get("admin", &format!("{WARMUP}/stream")).text());
+    assert_eq!(all.last().unwrap().0, "complete", "{all:?}");
+    let ended = status(&site);
+    assert_eq!((&ended["trigger"], &ended["completed"]), (&json!("startup"), &json!(2)), "{ended}");
 }
 
 /// What a server says at its start of a source whose settings these are; `more` is in its

@@ -53,7 +53,7 @@ pub(super) fn body(operation: &str) -> Value {
         "POST /auth/refresh-groups" | "POST /me/profile/refetch-groups" => Value::Null,
         "POST /api/query" | "POST /api/query/hybrid" => json!({"sql": "select 1"}),
         "POST /api/admin/bigquery/test-connection" | "POST /api/admin/run-bq-metadata-refresh" => Value::Null,
-        "POST /api/v2/metadata-cache/refresh" => Value::Null,
+        "POST /api/v2/metadata-cache/refresh" | "POST /api/admin/cache-warmup/run" => Value::Null,
         "POST /api/admin/server-config" => json!({"sections": {"instance": {"subtitle": "of the matrix"}}}),
         "POST /api/admin/configure" => json!({"data_source": "local"}),
         "POST /api/v2/scan" | "POST /api/v2/scan/estimate" => json!({"table_id": "orders"}),

@@ -51,8 +51,11 @@ pub(crate) use in_process::{no_thread, run};
 pub(crate) use instance::{Instance, Wall, open_engine};
 pub use json::{json_column, json_rows};
 pub(crate) use lease::leased_blobs;
-pub(crate) use native::MetadataRuns;
-pub use native::{KnownTable, MetadataRefresh, MetadataStatus, TableRefresh};
+pub use native::{
+    KnownTable, MetadataRefresh, MetadataStatus, TableRefresh, WarmUp, WarmUpBegun, WarmUpEvent, WarmUpEvents,
+    WarmUpRow,
+};
+pub(crate) use native::{MetadataRuns, WarmUps};
 pub(crate) use native::{estimate as estimate_native, facts as warehouse_facts};
 pub use params::{Params, Value};
 pub use receipt::{Receipt, ReceiptBody, ReceiptError, ReceiptTable};

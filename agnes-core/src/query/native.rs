@@ -9,6 +9,7 @@ mod metadata;
 mod paths;
 mod ship;
 mod statement;
+mod warmup;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) use paths::named;
 use paths::registered;
 use ship::Shipped;
 pub(super) use statement::{Statement, check};
+pub(crate) use warmup::WarmUps;
+pub use warmup::{WarmUp, WarmUpBegun, WarmUpEvent, WarmUpEvents, WarmUpRow};
 
 /// Batches that wait to be read.
 const QUEUE: usize = 8;

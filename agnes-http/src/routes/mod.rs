@@ -38,6 +38,7 @@ mod tokens;
 mod uploads;
 mod users;
 mod warehouse;
+mod warmup;
 mod webhooks;
 
 use axum::http::Method;
@@ -123,6 +124,9 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(metadata::refresh_all))
         .routes(routes!(metadata::refresh))
         .routes(routes!(metadata::status))
+        .routes(routes!(warmup::run))
+        .routes(routes!(warmup::status))
+        .routes(routes!(warmup::watch))
         .routes(routes!(mcp::call))
         .routes(routes!(oauth::resource))
         .routes(routes!(oauth::resource_by_path))

@@ -98,12 +98,13 @@ pub struct MetadataStatus {
     pub tables: Vec<KnownTable>,
 }
 
-impl Engine {
-    fn number(&self, variable: &str, unless: u64) -> u64 {
-        let given = self.source_secrets().get(variable).and_then(|value| value.expose().trim().parse().ok());
-        given.filter(|number| *number > 0).unwrap_or(unless)
-    }
+/// The number in a variable; more than 0.
+pub(super) fn number(engine: &Engine, variable: &str, unless: u64) -> u64 {
+    let given = engine.source_secrets().get(variable).and_then(|value| value.expose().trim().parse().ok());
+    given.filter(|number| *number > 0).unwrap_or(unless)
+}
 
+impl Engine {
     /// Asks warehouses about every table that stays there. For admins, and for the scheduler.
     ///
     /// # Errors
@@ -131,7 +132,7 @@ impl Engine {
             Turn(self.metadata_runs().clone())
         };
         let tables: Vec<_> = registered(self).await?.into_iter().filter(|(row, ..)| stays(row)).collect();
-        let at_once = usize::try_from(self.number(AT_ONCE_ENV, AT_ONCE as u64)).unwrap_or(AT_ONCE);
+        let at_once = usize::try_from(number(self, AT_ONCE_ENV, AT_ONCE as u64)).unwrap_or(AT_ONCE);
         let total = tables.len();
         let asked = stream::iter(tables).map(|(row, native, _)| async move { self.ask_about(&row, &native).await });
         let outcomes: Vec<TableRefresh> = asked.buffer_unordered(at_once).collect().await;
@@ -169,7 +170,7 @@ impl Engine {
         done
     }
 
-    async fn ask_about(&self, row: &RegisteredTable, native: &Native) -> TableRefresh {
+    pub(super) async fn ask_about(&self, row: &RegisteredTable, native: &Native) -> TableRefresh {
         let told = async { native.warehouse()?.describe(&native.source, &native.path).await };
         let (told, now, kept) = (told.await, self.clock().now(), self.store().metadata());
         let kept = match told {
@@ -210,7 +211,7 @@ impl Engine {
         let tables = self.catalog().tables(ctx).await?;
         let admin = self.access().await?.is_admin(ctx.principal());
         let mut known = self.known_metadata().await?;
-        let (interval, now) = (self.number(INTERVAL_ENV, INTERVAL), self.clock().now());
+        let (interval, now) = (number(self, INTERVAL_ENV, INTERVAL), self.clock().now());
         let remote = tables.into_iter().filter(|table| table.query_mode == QueryMode::Remote);
         let mut tables: Vec<KnownTable> = remote
             .filter(|table| table.sql_flavor == "bigquery")
@@ -240,7 +241,7 @@ impl Engine {
     /// How old what is kept of a table is: fresh for twice the time between two times of asking.
     pub(crate) fn freshness(&self, told: Option<&TableMetadata>) -> &'static str {
         let Some(told) = told else { return "never_fetched" };
-        let threshold = i64::try_from(self.number(INTERVAL_ENV, INTERVAL).saturating_mul(2)).unwrap_or(i64::MAX);
+        let threshold = i64::try_from(number(self, INTERVAL_ENV, INTERVAL).saturating_mul(2)).unwrap_or(i64::MAX);
         let threshold = TimeDelta::try_seconds(threshold).unwrap_or(TimeDelta::MAX);
         match (told.refreshed_at, told.error_at) {
             (Some(at), _) if self.clock().now() - at <= threshold => "fresh",
@@ -251,6 +252,7 @@ impl Engine {
     }
 }
 
-fn stays(row: &RegisteredTable) -> bool {
+/// Whether a table stays in its warehouse.
+pub(super) fn stays(row: &RegisteredTable) -> bool {
     row.query_mode == QueryMode::Remote
 }
