@@ -2,13 +2,16 @@
 //!
 //! DuckDB blocks its thread: cross into async once, by [`blocking`].
 
+mod columns;
 mod icu;
+mod memory;
 mod scratch;
 mod stream;
 
 pub(crate) use icu::{look_for_extensions_in, utc};
+pub(crate) use memory::{Bind, MemoryConn, MemoryDb, StreamInterrupter};
 pub use scratch::*;
-pub(crate) use stream::{Bind, MemoryConn, MemoryDb, Stream, StreamInterrupter};
+pub(crate) use stream::Stream;
 
 use crate::error::{Coded, Error, ErrorKind, Result};
 

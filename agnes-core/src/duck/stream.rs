@@ -1,311 +1,27 @@
-//! Streaming results over DuckDB's C interface, errors as values.
-//!
-//! The `duckdb` crate's own stream panics when a query fails half way, and binds no
-//! parameter by name; both are needed here. All `unsafe` of this crate is in this file.
-#![expect(unsafe_code, reason = "the C interface of DuckDB has no safe streaming of results")]
+//! The rows of a query as they are made, in Arrow.
+#![expect(unsafe_code, reason = "results are read through DuckDB's C interface")]
 
-use std::ffi::{CStr, CString, c_char};
+use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::duckdb::ffi;
-use arrow::array::StructArray;
+use arrow::array::{ArrayRef, StructArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use super::{EngineFailure, failure_of_words};
+use super::columns::Plain;
+use super::failure_of_words;
+use super::memory::{MemoryConn, Result, words};
 
-type Result<T> = std::result::Result<T, EngineFailure>;
-
-fn words(text: *const c_char) -> String {
-    if text.is_null() {
-        return "unknown error".to_owned();
-    }
-    // SAFETY: DuckDB hands out NUL-terminated text that lives as long as its owner, which
-    // the caller of this function still holds.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
-}
-
-fn c_text(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| failure_of_words("read the SQL", "NUL character".to_owned()))
-}
-
-/// An in-memory database. Closed when it and its connections are gone.
-#[derive(Debug)]
-pub(crate) struct MemoryDb(ffi::duckdb_database);
-
-// SAFETY: DuckDB's database handle may be used from any thread, also at the same time.
-unsafe impl Send for MemoryDb {}
-// SAFETY: as above.
-unsafe impl Sync for MemoryDb {}
-
-impl MemoryDb {
-    /// Opens one with these settings.
-    pub(crate) fn open(settings: &[(&str, &str)]) -> Result<Arc<Self>> {
-        let mut db: ffi::duckdb_database = ptr::null_mut();
-        // SAFETY: out-pointers are valid; the configuration and the error text are freed once.
-        unsafe {
-            let mut config: ffi::duckdb_config = ptr::null_mut();
-            ffi::duckdb_create_config(&mut config);
-            let mut outcome = Ok(());
-            for (name, value) in settings {
-                let (name, value) = (c_text(name)?, c_text(value)?);
-                if ffi::duckdb_set_config(config, name.as_ptr(), value.as_ptr()) != ffi::DuckDBSuccess {
-                    outcome = Err(failure_of_words("set up an instance", "unknown setting".to_owned()));
-                }
-            }
-            let mut error: *mut c_char = ptr::null_mut();
-            if outcome.is_ok()
-                && ffi::duckdb_open_ext(c":memory:".as_ptr(), &mut db, config, &mut error) != ffi::DuckDBSuccess
-            {
-                outcome = Err(failure_of_words("open an instance", words(error)));
-                ffi::duckdb_free(error.cast());
-            }
-            ffi::duckdb_destroy_config(&mut config);
-            outcome?;
-        }
-        Ok(Arc::new(Self(db)))
-    }
-
-    /// A new connection to it.
-    pub(crate) fn connect(self: &Arc<Self>) -> Result<MemoryConn> {
-        let mut raw: ffi::duckdb_connection = ptr::null_mut();
-        // SAFETY: the database is open as long as `self` lives.
-        if unsafe { ffi::duckdb_connect(self.0, &mut raw) } != ffi::DuckDBSuccess {
-            return Err(failure_of_words("connect to an instance", "connect failed".to_owned()));
-        }
-        Ok(MemoryConn { interrupt: StreamInterrupter(Arc::new(Mutex::new(Raw(raw)))), raw, db: self.clone() })
-    }
-
-    /// Runs `work` on a connection of the `duckdb` crate.
-    pub(crate) fn with_connection<T>(&self, work: impl FnOnce(&::duckdb::Connection) -> T) -> Result<T> {
-        // SAFETY: `self` keeps the database open meanwhile; the connection does not close it.
-        let conn = unsafe { ::duckdb::Connection::open_from_raw(self.0) };
-        Ok(work(&conn.map_err(|e| super::engine_failure("connect to an instance", &e))?))
-    }
-
-    /// Runs every statement of `sql`; the rows of the last one. Panics when that fails half way.
-    #[cfg(feature = "testing")]
-    pub(crate) fn run_any(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let run = |conn: &::duckdb::Connection| -> ::duckdb::Result<_> {
-            let mut statement = conn.prepare(sql)?;
-            let batches = statement.query_arrow([])?.collect();
-            Ok((statement.schema(), batches))
-        };
-        self.with_connection(run)?.map_err(|e| super::engine_failure("run statements", &e))
-    }
-
-    /// Makes the rows of `batches` a table; `create` is its `CREATE TABLE`.
-    pub(crate) fn load(&self, create: &str, table: &str, batches: &[RecordBatch]) -> Result<()> {
-        let run = |conn: &::duckdb::Connection| -> ::duckdb::Result<()> {
-            conn.execute_batch(create)?;
-            let mut appender = conn.appender(table)?;
-            for batch in batches {
-                appender.append_record_batch(batch.clone())?;
-            }
-            appender.flush()
-        };
-        self.with_connection(run)?.map_err(|e| super::engine_failure("load rows", &e))
-    }
-}
-
-impl Drop for MemoryDb {
-    fn drop(&mut self) {
-        // SAFETY: connections hold the `Arc`, so none is open any more.
-        unsafe { ffi::duckdb_close(&mut self.0) };
-    }
-}
-
-struct Raw(ffi::duckdb_connection);
-
-// SAFETY: only `duckdb_interrupt` is called through it, which any thread may call.
-unsafe impl Send for Raw {}
-
-/// Interrupts what runs on one connection; nothing happens once it is gone.
-#[derive(Clone)]
-pub(crate) struct StreamInterrupter(Arc<Mutex<Raw>>);
-
-impl StreamInterrupter {
-    pub(crate) fn interrupt(&self) {
-        let raw = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !raw.0.is_null() {
-            // SAFETY: the lock keeps the connection from being closed meanwhile.
-            unsafe { ffi::duckdb_interrupt(raw.0) };
-        }
-    }
-}
-
-impl std::fmt::Debug for StreamInterrupter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StreamInterrupter")
-    }
-}
-
-/// One connection.
-pub(crate) struct MemoryConn {
-    raw: ffi::duckdb_connection,
-    interrupt: StreamInterrupter,
-    db: Arc<MemoryDb>,
-}
-
-// SAFETY: a connection may move between threads; it is not shared (no `Sync`).
-unsafe impl Send for MemoryConn {}
-
-impl std::fmt::Debug for MemoryConn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryConn").field("db", &self.db).finish_non_exhaustive()
-    }
-}
-
-impl Drop for MemoryConn {
-    fn drop(&mut self) {
-        let mut raw = self.interrupt.0.lock().unwrap_or_else(PoisonError::into_inner);
-        raw.0 = ptr::null_mut();
-        // SAFETY: closed once; statements and results borrow `self` and are gone.
-        unsafe { ffi::duckdb_disconnect(&mut self.raw) };
-    }
-}
-
-/// A parameter's value on its way into a statement.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Bind<'a> {
-    Null,
-    Bool(bool),
-    Int(i64),
-    UInt(u64),
-    Float(f64),
-    Text(&'a str),
-    Date(i32),
-    Time(i64),
-    Timestamp(i64),
-    TimestampTz(i64),
-    Blob(&'a [u8]),
-    List(Vec<Bind<'a>>),
-}
-
-impl Bind<'_> {
-    /// SAFETY: the caller destroys the value.
-    unsafe fn value(&self) -> ffi::duckdb_value {
-        // SAFETY: pointers live during the call, DuckDB copies.
-        unsafe {
-            match self {
-                Self::Null => ffi::duckdb_create_null_value(),
-                Self::Bool(v) => ffi::duckdb_create_bool(*v),
-                Self::Int(v) => ffi::duckdb_create_int64(*v),
-                Self::UInt(v) => ffi::duckdb_create_uint64(*v),
-                Self::Float(v) => ffi::duckdb_create_double(*v),
-                Self::Text(v) => ffi::duckdb_create_varchar_length(v.as_ptr().cast(), v.len() as ffi::idx_t),
-                Self::Date(days) => ffi::duckdb_create_date(ffi::duckdb_date { days: *days }),
-                Self::Time(micros) => ffi::duckdb_create_time(ffi::duckdb_time { micros: *micros }),
-                Self::Timestamp(micros) => ffi::duckdb_create_timestamp(ffi::duckdb_timestamp { micros: *micros }),
-                Self::TimestampTz(micros) => ffi::duckdb_create_timestamp_tz(ffi::duckdb_timestamp { micros: *micros }),
-                Self::Blob(v) => ffi::duckdb_create_blob(v.as_ptr(), v.len() as ffi::idx_t),
-                Self::List(items) => {
-                    let mut values: Vec<_> = items.iter().map(|item| item.value()).collect();
-                    let first =
-                        items.iter().zip(&values).find(|(item, _)| **item != Bind::Null).map(|(_, value)| *value);
-                    // The type of a value belongs to the value.
-                    let mut null = ffi::duckdb_create_logical_type(ffi::DUCKDB_TYPE_DUCKDB_TYPE_SQLNULL);
-                    let kind = first.map_or(null, |value| ffi::duckdb_get_value_type(value));
-                    let list = ffi::duckdb_create_list_value(kind, values.as_mut_ptr(), values.len() as ffi::idx_t);
-                    ffi::duckdb_destroy_logical_type(&mut null);
-                    for value in &mut values {
-                        ffi::duckdb_destroy_value(value);
-                    }
-                    list
-                }
-            }
-        }
-    }
-}
-
-impl MemoryConn {
-    /// Interrupts what runs here, from any thread.
-    pub(crate) fn interrupter(&self) -> StreamInterrupter {
-        self.interrupt.clone()
-    }
-
-    /// Runs statements of Agnes's own.
-    pub(crate) fn execute(&self, sql: &str) -> Result<()> {
-        let text = c_text(sql)?;
-        // SAFETY: the connection is open; the result is destroyed in both cases.
-        unsafe {
-            let mut out: ffi::duckdb_result = std::mem::zeroed();
-            let state = ffi::duckdb_query(self.raw, text.as_ptr(), &mut out);
-            let outcome = if state == ffi::DuckDBSuccess {
-                Ok(())
-            } else {
-                Err(failure_of_words("run a statement", words(ffi::duckdb_result_error(&mut out))))
-            };
-            ffi::duckdb_destroy_result(&mut out);
-            outcome
-        }
-    }
-
-    /// All rows of a query of Agnes's own. For small answers.
-    pub(crate) fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        let mut stream = self.stream(sql, &|_| None)?;
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.next()? {
-            batches.push(batch);
-        }
-        Ok(batches)
-    }
-
-    /// Starts one query; `values` gives the value of each parameter by name (`1`, `2`, ...
-    /// for positional ones). Anything but a query or its plan is refused.
-    pub(crate) fn stream<'v>(&self, sql: &str, values: &dyn Fn(&str) -> Option<Bind<'v>>) -> Result<Stream<'_>> {
-        let text = c_text(sql)?;
-        let mut prepared = Prepared(ptr::null_mut());
-        // SAFETY: handles are owned by `prepared` and `Stream` and destroyed once; text that
-        // DuckDB hands out is copied while its owner lives.
-        unsafe {
-            if ffi::duckdb_prepare(self.raw, text.as_ptr(), &mut prepared.0) != ffi::DuckDBSuccess {
-                return Err(failure_of_words("prepare the query", words(ffi::duckdb_prepare_error(prepared.0))));
-            }
-            let kind = ffi::duckdb_prepared_statement_type(prepared.0);
-            if kind != ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_SELECT
-                && kind != ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_EXPLAIN
-            {
-                return Err(failure_of_words("prepare the query", "not a query".to_owned()));
-            }
-            for index in 1..=ffi::duckdb_nparams(prepared.0) {
-                let name = ffi::duckdb_parameter_name(prepared.0, index);
-                let text = words(name);
-                ffi::duckdb_free(name.cast_mut().cast());
-                let Some(bind) = values(&text) else {
-                    return Err(failure_of_words("bind the parameters", format!("parameter {text} has no value")));
-                };
-                let mut value = bind.value();
-                let state = ffi::duckdb_bind_value(prepared.0, index, value);
-                ffi::duckdb_destroy_value(&mut value);
-                if state != ffi::DuckDBSuccess {
-                    let said = words(ffi::duckdb_prepare_error(prepared.0));
-                    return Err(failure_of_words("bind the parameters", said));
-                }
-            }
-            let mut result = QueryHandle(std::mem::zeroed());
-            if ffi::duckdb_execute_prepared_streaming(prepared.0, &mut result.0) != ffi::DuckDBSuccess {
-                return Err(failure_of_words("run the query", words(ffi::duckdb_result_error(&mut result.0))));
-            }
-            let options = ArrowOptions(ffi::duckdb_result_get_arrow_options(&mut result.0));
-            let said = |e: arrow::error::ArrowError| failure_of_words("read the result's schema", e.to_string());
-            let schema = Schema::try_from(&arrow_schema(&mut result.0, &options)?).map_err(said)?;
-            let schema = with_offsets(&schema);
-            let arrow_schema = FFI_ArrowSchema::try_from(&schema).map_err(said)?;
-            Ok(Stream {
-                result,
-                options,
-                _prepared: prepared,
-                arrow_schema,
-                schema: Arc::new(schema),
-                done: false,
-                _conn: self,
-            })
-        }
-    }
-}
+/// Bytes of a batch, about, and chunks in it at most: 32,768 rows.
+const BATCH_BYTES: usize = 4 << 20;
+const MOST_TOGETHER: usize = 16;
+/// How long rows that are there wait for more.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The same columns with `UTC` written as `+00:00`: names of time zones need a database of
 /// them, which readers of the result may not have compiled in.
@@ -365,7 +81,7 @@ unsafe fn check(mut error: ffi::duckdb_error_data, action: &'static str) -> Resu
     }
 }
 
-struct Prepared(ffi::duckdb_prepared_statement);
+pub(super) struct Prepared(pub(super) ffi::duckdb_prepared_statement);
 
 impl Drop for Prepared {
     fn drop(&mut self) {
@@ -374,7 +90,7 @@ impl Drop for Prepared {
     }
 }
 
-struct QueryHandle(ffi::duckdb_result);
+pub(super) struct QueryHandle(pub(super) ffi::duckdb_result);
 
 impl Drop for QueryHandle {
     fn drop(&mut self) {
@@ -392,61 +108,142 @@ impl Drop for ArrowOptions {
     }
 }
 
+/// Some rows as the engine has them.
+pub(super) struct Chunk(pub(super) ffi::duckdb_data_chunk);
+
+impl Chunk {
+    pub(super) fn rows(&self) -> usize {
+        // SAFETY: the chunk is alive.
+        unsafe { ffi::duckdb_data_chunk_get_size(self.0) as usize }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once; null is fine.
+        unsafe { ffi::duckdb_destroy_data_chunk(&mut self.0) };
+    }
+}
+
 /// The rows of a query as they are made. Fields are dropped in this order.
 pub(crate) struct Stream<'c> {
     result: QueryHandle,
     options: ArrowOptions,
     _prepared: Prepared,
-    arrow_schema: FFI_ArrowSchema,
     schema: SchemaRef,
+    plain: Option<Plain>,
+    /// Chunks of the next batch.
+    together: usize,
+    /// Fetched before, and not in a batch yet.
+    kept: VecDeque<Chunk>,
     done: bool,
-    _conn: &'c MemoryConn,
+    _conn: PhantomData<&'c MemoryConn>,
 }
 
-impl Stream<'_> {
+impl<'c> Stream<'c> {
+    /// Of a result that was just begun on `conn`.
+    pub(super) fn start(mut result: QueryHandle, prepared: Prepared, _conn: &'c MemoryConn) -> Result<Self> {
+        let said = |e: arrow::error::ArrowError| failure_of_words("read the result's schema", e.to_string());
+        // SAFETY: the result was executed.
+        let (options, schema) = unsafe {
+            let options = ArrowOptions(ffi::duckdb_result_get_arrow_options(&mut result.0));
+            let schema = Schema::try_from(&arrow_schema(&mut result.0, &options)?).map_err(said)?;
+            (options, Arc::new(with_offsets(&schema)))
+        };
+        Ok(Self {
+            // SAFETY: as above.
+            plain: unsafe { Plain::of(&mut result.0, &schema) },
+            result,
+            options,
+            _prepared: prepared,
+            schema,
+            together: 1,
+            kept: VecDeque::new(),
+            done: false,
+            _conn: PhantomData,
+        })
+    }
+
     /// Columns of the result.
     pub(crate) fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    /// The next rows; `None` at the end.
+    /// The next rows; `None` at the end. The first come alone; then, as long as that takes no
+    /// time, several chunks become one batch: each costs who reads it the same.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let begun = Instant::now();
+        let Some(first) = self.chunk()? else { return Ok(None) };
+        let mut chunks = vec![first];
+        while chunks.len() < self.together
+            && begun.elapsed() < PATIENCE
+            && let Some(chunk) = self.chunk()?
+        {
+            chunks.push(chunk);
+        }
+        // SAFETY: they are chunks of this result.
+        let plain = self.plain.as_ref().and_then(|plain| unsafe { plain.columns(&chunks, &self.schema) });
+        let Some(columns) = plain else {
+            // Not plain, or more text than Arrow counts in one batch: one at a time.
+            self.together = 1;
+            chunks.drain(1..).rev().for_each(|chunk| self.kept.push_front(chunk));
+            return Ok(Some(self.batch(self.converted(&chunks[0])?, chunks[0].rows())?));
+        };
+        let batch = self.batch(columns, chunks.iter().map(Chunk::rows).sum())?;
+        let most = BATCH_BYTES * chunks.len() / batch.get_array_memory_size().max(1);
+        self.together = (self.together * 2).min(most).clamp(1, MOST_TOGETHER);
+        Ok(Some(batch))
+    }
+
+    fn chunk(&mut self) -> Result<Option<Chunk>> {
+        if let Some(kept) = self.kept.pop_front() {
+            return Ok(Some(kept));
+        }
         if self.done {
             return Ok(None);
         }
-        // SAFETY: the result is alive; the chunk is destroyed once; the Arrow array is
-        // handed over to arrow-rs, which releases it.
-        let array = unsafe {
-            let mut chunk = ffi::duckdb_fetch_chunk(self.result.0);
-            if chunk.is_null() || ffi::duckdb_data_chunk_get_size(chunk) == 0 {
-                self.done = true;
-                if !chunk.is_null() {
-                    ffi::duckdb_destroy_data_chunk(&mut chunk);
-                }
-                let error = ffi::duckdb_result_error(&mut self.result.0);
-                if !error.is_null() && *error != 0 {
-                    return Err(failure_of_words("run the query", words(error)));
-                }
-                return Ok(None);
+        // SAFETY: the result is alive; the chunk is the caller's; the error text is copied.
+        unsafe {
+            let chunk = Chunk(ffi::duckdb_fetch_chunk(self.result.0));
+            if !chunk.0.is_null() && chunk.rows() > 0 {
+                return Ok(Some(chunk));
             }
-            let mut array = FFI_ArrowArray::empty();
-            let error = ffi::duckdb_data_chunk_to_arrow(self.options.0, chunk, ptr::from_mut(&mut array).cast());
-            ffi::duckdb_destroy_data_chunk(&mut chunk);
-            check(error, "read the result")?;
-            from_ffi(array, &self.arrow_schema).map_err(|e| failure_of_words("read the result", e.to_string()))?
-        };
-        let rows = StructArray::from(array);
-        let options = RecordBatchOptions::new().with_row_count(Some(arrow::array::Array::len(&rows)));
-        let (_, columns, _) = rows.into_parts();
+            self.done = true;
+            let error = ffi::duckdb_result_error(&mut self.result.0);
+            if !error.is_null() && *error != 0 {
+                return Err(failure_of_words("run the query", words(error)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-            .map(Some)
             .map_err(|e| failure_of_words("read the result", e.to_string()))
+    }
+
+    /// The columns of a chunk of any types, by the engine's own conversion.
+    fn converted(&self, chunk: &Chunk) -> Result<Vec<ArrayRef>> {
+        let kind = DataType::Struct(self.schema.fields().clone());
+        // SAFETY: the Arrow array is handed over to arrow-rs, which releases it; it is of the
+        // type that the engine told.
+        let array = unsafe {
+            let mut array = FFI_ArrowArray::empty();
+            let error = ffi::duckdb_data_chunk_to_arrow(self.options.0, chunk.0, ptr::from_mut(&mut array).cast());
+            check(error, "read the result")?;
+            from_ffi_and_data_type(array, kind).map_err(|e| failure_of_words("read the result", e.to_string()))?
+        };
+        Ok(StructArray::from(array).into_parts().1)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use arrow::array::{Array as _, AsArray as _};
+
+    use super::super::{Bind, MemoryDb};
     use super::*;
 
     fn conn() -> MemoryConn {
@@ -466,6 +263,82 @@ mod tests {
             rows += batch.num_rows();
         }
         assert_eq!((rows, stream.schema().field(0).name().as_str()), (5000, "n"));
+    }
+
+    #[test]
+    fn plain_columns_are_as_the_engine_converts_them() {
+        let conn = conn();
+        conn.execute(
+            "SET TimeZone='UTC'; CREATE TABLE t AS SELECT
+                i % 3 = 0 AS b, i::TINYINT AS i1, i::SMALLINT AS i2, (i * 70000)::INTEGER AS i4, -i AS i8,
+                i::UTINYINT AS u1, i::USMALLINT AS u2, i::UINTEGER AS u4, i::UBIGINT AS u8,
+                CASE i % 4 WHEN 0 THEN 'nan' WHEN 1 THEN '-inf' ELSE i / 7 END::FLOAT AS f4, sqrt(i) AS f8,
+                (i - 50)::DECIMAL(4, 1) AS d2, (i - 50)::DECIMAL(9, 2) AS d4, (i - 50)::DECIMAL(18, 3) AS d8,
+                (i - 50)::DECIMAL(38, 4) AS d16, DATE '1969-12-01' + i::INTEGER AS day, TIME '10:00:00.5' AS t,
+                TIMESTAMP '1969-12-31 23:59:59.999999' + to_days(i::INTEGER) AS us, us::TIMESTAMP_S AS s,
+                us::TIMESTAMP_MS AS ms, us::TIMESTAMP_NS AS ns, us::TIMESTAMPTZ AS tz,
+                repeat('é', (i % 9)::INTEGER) AS text, ('\\x00' || repeat('z', (i % 15)::INTEGER))::BLOB AS blob
+             FROM range(100) r(i)",
+        )
+        .unwrap();
+        let columns = conn.rows("SELECT column_name FROM (DESCRIBE t)").unwrap();
+        let columns: Vec<String> =
+            columns.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().flatten().map(str::to_owned)).collect();
+        let nulls: Vec<String> =
+            columns.iter().map(|c| format!("CASE WHEN i % 5 = 1 THEN NULL ELSE {c} END AS {c}")).collect();
+        for (sql, plain) in [
+            ("FROM t".to_owned(), true),
+            ("FROM t LIMIT 0".to_owned(), true),
+            (format!("SELECT {} FROM t, range(100) r(i)", nulls.join(", ")), true),
+            (
+                "SELECT NULL::VARCHAR AS a, NULL::DECIMAL(9, 2) AS b, NULL::BOOLEAN AS c FROM range(3000)".to_owned(),
+                true,
+            ),
+            ("SELECT 1 AS a, [1] AS list".to_owned(), false),
+            ("SELECT uuid() AS a".to_owned(), false),
+            ("SELECT 1::HUGEINT AS a, INTERVAL 1 DAY AS b, TIMETZ '10:00:00+01' AS c".to_owned(), false),
+        ] {
+            let read = |by_engine: bool| {
+                let mut stream = conn.stream(&sql, &|_| None).unwrap();
+                assert_eq!(stream.plain.is_some(), plain, "{sql}");
+                if by_engine {
+                    stream.plain = None;
+                }
+                let mut batches = Vec::new();
+                while let Some(batch) = stream.next().unwrap() {
+                    batch.columns().iter().for_each(|column| column.to_data().validate_full().unwrap());
+                    batches.push(batch);
+                }
+                arrow::compute::concat_batches(&stream.schema(), &batches).unwrap()
+            };
+            let (ours, engines) = (read(false), read(true));
+            if plain {
+                assert_eq!(ours, engines, "{sql}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_arrow_cannot_count_in_one_batch_comes_in_more() {
+        let conn = conn();
+        let read = |most: i32| {
+            let sql =
+                "SELECT i, repeat('x', CASE WHEN i < 20000 THEN 1 ELSE 50 END) AS t FROM range(60000) r(i) ORDER BY i";
+            let mut stream = conn.stream(sql, &|_| None).unwrap();
+            stream.plain.as_mut().unwrap().most_text = most;
+            let mut batches = Vec::new();
+            while let Some(batch) = stream.next().unwrap() {
+                batches.push(batch);
+            }
+            (arrow::compute::concat_batches(&stream.schema(), &batches).unwrap(), batches.len())
+        };
+        let (all, few) = read(i32::MAX);
+        // A chunk of the long ones is 102,400 bytes of text.
+        for (most, at_least) in [(150_000, few + 5), (50_000, few + 5)] {
+            let (same, more) = read(most);
+            assert_eq!(same, all);
+            assert!(more >= at_least, "{more} batches instead of {few}");
+        }
     }
 
     #[test]

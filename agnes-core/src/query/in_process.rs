@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::sandbox::RelationKind;
 
 /// Batches between engine and reader.
-const CHANNEL: usize = 16;
+const CHANNEL: usize = 4;
 /// An interrupt that meets the engine between two steps is lost, so it is repeated.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(50);
 

@@ -1,0 +1,236 @@
+//! Chunks of plain columns as Arrow. The engine's own conversion appends value by value; most
+//! of these values lie in memory as Arrow wants them.
+#![expect(unsafe_code, reason = "vectors of DuckDB are read through its C interface")]
+
+use std::ffi::c_void;
+
+use arrow::array::{ArrayData, ArrayRef, BooleanBufferBuilder, make_array};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
+use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::util::bit_util;
+
+use ::duckdb::ffi;
+
+use super::stream::Chunk;
+
+/// How values of one column become Arrow. Layouts are those of DuckDB's
+/// [vectors](https://duckdb.org/docs/stable/clients/c/vector) and of Arrow's
+/// [columnar format](https://arrow.apache.org/docs/format/Columnar.html).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A byte each becomes a bit each.
+    Bool,
+    /// The same in both, of so many bytes.
+    Same(usize),
+    /// A decimal of so many bytes becomes one of 16.
+    Decimal(usize),
+    /// `duckdb_string_t` becomes offsets and bytes.
+    Bytes,
+}
+
+impl Kind {
+    fn of(engine: ffi::duckdb_type, arrow: &DataType) -> Option<Self> {
+        use ffi::*;
+        Some(match (engine, arrow) {
+            (DUCKDB_TYPE_DUCKDB_TYPE_BOOLEAN, DataType::Boolean) => Self::Bool,
+            (DUCKDB_TYPE_DUCKDB_TYPE_TINYINT, DataType::Int8)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_SMALLINT, DataType::Int16)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_INTEGER, DataType::Int32)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_BIGINT, DataType::Int64)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_UTINYINT, DataType::UInt8)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_USMALLINT, DataType::UInt16)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_UINTEGER, DataType::UInt32)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT, DataType::UInt64)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_FLOAT, DataType::Float32)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_DOUBLE, DataType::Float64)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_DATE, DataType::Date32)
+            | (DUCKDB_TYPE_DUCKDB_TYPE_TIME, DataType::Time64(_))
+            | (
+                DUCKDB_TYPE_DUCKDB_TYPE_TIMESTAMP
+                | DUCKDB_TYPE_DUCKDB_TYPE_TIMESTAMP_S
+                | DUCKDB_TYPE_DUCKDB_TYPE_TIMESTAMP_MS
+                | DUCKDB_TYPE_DUCKDB_TYPE_TIMESTAMP_NS
+                | DUCKDB_TYPE_DUCKDB_TYPE_TIMESTAMP_TZ,
+                DataType::Timestamp(..),
+            ) => Self::Same(arrow.primitive_width()?),
+            (DUCKDB_TYPE_DUCKDB_TYPE_DECIMAL, DataType::Decimal128(width, _)) => Self::Decimal(match width {
+                0..=4 => 2,
+                5..=9 => 4,
+                10..=18 => 8,
+                _ => return Some(Self::Same(16)),
+            }),
+            (DUCKDB_TYPE_DUCKDB_TYPE_VARCHAR, DataType::Utf8) | (DUCKDB_TYPE_DUCKDB_TYPE_BLOB, DataType::Binary) => {
+                Self::Bytes
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The columns of a result that has only plain ones.
+#[derive(Debug)]
+pub(super) struct Plain {
+    kinds: Vec<Kind>,
+    /// Bytes of text that offsets of 32 bits count.
+    pub(super) most_text: i32,
+}
+
+impl Plain {
+    /// `None` where one column needs the engine's own conversion.
+    ///
+    /// SAFETY: `result` is a result that was executed, and `schema` what the engine told of it.
+    pub(super) unsafe fn of(result: &mut ffi::duckdb_result, schema: &Schema) -> Option<Self> {
+        let columns = schema.fields().iter().zip(0..);
+        let kinds = columns.map(|(field, n)| {
+            // SAFETY: as above.
+            Kind::of(unsafe { ffi::duckdb_column_type(result, n) }, field.data_type())
+        });
+        Some(Self { kinds: kinds.collect::<Option<_>>()?, most_text: i32::MAX })
+    }
+
+    /// Copies of the columns of `chunks`, one after the other; `None` where Arrow cannot count
+    /// the bytes of one.
+    ///
+    /// SAFETY: `chunks` are flat chunks of the result, `schema` the same as before.
+    pub(super) unsafe fn columns(&self, chunks: &[Chunk], schema: &Schema) -> Option<Vec<ArrayRef>> {
+        let columns = self.kinds.iter().zip(schema.fields()).zip(0..);
+        let column = |((kind, field), n): ((&Kind, &FieldRef), _)| {
+            // SAFETY: as above; vectors live as long as their chunk.
+            let vectors = chunks.iter().map(|chunk| unsafe { Vector::of(chunk, n) }).collect::<Vec<_>>();
+            // SAFETY: every vector is of this kind.
+            unsafe { column(&vectors, *kind, field.data_type(), self.most_text) }
+        };
+        columns.map(column).collect()
+    }
+}
+
+/// A column of a chunk.
+struct Vector<'c> {
+    rows: usize,
+    data: *mut c_void,
+    /// A bit for each row; `None` where every row is valid.
+    valid: Option<&'c [u8]>,
+}
+
+impl<'c> Vector<'c> {
+    /// SAFETY: `chunk` is flat and has this column.
+    unsafe fn of(chunk: &'c Chunk, column: ffi::idx_t) -> Self {
+        // SAFETY: as above. Both count bits from the lowest, and words are little-endian on
+        // every platform that the engine is built for.
+        unsafe {
+            let vector = ffi::duckdb_data_chunk_get_vector(chunk.0, column);
+            let (rows, validity) = (chunk.rows(), ffi::duckdb_vector_get_validity(vector));
+            let valid = (!validity.is_null()).then(|| slice(validity.cast(), bit_util::ceil(rows, 8)));
+            Self { rows, data: ffi::duckdb_vector_get_data(vector), valid }
+        }
+    }
+
+    /// SAFETY: its values are of this type.
+    unsafe fn values<T>(&self) -> &'c [T] {
+        // SAFETY: as above.
+        unsafe { slice(self.data, self.rows) }
+    }
+
+    fn is_valid(&self, row: usize) -> bool {
+        self.valid.is_none_or(|valid| bit_util::get_bit(valid, row))
+    }
+}
+
+/// SAFETY: `vectors` are flat and of this kind.
+unsafe fn column(vectors: &[Vector<'_>], kind: Kind, arrow: &DataType, most_text: i32) -> Option<ArrayRef> {
+    let rows = vectors.iter().map(|vector| vector.rows).sum();
+    let array = ArrayData::builder(arrow.clone()).len(rows).nulls(nulls(vectors, rows));
+    // SAFETY: as above. Values that are null are there, too, but of text they are not read.
+    unsafe {
+        let array = match kind {
+            Kind::Bool => {
+                let mut bits = BooleanBufferBuilder::new(rows);
+                for vector in vectors {
+                    let values = vector.values::<u8>();
+                    bits.append_buffer(&BooleanBuffer::collect_bool(vector.rows, |n| values[n] != 0));
+                }
+                array.add_buffer(bits.finish().into_inner())
+            }
+            Kind::Same(width) => {
+                let mut all = MutableBuffer::with_capacity(rows * width);
+                for vector in vectors {
+                    all.extend_from_slice(slice::<u8>(vector.data, vector.rows * width));
+                }
+                array.add_buffer(all.into())
+            }
+            Kind::Decimal(2) => array.add_buffer(widened::<i16>(vectors)),
+            Kind::Decimal(4) => array.add_buffer(widened::<i32>(vectors)),
+            Kind::Decimal(_) => array.add_buffer(widened::<i64>(vectors)),
+            Kind::Bytes => {
+                let (offsets, bytes) = bytes(vectors, rows, most_text)?;
+                array.add_buffer(offsets).add_buffer(bytes)
+            }
+        };
+        Some(make_array(array.build_unchecked()))
+    }
+}
+
+/// SAFETY: `data` holds so many values, or there are none.
+unsafe fn slice<'a, T>(data: *mut c_void, len: usize) -> &'a [T] {
+    if len == 0 || data.is_null() {
+        return &[];
+    }
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts(data.cast(), len) }
+}
+
+fn nulls(vectors: &[Vector<'_>], rows: usize) -> Option<NullBuffer> {
+    if vectors.iter().all(|vector| vector.valid.is_none()) {
+        return None;
+    }
+    let mut bits = BooleanBufferBuilder::new(rows);
+    for vector in vectors {
+        match vector.valid {
+            Some(valid) => bits.append_packed_range(0..vector.rows, valid),
+            None => bits.append_n(vector.rows, true),
+        }
+    }
+    let nulls = NullBuffer::new(bits.finish());
+    (nulls.null_count() > 0).then_some(nulls)
+}
+
+/// SAFETY: values are of this type.
+unsafe fn widened<T: Copy + Into<i128> + 'static>(vectors: &[Vector<'_>]) -> Buffer {
+    let mut all = Vec::with_capacity(vectors.iter().map(|vector| vector.rows).sum());
+    for vector in vectors {
+        // SAFETY: as above.
+        all.extend(unsafe { vector.values::<T>() }.iter().map(|value| -> i128 { (*value).into() }));
+    }
+    all.into()
+}
+
+/// SAFETY: every value that is not null is a string that the engine made.
+unsafe fn bytes(vectors: &[Vector<'_>], rows: usize, most_text: i32) -> Option<(Buffer, Buffer)> {
+    let mut offsets = Vec::with_capacity(rows + 1);
+    offsets.push(0_i32);
+    let mut total = 0_usize;
+    for vector in vectors {
+        // SAFETY: as above.
+        let values = unsafe { vector.values::<ffi::duckdb_string_t>() };
+        for (n, value) in values.iter().enumerate() {
+            // SAFETY: the length is at the same place in both forms of a string.
+            total += if vector.is_valid(n) { unsafe { value.value.inlined.length as usize } } else { 0 };
+            offsets.push(i32::try_from(total).ok().filter(|total| *total <= most_text)?);
+        }
+    }
+    let mut bytes = MutableBuffer::with_capacity(total);
+    for vector in vectors {
+        // SAFETY: as above; up to 12 bytes are inside.
+        unsafe {
+            for (n, value) in vector.values::<ffi::duckdb_string_t>().iter().enumerate() {
+                if vector.is_valid(n) {
+                    let length = value.value.inlined.length as usize;
+                    let far = value.value.pointer.ptr.cast_const();
+                    let start = if length <= 12 { value.value.inlined.inlined.as_ptr() } else { far };
+                    bytes.extend_from_slice(std::slice::from_raw_parts(start.cast::<u8>(), length));
+                }
+            }
+        }
+    }
+    Some((offsets.into(), bytes.into()))
+}
