@@ -18,7 +18,15 @@ use super::{QueryError, rows};
 use crate::duck::{EngineFailure, MemoryConn, MemoryDb};
 use crate::error::{Error, Result};
 use crate::ident::{quote_ident, quote_literal};
-use crate::sandbox::{Checked, SystemRelation};
+use crate::sandbox::{Checked, RelationKind, SystemRelation};
+
+/// What the engine's threads may make ahead of who reads a result. With its own 1 MB, the
+/// second thread waits for the first at every few rows; this holds most of a row group.
+const AHEAD: &str = "SET streaming_buffer_size='64MB'";
+
+/// The thread that reads a result: the engine counts it among its own, yet what it does most
+/// is to hand rows over.
+const READS: usize = 1;
 
 /// A locked instance.
 #[derive(Debug)]
@@ -108,10 +116,11 @@ impl Instance {
         let paths: Vec<String> = blobs.iter().map(|path| quote_literal(path)).collect();
         let spill_dir = quote_literal(&spill.to_string_lossy());
         let (utc, threads, memory, quota) =
-            (crate::duck::utc(), limits.threads, limits.memory_bytes, limits.spill_bytes);
+            (crate::duck::utc(), limits.threads + READS, limits.memory_bytes, limits.spill_bytes);
         let close = match wall {
             Wall::Closed => format!(
-                "SET allowed_paths=[{}]; SET enable_external_access=false; SET lock_configuration=true",
+                "SET allowed_paths=[{}]; SET enable_external_access=false; \
+                 SET allowed_configs=['streaming_buffer_size']; SET lock_configuration=true",
                 paths.join(", ")
             ),
             Wall::Open => String::new(),
@@ -156,7 +165,13 @@ impl Instance {
                 made.insert(name.clone());
             }
         }
-        self.db.connect().map_err(fault)
+        let conn = self.db.connect().map_err(fault)?;
+        // A setting of connections alone. What a source sends is worth waiting for in small pieces.
+        let relations = query.relations();
+        if !relations.is_empty() && relations.iter().all(|(_, kind)| *kind == RelationKind::Local) {
+            conn.execute(AHEAD).map_err(fault)?;
+        }
+        Ok(conn)
     }
 
     /// Every statement of `sql`, unread; the rows of the last one.
@@ -253,6 +268,7 @@ fn check_sealed(conn: &MemoryConn, open: &HashSet<String>) -> Result<()> {
         ("allow_persistent_secrets", "false"),
         ("TimeZone", "UTC"),
         ("allowed_directories", "0"),
+        ("allowed_configs", "[streaming_buffer_size]"),
     ];
     let expected: Vec<_> =
         expected.into_iter().filter(|(name, _)| *name != "TimeZone" || !crate::duck::utc().is_empty()).collect();
@@ -372,7 +388,8 @@ mod tests {
         let conn = MemoryDb::open(&[]).unwrap().connect().unwrap();
         assert_eq!(check_sealed(&conn, &HashSet::new()).unwrap_err().code(), "instance_not_sealed");
         let settings = "SET TimeZone='UTC'; SET autoinstall_known_extensions=false; SET autoload_known_extensions=false; \
-                        SET allow_community_extensions=false; SET allow_persistent_secrets=false;";
+                        SET allow_community_extensions=false; SET allow_persistent_secrets=false; \
+                        SET allowed_configs=['streaming_buffer_size'];";
         conn.execute(&format!("{settings} SET allowed_paths=['/etc/hostname', '/etc/passwd']; SET enable_external_access=false; SET lock_configuration=true")).unwrap();
         assert_eq!(
             check_sealed(&conn, &HashSet::from(["/etc/hostname".to_owned()])).unwrap_err().to_string(),
