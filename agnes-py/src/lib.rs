@@ -16,6 +16,11 @@ mod tables;
 
 use pyo3::prelude::*;
 
+/// Rows of a result are many blocks of like sizes: this one has them ready for the next result,
+/// where that of the system gives them back and has every page made anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `AGNES_LOG` (`info`, `agnes_core=debug`, ...) says what is logged, on standard error.
 fn start_log() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("AGNES_LOG") {
