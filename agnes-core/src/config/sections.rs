@@ -66,7 +66,7 @@ pub struct QueryConfig {
     pub timeout: Duration,
     /// Memory of one instance, bytes.
     pub memory_bytes: u64,
-    /// Threads of one instance.
+    /// Threads of one instance, beside the one that reads a result.
     pub threads: usize,
     /// Spill of one instance, bytes.
     pub spill_bytes: u64,

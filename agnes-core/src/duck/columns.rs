@@ -69,11 +69,7 @@ impl Kind {
 
 /// The columns of a result that has only plain ones.
 #[derive(Debug)]
-pub(super) struct Plain {
-    kinds: Vec<Kind>,
-    /// Bytes of text that offsets of 32 bits count.
-    pub(super) most_text: i32,
-}
+pub(super) struct Plain(Vec<Kind>);
 
 impl Plain {
     /// `None` where one column needs the engine's own conversion.
@@ -85,7 +81,21 @@ impl Plain {
             // SAFETY: as above.
             Kind::of(unsafe { ffi::duckdb_column_type(result, n) }, field.data_type())
         });
-        Some(Self { kinds: kinds.collect::<Option<_>>()?, most_text: i32::MAX })
+        kinds.collect::<Option<_>>().map(Self)
+    }
+
+    /// Bytes of the values of `chunk` in Arrow, about.
+    ///
+    /// SAFETY: `chunk` is a flat chunk of the result.
+    pub(super) unsafe fn size(&self, chunk: &Chunk) -> usize {
+        let size = |(kind, n): (&Kind, _)| match kind {
+            Kind::Bool => chunk.rows() / 8,
+            Kind::Same(width) => chunk.rows() * width,
+            Kind::Decimal(_) => chunk.rows() * 16,
+            // SAFETY: as above.
+            Kind::Bytes => unsafe { Vector::of(chunk, n).lengths().map(|length| length + 4).sum() },
+        };
+        self.0.iter().zip(0..).map(size).sum()
     }
 
     /// Copies of the columns of `chunks`, one after the other; `None` where Arrow cannot count
@@ -93,12 +103,12 @@ impl Plain {
     ///
     /// SAFETY: `chunks` are flat chunks of the result, `schema` the same as before.
     pub(super) unsafe fn columns(&self, chunks: &[Chunk], schema: &Schema) -> Option<Vec<ArrayRef>> {
-        let columns = self.kinds.iter().zip(schema.fields()).zip(0..);
+        let columns = self.0.iter().zip(schema.fields()).zip(0..);
         let column = |((kind, field), n): ((&Kind, &FieldRef), _)| {
             // SAFETY: as above; vectors live as long as their chunk.
             let vectors = chunks.iter().map(|chunk| unsafe { Vector::of(chunk, n) }).collect::<Vec<_>>();
             // SAFETY: every vector is of this kind.
-            unsafe { column(&vectors, *kind, field.data_type(), self.most_text) }
+            unsafe { column(&vectors, *kind, field.data_type()) }
         };
         columns.map(column).collect()
     }
@@ -131,13 +141,26 @@ impl<'c> Vector<'c> {
         unsafe { slice(self.data, self.rows) }
     }
 
+    /// Bytes of each text; none where there is no text.
+    ///
+    /// SAFETY: its values are text.
+    unsafe fn lengths(&self) -> impl Iterator<Item = usize> {
+        // SAFETY: as above. The length is at the same place in both forms of a string.
+        let values = unsafe { self.values::<ffi::duckdb_string_t>() };
+        values.iter().enumerate().map(
+            |(n, value)| {
+                if self.is_valid(n) { unsafe { value.value.inlined.length as usize } } else { 0 }
+            },
+        )
+    }
+
     fn is_valid(&self, row: usize) -> bool {
         self.valid.is_none_or(|valid| bit_util::get_bit(valid, row))
     }
 }
 
 /// SAFETY: `vectors` are flat and of this kind.
-unsafe fn column(vectors: &[Vector<'_>], kind: Kind, arrow: &DataType, most_text: i32) -> Option<ArrayRef> {
+unsafe fn column(vectors: &[Vector<'_>], kind: Kind, arrow: &DataType) -> Option<ArrayRef> {
     let rows = vectors.iter().map(|vector| vector.rows).sum();
     let array = ArrayData::builder(arrow.clone()).len(rows).nulls(nulls(vectors, rows));
     // SAFETY: as above. Values that are null are there, too, but of text they are not read.
@@ -162,7 +185,7 @@ unsafe fn column(vectors: &[Vector<'_>], kind: Kind, arrow: &DataType, most_text
             Kind::Decimal(4) => array.add_buffer(widened::<i32>(vectors)),
             Kind::Decimal(_) => array.add_buffer(widened::<i64>(vectors)),
             Kind::Bytes => {
-                let (offsets, bytes) = bytes(vectors, rows, most_text)?;
+                let (offsets, bytes) = bytes(vectors, rows)?;
                 array.add_buffer(offsets).add_buffer(bytes)
             }
         };
@@ -205,17 +228,15 @@ unsafe fn widened<T: Copy + Into<i128> + 'static>(vectors: &[Vector<'_>]) -> Buf
 }
 
 /// SAFETY: every value that is not null is a string that the engine made.
-unsafe fn bytes(vectors: &[Vector<'_>], rows: usize, most_text: i32) -> Option<(Buffer, Buffer)> {
+unsafe fn bytes(vectors: &[Vector<'_>], rows: usize) -> Option<(Buffer, Buffer)> {
     let mut offsets = Vec::with_capacity(rows + 1);
     offsets.push(0_i32);
     let mut total = 0_usize;
     for vector in vectors {
         // SAFETY: as above.
-        let values = unsafe { vector.values::<ffi::duckdb_string_t>() };
-        for (n, value) in values.iter().enumerate() {
-            // SAFETY: the length is at the same place in both forms of a string.
-            total += if vector.is_valid(n) { unsafe { value.value.inlined.length as usize } } else { 0 };
-            offsets.push(i32::try_from(total).ok().filter(|total| *total <= most_text)?);
+        for length in unsafe { vector.lengths() } {
+            total += length;
+            offsets.push(i32::try_from(total).ok()?);
         }
     }
     let mut bytes = MutableBuffer::with_capacity(total);

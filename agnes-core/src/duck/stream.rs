@@ -1,7 +1,6 @@
 //! The rows of a query as they are made, in Arrow.
 #![expect(unsafe_code, reason = "results are read through DuckDB's C interface")]
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
@@ -14,13 +13,13 @@ use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::columns::Plain;
-use super::failure_of_words;
 use super::memory::{MemoryConn, Result, words};
+use super::{EngineFailure, failure_of_words};
 
 /// Bytes of a batch, about, and chunks in it at most: 32,768 rows.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 const MOST_TOGETHER: usize = 16;
-/// How long rows that are there wait for more.
+/// Once rows have waited so long for more, no more is fetched for their batch.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The same columns with `UTC` written as `+00:00`: names of time zones need a database of
@@ -135,7 +134,8 @@ pub(crate) struct Stream<'c> {
     /// Chunks of the next batch.
     together: usize,
     /// Fetched before, and not in a batch yet.
-    kept: VecDeque<Chunk>,
+    kept: Option<Chunk>,
+    failed: Option<EngineFailure>,
     done: bool,
     _conn: PhantomData<&'c MemoryConn>,
 }
@@ -158,7 +158,8 @@ impl<'c> Stream<'c> {
             _prepared: prepared,
             schema,
             together: 1,
-            kept: VecDeque::new(),
+            kept: None,
+            failed: None,
             done: false,
             _conn: PhantomData,
         })
@@ -169,35 +170,57 @@ impl<'c> Stream<'c> {
         self.schema.clone()
     }
 
-    /// The next rows; `None` at the end. The first come alone; then, as long as that takes no
-    /// time, several chunks become one batch: each costs who reads it the same.
+    /// The next rows; `None` at the end. The first come alone, then several chunks become one
+    /// batch: each costs who reads it the same.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let begun = Instant::now();
         let Some(first) = self.chunk()? else { return Ok(None) };
         let mut chunks = vec![first];
-        while chunks.len() < self.together
-            && begun.elapsed() < PATIENCE
-            && let Some(chunk) = self.chunk()?
-        {
-            chunks.push(chunk);
+        if self.plain.is_some() {
+            self.gather(&mut chunks);
         }
         // SAFETY: they are chunks of this result.
         let plain = self.plain.as_ref().and_then(|plain| unsafe { plain.columns(&chunks, &self.schema) });
-        let Some(columns) = plain else {
-            // Not plain, or more text than Arrow counts in one batch: one at a time.
-            self.together = 1;
-            chunks.drain(1..).rev().for_each(|chunk| self.kept.push_front(chunk));
-            return Ok(Some(self.batch(self.converted(&chunks[0])?, chunks[0].rows())?));
+        let columns = match plain {
+            Some(columns) => columns,
+            // Not plain, or a chunk of more text than Arrow counts, which the engine tells.
+            None => self.converted(&chunks[0])?,
         };
-        let batch = self.batch(columns, chunks.iter().map(Chunk::rows).sum())?;
-        let most = BATCH_BYTES * chunks.len() / batch.get_array_memory_size().max(1);
-        self.together = (self.together * 2).min(most).clamp(1, MOST_TOGETHER);
-        Ok(Some(batch))
+        self.batch(columns, chunks.iter().map(Chunk::rows).sum()).map(Some)
+    }
+
+    /// Fetches what goes into one batch with the first of `chunks`, twice as many as before.
+    fn gather(&mut self, chunks: &mut Vec<Chunk>) {
+        // SAFETY: they are chunks of this result.
+        let size =
+            |plain: &Option<Plain>, chunk: &Chunk| plain.as_ref().map_or(0, |plain| unsafe { plain.size(chunk) });
+        let (begun, mut bytes) = (Instant::now(), size(&self.plain, &chunks[0]));
+        while chunks.len() < self.together && begun.elapsed() < PATIENCE {
+            match self.chunk() {
+                Ok(Some(chunk)) => {
+                    bytes += size(&self.plain, &chunk);
+                    if bytes > BATCH_BYTES {
+                        self.kept = Some(chunk);
+                        break;
+                    }
+                    chunks.push(chunk);
+                }
+                Ok(None) => break,
+                // The rows before it come first.
+                Err(failure) => {
+                    self.failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        self.together = (self.together * 2).min(MOST_TOGETHER);
     }
 
     fn chunk(&mut self) -> Result<Option<Chunk>> {
-        if let Some(kept) = self.kept.pop_front() {
+        if let Some(kept) = self.kept.take() {
             return Ok(Some(kept));
+        }
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
         }
         if self.done {
             return Ok(None);
@@ -319,26 +342,21 @@ mod tests {
     }
 
     #[test]
-    fn text_that_arrow_cannot_count_in_one_batch_comes_in_more() {
+    fn rows_that_become_wide_come_in_small_batches() {
         let conn = conn();
-        let read = |most: i32| {
-            let sql =
-                "SELECT i, repeat('x', CASE WHEN i < 20000 THEN 1 ELSE 50 END) AS t FROM range(60000) r(i) ORDER BY i";
-            let mut stream = conn.stream(sql, &|_| None).unwrap();
-            stream.plain.as_mut().unwrap().most_text = most;
-            let mut batches = Vec::new();
-            while let Some(batch) = stream.next().unwrap() {
-                batches.push(batch);
-            }
-            (arrow::compute::concat_batches(&stream.schema(), &batches).unwrap(), batches.len())
-        };
-        let (all, few) = read(i32::MAX);
-        // A chunk of the long ones is 102,400 bytes of text.
-        for (most, at_least) in [(150_000, few + 5), (50_000, few + 5)] {
-            let (same, more) = read(most);
-            assert_eq!(same, all);
-            assert!(more >= at_least, "{more} batches instead of {few}");
+        let sql = "SELECT i, repeat('x', CASE WHEN i < 100000 THEN 1 ELSE 300 END) AS t FROM range(120000) r(i)";
+        let mut stream = conn.stream(sql, &|_| None).unwrap();
+        let (mut rows, mut batches) = (0, 0);
+        while let Some(batch) = stream.next().unwrap() {
+            let ids = batch.column(0).as_primitive::<arrow::datatypes::Int64Type>();
+            assert_eq!((ids.value(0), ids.null_count()), (rows, 0));
+            // One chunk of the wide ones is 0.6 MB.
+            let texts = batch.column(1).as_string::<i32>().value_data().len();
+            assert!(texts <= BATCH_BYTES, "{texts} bytes");
+            (rows, batches) = (rows + batch.num_rows() as i64, batches + 1);
         }
+        assert_eq!(rows, 120_000);
+        assert!(batches < 59, "every chunk is a batch");
     }
 
     #[test]

@@ -18,11 +18,7 @@ use super::{QueryError, rows};
 use crate::duck::{EngineFailure, MemoryConn, MemoryDb};
 use crate::error::{Error, Result};
 use crate::ident::{quote_ident, quote_literal};
-use crate::sandbox::{Checked, RelationKind, SystemRelation};
-
-/// What the engine's threads may make ahead of who reads a result. With its own 1 MB, the
-/// second thread waits for the first at every few rows; this holds most of a row group.
-const AHEAD: &str = "SET streaming_buffer_size='64MB'";
+use crate::sandbox::{Checked, SystemRelation};
 
 /// The thread that reads a result: the engine counts it among its own, yet what it does most
 /// is to hand rows over.
@@ -35,6 +31,8 @@ pub(crate) struct Instance {
     set: Arc<GrantSet>,
     /// Makes views when they are first referenced; with the names that exist.
     maker: Mutex<(MemoryConn, HashSet<String>)>,
+    /// Whether rows may wait in memory that no limit counts: a worker process has none to spare.
+    pub(super) ahead: bool,
     /// Private spill folder, deleted with the instance.
     _spill: Option<TempDir>,
 }
@@ -92,8 +90,9 @@ impl Instance {
             .prefix("spill-")
             .tempdir_in(scratch)
             .map_err(|e| Error::io("make a spill folder", e))?;
-        let instance = Self::seal(db, set, limits, spill.path(), Wall::Closed, before_lock)?;
-        Ok(Self { _spill: Some(spill), ..instance })
+        let limits = QueryLimits { threads: limits.threads + READS, ..*limits };
+        let instance = Self::seal(db, set, &limits, spill.path(), Wall::Closed, before_lock)?;
+        Ok(Self { _spill: Some(spill), ahead: true, ..instance })
     }
 
     /// Locks an engine of [`open_engine`]; its spill files go into `spill`.
@@ -116,7 +115,7 @@ impl Instance {
         let paths: Vec<String> = blobs.iter().map(|path| quote_literal(path)).collect();
         let spill_dir = quote_literal(&spill.to_string_lossy());
         let (utc, threads, memory, quota) =
-            (crate::duck::utc(), limits.threads + READS, limits.memory_bytes, limits.spill_bytes);
+            (crate::duck::utc(), limits.threads, limits.memory_bytes, limits.spill_bytes);
         let close = match wall {
             Wall::Closed => format!(
                 "SET allowed_paths=[{}]; SET enable_external_access=false; \
@@ -139,7 +138,7 @@ impl Instance {
         if wall == Wall::Closed {
             check_sealed(&conn, &open.map(|path| as_listed(&path)).collect())?;
         }
-        Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), _spill: None })
+        Ok(Self { db, set, maker: Mutex::new((conn, HashSet::new())), ahead: false, _spill: None })
     }
 
     /// A connection on which `query` finds all it names.
@@ -165,13 +164,7 @@ impl Instance {
                 made.insert(name.clone());
             }
         }
-        let conn = self.db.connect().map_err(fault)?;
-        // A setting of connections alone. What a source sends is worth waiting for in small pieces.
-        let relations = query.relations();
-        if !relations.is_empty() && relations.iter().all(|(_, kind)| *kind == RelationKind::Local) {
-            conn.execute(AHEAD).map_err(fault)?;
-        }
-        Ok(conn)
+        self.db.connect().map_err(fault)
     }
 
     /// Every statement of `sql`, unread; the rows of the last one.

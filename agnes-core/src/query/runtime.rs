@@ -48,7 +48,7 @@ pub struct GrantSet {
 pub struct QueryLimits {
     /// Memory of an instance, bytes.
     pub memory_bytes: u64,
-    /// Threads of an instance.
+    /// Threads of an instance, beside the one that reads a result.
     pub threads: usize,
     /// Spill of an instance, bytes.
     pub spill_bytes: u64,
