@@ -204,6 +204,15 @@ fn check_columns(
     options.deleted_column.iter().try_for_each(|column| known(column))
 }
 
+/// Whether rows that are gone at the source are still here, and when everything is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    No,
+    Now,
+    /// By a later run, which is to look although nothing changed.
+    Later,
+}
+
 impl Run<'_> {
     async fn go(mut self, strategy: SyncStrategy, writer: TableWriter) -> Result<(TableWriter, ExtractReport)> {
         if strategy != SyncStrategy::FullRefresh && self.keys.is_empty() {
@@ -355,10 +364,12 @@ impl Run<'_> {
         .await?;
         drop(one);
         let marked = last.marked + newly;
-        if self.is_behind(rows + marked, counted, &last) {
+        let behind = self.behind(rows + marked, counted, &last);
+        if behind == Behind::Now {
             writer.restart();
             return self.everything(writer).await;
         }
+        let stamp = stamp.filter(|_| behind == Behind::No);
         if rows > LARGE && changed > 0 {
             self.notes.push(format!("merging rewrites all {rows} rows: consider `partitioned`"));
         }
@@ -366,16 +377,22 @@ impl Run<'_> {
         Ok((writer, self.report(changed == 0, cursor)))
     }
 
-    /// Whether everything is to be read again, since the source has fewer rows than the `rows` that
-    /// came of it: an export of changes does not tell which.
-    pub(crate) fn is_behind(&mut self, rows: u64, counted: Option<u64>, last: &Cursor) -> bool {
+    /// What to do where the source has fewer rows than the `rows` that came of it: an export of
+    /// changes does not tell which are gone.
+    pub(crate) fn behind(&mut self, rows: u64, counted: Option<u64>, last: &Cursor) -> Behind {
         // The rows of a linked table are counted elsewhere.
         let counted = counted.filter(|_| !self.pull.detail.is_alias).unwrap_or(u64::MAX);
-        let Some(gone) = rows.checked_sub(counted).filter(|gone| *gone > 0) else { return false };
-        let again = self.now.timestamp() - last.full_at >= DAY;
-        let when = if again { "" } else { " within a day" };
-        self.notes.push(format!("{gone} rows were deleted at the source: everything is read again{when}"));
-        again
+        let Some(gone) = rows.checked_sub(counted).filter(|gone| *gone > 0) else { return Behind::No };
+        let (behind, then) = if self.request.table.max_history_days.is_some() {
+            // All that can be read again is the last days: the older rows would go, too.
+            (Behind::No, "they stay here, as `max_history_days` keeps older rows from being read again")
+        } else if self.now.timestamp() - last.full_at >= DAY {
+            (Behind::Now, "everything is read again")
+        } else {
+            (Behind::Later, "everything is read again within a day")
+        };
+        self.notes.push(format!("{gone} rows were deleted at the source: {then}"));
+        behind
     }
 
     /// What changed since the last run, typed, in one file in the order of its rows.

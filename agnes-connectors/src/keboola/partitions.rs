@@ -14,7 +14,7 @@ use agnes_core::ident::{nearest, printable, quote_ident, quote_literal};
 use super::cursor::Cursor;
 use super::download::turn;
 use super::error::KeboolaError;
-use super::extract::{Delta, Run, ended, first_number};
+use super::extract::{Behind, Delta, Run, ended, first_number};
 use super::load::Shape;
 use super::merge::{Keys, parquet, parquets};
 use super::workspace::{Piece, Workspace, sha256};
@@ -66,10 +66,13 @@ pub(crate) async fn run(
                 Rows { sql: rows, order: "file_row_number", extra: "file_row_number", part: part.clone(), unchanged };
             let (mut writer, rows) = write(&mut run, rows, pulled.workspace, false, writer, &shape).await?;
             // Rows that are marked there are not here: their number is not known.
-            if run.options.deleted_column.is_none() && run.is_behind(rows, counted, &last) {
+            let known = run.options.deleted_column.is_none();
+            let behind = if known { run.behind(rows, counted, &last) } else { Behind::No };
+            if behind == Behind::Now {
                 writer.restart();
                 return first(run, part, writer).await;
             }
+            let stamp = stamp.filter(|_| behind == Behind::No);
             let cursor = run.cursor(&shape, started_at, stamp, last.full_at);
             Ok((writer, run.report(unchanged, cursor)))
         }

@@ -205,6 +205,27 @@ async fn rows_that_go_are_noticed_behind_those_that_are_marked() {
 }
 
 #[tokio::test]
+async fn rows_that_went_are_remembered_until_all_is_read_again() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER"], &[&["1"], &["2"]]);
+    let stamp = |day: &str| site.fake.state().tables.get_mut(&id).unwrap().stamp = Some(format!("{day}T00:00:00+0100"));
+    let mut request = site.incremental(&id);
+    stamp("2024-01-01");
+    site.run(&mut request).await.unwrap();
+    site.fake.state().tables.get_mut(&id).unwrap().rows.retain(|row| row.values[0] != "1");
+    stamp("2024-01-02");
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes[0].contains("within a day"), "{:?}", report.notes);
+    // Nothing changes any more at the source.
+    request.cursor.as_mut().unwrap()["full_at"] = json!(now() - 90_000);
+    site.run(&mut request).await.unwrap();
+    assert_eq!(site.ask("SELECT id FROM {t}"), ["2"]);
+    let exports = site.fake.exports().len();
+    assert!(site.run(&mut request).await.unwrap().unchanged);
+    assert_eq!(site.fake.exports().len(), exports);
+}
+
+#[tokio::test]
 async fn rows_that_come_meanwhile_are_none_that_were_deleted() {
     let site = Site::new();
     let id = site.fake.table("t", &["id:INTEGER"], &[&["1"], &["2"]]);

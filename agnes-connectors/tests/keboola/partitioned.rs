@@ -150,6 +150,28 @@ async fn rows_older_than_two_empty_windows_come_too() {
 }
 
 #[tokio::test]
+async fn a_delete_costs_no_rows_that_are_older_than_the_history() {
+    let site = Site::new();
+    let id = table(&site);
+    let set = |changed: i64| {
+        site.fake.state().tables.get_mut(&id).unwrap().rows.iter_mut().for_each(|row| row.changed = changed);
+    };
+    let mut request = site.partitioned(&id, "day");
+    request.table.max_history_days = Some(60);
+    set(now());
+    site.run(&mut request).await.unwrap();
+    let all = site.all();
+    // Two years later.
+    set(now() - 700 * 86_400);
+    site.fake.state().tables.get_mut(&id).unwrap().rows.retain(|row| row.values[0] != "3");
+    let cursor = request.cursor.as_mut().unwrap();
+    cursor["full_at"] = serde_json::json!(now() - 90_000);
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("they stay here")), "{:?}", report.notes);
+    assert_eq!(site.all(), all);
+}
+
+#[tokio::test]
 async fn rows_that_are_deleted_leave_their_parts() {
     let site = Site::new();
     let id = table(&site);
