@@ -113,6 +113,8 @@ pub(crate) async fn issue(api: &Api, levels: Option<&Levels>, key: &str) -> Resu
 fn former(issue: &Value, key: &str) -> Vec<String> {
     let changes = issue["changelog"]["histories"].as_array().into_iter().flatten();
     let items = changes.flat_map(|change| change["items"].as_array().into_iter().flatten());
+    // A field of somebody's own may be called "Key", too.
+    let items = items.filter(|item| item["fieldtype"] == "jira");
     let moves = items.filter(|item| item["field"].as_str().is_some_and(|field| field.eq_ignore_ascii_case("key")));
     let keys = moves.filter_map(|item| item["fromString"].as_str()).filter(|from| is_key(from) && *from != key);
     keys.map(str::to_owned).collect()
