@@ -179,6 +179,19 @@ impl WarmUpEvents {
     }
 }
 
+/// Ends a run when dropped, also where it panicked.
+struct Ending<'e> {
+    engine: &'e Engine,
+    id: &'e str,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.engine.sync_runs().end(self.id);
+        self.engine.warm_ups().last().end(self.engine.clock().now().to_rfc3339());
+    }
+}
+
 impl Engine {
     /// How far the warm-up is that goes on, or how the last one ended; none where there was none. For
     /// admins.
@@ -278,14 +291,13 @@ impl Engine {
         let id = format!("warm-up:{}", uuid::Uuid::new_v4().simple());
         // Nobody who ends the engine waits for a warehouse.
         let cancel = self.sync_runs().begin(&id);
+        let _ends = Ending { engine: self, id: &id };
         let at_once = usize::try_from(number(self, AT_ONCE_ENV, AT_ONCE)).unwrap_or(1);
         let each = stream::iter(tables).map(|(row, mut native, _)| {
             native.source.cancel = cancel.clone();
             async move { self.warm_one(&row, &native).await }
         });
         each.buffer_unordered(at_once).collect::<()>().await;
-        self.sync_runs().end(&id);
-        self.warm_ups().last().end(self.clock().now().to_rfc3339());
     }
 
     async fn warm_one(&self, row: &RegisteredTable, native: &Native) {
