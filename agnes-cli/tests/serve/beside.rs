@@ -212,7 +212,11 @@ fn a_workspace_whose_state_is_damaged_or_gone_is_begun_anew() {
         assert!(told["suggested_actions"].to_string().contains("agnes init --force"), "{how}: {told}");
         assert!(told["checks"].to_string().contains("signed in as member@example.com"), "{how}: {told}");
         assert!(laptop.ok(&["catalog"]).contains("orders"), "{how}: the server goes on answering");
+        let file_of_before = laptop.path("server/parquet/revoked/part.parquet");
+        std::fs::create_dir_all(file_of_before.parent().unwrap()).unwrap();
+        std::fs::write(&file_of_before, "rows").unwrap();
         laptop.ok(&["init", "--force"]);
+        assert!(!file_of_before.exists(), "{how}");
         // No view of before is taken for somebody's own.
         world.publish_orders(rows);
         let report = laptop.json(&["pull"]);

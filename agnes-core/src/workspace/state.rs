@@ -231,8 +231,13 @@ impl Workspace {
         if self.recover().is_err() && self.switch_file().exists() {
             std::fs::remove_file(self.switch_file()).map_err(|e| Error::io("make the workspace", e))?;
         }
+        let known = SyncState::read(&self.state_file()).ok().flatten();
+        if known.is_none() && self.parquet().exists() {
+            // Nobody knows whose these are; what is theirs still is linked again.
+            std::fs::remove_dir_all(self.parquet()).map_err(|e| Error::io("make the workspace", e))?;
+        }
         let lost = || SyncState { views: self.views_like_ours(), ..SyncState::default() };
-        let mut state = SyncState::read(&self.state_file()).ok().flatten().unwrap_or_else(lost);
+        let mut state = known.unwrap_or_else(lost);
         if state.server != server || state.user_id != user_id {
             state.of_another(user_id);
         }
