@@ -17,8 +17,9 @@ use crate::error::{Error, Result};
 
 /// Bytes of a row group's values before they are encoded, about.
 const GROUP_BYTES: usize = 128 << 20;
-/// Most rows of a row group.
-const GROUP_ROWS: usize = 1 << 20;
+/// Most rows of a row group: queries read row groups side by side, and one that is whole is
+/// written while the next ones come.
+const GROUP_ROWS: usize = super::parquet::ROW_GROUP_ROWS;
 /// Threads that share the columns of a row group: some more than processors even out columns
 /// of different cost.
 const MOST_LANES: usize = 8;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::ident::quote_literal;
 
 /// Rows of a row group where their width is not known.
-const ROW_GROUP_ROWS: usize = 122_880;
+pub(super) const ROW_GROUP_ROWS: usize = 122_880;
 /// How the engine writes Parquet. Against its defaults (version 1, level 3) tables of mixed
 /// columns are written in about half the time, take a fifth less room and are read faster.
 pub(super) const FORMAT: &str = "FORMAT parquet, PARQUET_VERSION V2, COMPRESSION zstd, COMPRESSION_LEVEL 1";
