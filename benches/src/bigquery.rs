@@ -1,7 +1,7 @@
 //! A BigQuery table of 1 M rows is read into a Parquet file, against the vendor's official Python
 //! client that reads the same table as Arrow and writes it as Parquet, and against a read that
-//! throws the rows away; and what publishing it takes on top. All by the Storage Read API of one emulator; needs
-//! `scripts/fetch-bigquery-emulator.sh`.
+//! throws the rows away; and what publishing it takes on top. All by the Storage Read API of one emulator, which
+//! has processors of its own where there are two; needs `scripts/fetch-bigquery-emulator.sh`.
 
 mod bare;
 
@@ -52,6 +52,41 @@ read = time.perf_counter()
 pq.write_table(rows, target, compression='zstd')
 print(rows.num_rows, read - begin, time.perf_counter() - begin)
 ";
+
+/// The emulator has one half of the processors and who reads the other: BigQuery takes none of
+/// its readers'. Ends when dropped.
+struct Apart(String);
+
+impl Apart {
+    /// `None` where processes cannot be kept apart.
+    fn from(emulator: u32) -> Option<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let all = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
+        let mut each = Vec::new();
+        for range in all.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            each.extend(first.parse::<u32>().ok()?..=last.parse().ok()?);
+        }
+        let list = |some: &[u32]| some.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let (theirs, ours) = each.split_at(each.len() / 2);
+        bind(emulator, &list(theirs))?;
+        bind(std::process::id(), &list(ours))?;
+        Some(Self(all))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        bind(std::process::id(), &self.0);
+    }
+}
+
+/// Keeps all threads of a process to some processors.
+fn bind(process: u32, processors: &str) -> Option<()> {
+    let mut taskset = Command::new("taskset");
+    taskset.args(["--all-tasks", "--cpu-list", "--pid", processors, &process.to_string()]);
+    taskset.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success().then_some(())
+}
 
 struct Emulator {
     child: Child,
@@ -119,6 +154,10 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
          MOD(n, 3) = 0 AS active, DATETIME_ADD(DATETIME '2020-01-01 00:00:00', INTERVAL n SECOND) AS noted, \
          MOD(n, 100000) AS customer_id, MOD(n, 10) AS score_band FROM UNNEST(GENERATE_ARRAY(1, {rows})) AS n"
     ))?;
+    let apart = Apart::from(emulator.child.id());
+    if apart.is_none() {
+        eprintln!("bigquery: the emulator takes processors of those who read");
+    }
     let (token_uri, key) = sign_in()?;
     let folder = tempfile::tempdir()?;
     let target = folder.path().join("official.parquet");
