@@ -17,7 +17,7 @@ use super::memory::{MemoryConn, Result, words};
 use super::{EngineFailure, failure_of_words};
 
 /// Bytes of a batch, about, and chunks in it at most: 32,768 rows.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 const MOST_TOGETHER: usize = 16;
 /// Once rows have waited so long for more, no more is fetched for their batch.
 const PATIENCE: Duration = Duration::from_millis(20);
