@@ -94,6 +94,17 @@ fn told(name: &str, more: Value) -> Value {
     told
 }
 
+/// Answers who asks about the table `slow`.
+fn tell_of_slow(mut asked: TcpStream) {
+    let (mut head, mut piece) = (Vec::new(), [0; 4096]);
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        let read = asked.read(&mut piece).unwrap();
+        head.extend_from_slice(&piece[..read]);
+    }
+    let body = told("slow", json!({})).to_string();
+    asked.write_all(format!("HTTP/1.0 200 X\r\n\r\n{body}").as_bytes()).unwrap();
+}
+
 fn web() -> Value {
     told(
         "web",
@@ -205,20 +216,13 @@ fn one_look_at_all_tables_runs_at_a_time() {
     site.google.forward_to(&format!("http://{}", behind.local_addr().unwrap()));
     std::thread::scope(|scope| {
         let first = scope.spawn(|| site.world.send("admin", "POST", REFRESH_ALL, &Value::Null));
-        let (mut asked, _) = behind.accept().unwrap();
+        let (asked, _) = behind.accept().unwrap();
         let second = site.world.send("service", "POST", REFRESH_ALL, &Value::Null);
         assert_eq!((second.status, &second.json()["code"]), (409, &json!("metadata_refresh_running")));
         let running = second.json()["detail"].clone();
         assert_eq!(running["reason"], "already_running", "{running}");
         assert!(running["started_at"].is_string() && running["hint"].is_string(), "{running}");
-        let (mut head, mut piece) = (Vec::new(), [0; 4096]);
-        while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-            let read = asked.read(&mut piece).unwrap();
-            head.extend_from_slice(&piece[..read]);
-        }
-        let body = told("slow", json!({})).to_string();
-        asked.write_all(format!("HTTP/1.0 200 X\r\n\r\n{body}").as_bytes()).unwrap();
-        drop(asked);
+        tell_of_slow(asked);
         let first = first.join().unwrap();
         assert_eq!((first.status, &first.json()["succeeded"]), (200, &json!(1)), "{}", first.text());
         assert_eq!(first.json()["run_id"], running["run_id"]);
@@ -273,7 +277,7 @@ fn tables_that_stay_are_warmed_up_and_who_looks_on_sees_it() {
     let begun = begin();
     assert_eq!(begun["status"], "started", "{begun}");
     let seen = std::thread::scope(|scope| {
-        let (mut asked, _) = behind.accept().unwrap();
+        let (asked, _) = behind.accept().unwrap();
         assert_eq!(begin(), json!({"run_id": begun["run_id"], "status": "already_running"}));
         let running = status(&site);
         assert_eq!((&running["run_id"], &running["completed_at"]), (&begun["run_id"], &Value::Null), "{running}");
@@ -288,14 +292,7 @@ fn tables_that_stay_are_warmed_up_and_who_looks_on_sees_it() {
             stream.read_to_end(&mut seen).unwrap();
             String::from_utf8(seen).unwrap()
         });
-        let (mut head, mut piece) = (Vec::new(), [0; 4096]);
-        while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-            let read = asked.read(&mut piece).unwrap();
-            head.extend_from_slice(&piece[..read]);
-        }
-        let body = told("slow", json!({})).to_string();
-        asked.write_all(format!("HTTP/1.0 200 X\r\n\r\n{body}").as_bytes()).unwrap();
-        drop(asked);
+        tell_of_slow(asked);
         rest.join().unwrap()
     });
     assert!(seen.contains("content-type: text/event-stream") && seen.contains("event: complete"), "{seen}");

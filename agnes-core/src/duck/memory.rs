@@ -1,7 +1,7 @@
 //! In-memory databases and their connections over DuckDB's C interface, errors as values.
 //!
 //! The `duckdb` crate's own stream panics when a query fails half way, and binds no
-//! parameter by name; both are needed here. All `unsafe` of this crate is in this file and
+//! parameter by name; both are needed here. What is `unsafe` of it is in this file and
 //! in those beside it that hand over rows, [`super::stream`] and [`super::columns`].
 #![expect(unsafe_code, reason = "the C interface of DuckDB has no safe streaming of results")]
 

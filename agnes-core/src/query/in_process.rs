@@ -17,7 +17,7 @@ use super::plain::Plain;
 use super::runtime::{GrantSet, Isolation, QueryJob, QueryLimits, RunningQuery, Runtime};
 use super::scrub::{engine_words, scrub};
 use super::threads::run_apart;
-use crate::duck::{EngineFailure, MemoryConn, StreamInterrupter, failure_of_words};
+use crate::duck::{EngineFailure, MemoryConn, Stream, StreamInterrupter, failure_of_words};
 use crate::error::{Error, Result};
 use crate::sandbox::RelationKind;
 
@@ -214,10 +214,8 @@ impl Work {
         // What a source sends comes in small pieces.
         let here = job.query.relations().iter().all(|(_, kind)| *kind == RelationKind::Local);
         let ahead = instance.ahead && here && !job.query.relations().is_empty();
-        let began = Instant::now();
-        let set = if ahead { conn.execute(AHEAD) } else { Ok(()) };
-        let mut stream = match set.and_then(|()| start(&conn, &job)) {
-            Ok(stream) => stream,
+        let (mut stream, mut first) = match begin(&conn, &job, ahead) {
+            Ok(begun) => begun,
             Err(failure) => {
                 let failure = in_full(&conn, &job, failure, &ended);
                 return drop(self.schema_in.send(Err(refuse(failure).into())));
@@ -227,26 +225,11 @@ impl Work {
         if self.schema_in.send(Ok(plain.schema())).is_err() {
             return;
         }
-        let mut early = ahead.then(|| stream.next());
-        if let Some(Ok(Some(batch))) = &early
-            && is_wide(batch)
-            && began.elapsed() < AGAIN
-        {
-            drop(stream);
-            early = None;
-            stream = match conn.execute(HARDLY_AHEAD).and_then(|()| start(&conn, &job)) {
-                Ok(stream) => stream,
-                Err(failure) => {
-                    let failure = in_full(&conn, &job, failure, &ended);
-                    return drop(self.batches_in.blocking_send(Err(refuse(failure))));
-                }
-            };
-        }
         let failed = loop {
             if let Err(ended) = self.control.check(self.seconds) {
                 break Some(Err(ended));
             }
-            let next = match early.take().unwrap_or_else(|| stream.next()) {
+            let next = match first.take().map_or_else(|| stream.next(), |first| Ok(Some(first))) {
                 Ok(Some(batch)) if job.query.is_explain() => scrub_plan(&batch),
                 Ok(Some(batch)) => match plain.rows(batch) {
                     Ok(batch) => batch,
@@ -271,6 +254,27 @@ impl Work {
         drop(done);
         drop(job.guard);
     }
+}
+
+/// Starts the query; with its first rows, where the engine reads `ahead` and they had to be looked at.
+fn begin<'c>(
+    conn: &'c MemoryConn,
+    job: &QueryJob,
+    ahead: bool,
+) -> Result<(Stream<'c>, Option<RecordBatch>), EngineFailure> {
+    if !ahead {
+        return Ok((start(conn, job)?, None));
+    }
+    conn.execute(AHEAD)?;
+    let began = Instant::now();
+    let mut stream = start(conn, job)?;
+    let first = stream.next()?;
+    if first.as_ref().is_some_and(is_wide) && began.elapsed() < AGAIN {
+        drop(stream);
+        conn.execute(HARDLY_AHEAD)?;
+        return Ok((start(conn, job)?, None));
+    }
+    Ok((stream, first))
 }
 
 /// What went wrong. A thread of the engine that fails interrupts the others, and the one
@@ -298,7 +302,7 @@ impl Drop for Done {
     }
 }
 
-fn start<'c>(conn: &'c MemoryConn, job: &QueryJob) -> Result<crate::duck::Stream<'c>, EngineFailure> {
+fn start<'c>(conn: &'c MemoryConn, job: &QueryJob) -> Result<Stream<'c>, EngineFailure> {
     let sql = job.query.sql();
     let explained;
     let text = if job.query.is_explain() {
