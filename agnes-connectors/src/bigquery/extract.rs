@@ -33,21 +33,23 @@ pub(crate) async fn extract(
     }
     let mut notes = api.config.warnings();
     let query = row.source_query.as_deref().map(str::trim).filter(|query| !query.is_empty());
-    let (sql, table) = match query {
+    let (sql, session) = match query {
         Some(query) => (query.to_owned(), None),
         None => {
-            let detail = api.table(&table_of(row, &api.config)?).await?;
+            let named = table_of(row, &api.config)?;
+            let (detail, session) = tokio::join!(api.table(&named), storage::open(api, &named, false));
+            let detail = detail?;
             let sql = format!("SELECT * FROM {}", detail.table_reference.quoted());
             // Rows of a table need no job; those of a view do.
-            (sql, (detail.kind == "TABLE").then_some((detail.table_reference, detail.num_bytes)))
+            (sql, (detail.kind == "TABLE").then_some((session, detail.num_bytes)))
         }
     };
-    if let Some((table, bytes)) = table {
+    if let Some((session, bytes)) = session {
         match bytes {
             Some(bytes) => within(api, bytes)?,
             None => affordable(api, &sql, &mut notes).await?,
         }
-        match storage::read(api, &table, false).await {
+        match session.and_then(|session| session.read(api)) {
             Ok(incoming) => return finish(source, writer, incoming.schema, incoming.batches, notes).await,
             Err(error) if no_session(&error) => notes.push(no_session_note(&error)),
             Err(error) => return Err(error),

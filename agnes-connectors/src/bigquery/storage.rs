@@ -112,9 +112,20 @@ pub(crate) struct Incoming {
     pub(crate) batches: mpsc::Receiver<Result<RecordBatch>>,
 }
 
+/// A read session that was opened. It costs nothing before its rows are read.
+pub(crate) struct Session {
+    channel: Channel,
+    opened: ReadSession,
+}
+
 /// Opens a read session over a table and reads all its streams; `ordered`: in the table's order,
 /// which only a single stream keeps.
 pub(crate) async fn read(api: &Api, table: &TableReference, ordered: bool) -> Result<Incoming> {
+    open(api, table, ordered).await?.read(api)
+}
+
+/// Opens a read session over a table; `ordered`: of a single stream, which keeps the table's order.
+pub(crate) async fn open(api: &Api, table: &TableReference, ordered: bool) -> Result<Session> {
     let channel = until_cancelled(&api.cancel, connect(api)).await?;
     let parent = format!("projects/{}", api.config.billing()?);
     let path = format!("projects/{}/datasets/{}/tables/{}", table.project_id, table.dataset_id, table.table_id);
@@ -132,31 +143,39 @@ pub(crate) async fn read(api: &Api, table: &TableReference, ordered: bool) -> Re
         }
     });
     let opened = until_cancelled(&api.cancel, opened);
-    let session: ReadSession = unless_silent(api.config.fetch_timeout(), &mut 0, opened).await?;
-    let bytes = session.arrow_schema.unwrap_or_default().serialized_schema;
-    let mut decoder = StreamDecoder::new();
-    // Of a message without a body the decoder takes notice when the next one begins.
-    let whole = [bytes.as_slice(), &END].concat();
-    decoder.decode(&mut Buffer::from(whole)).map_err(|_| misread())?;
-    let given = decoder.schema().ok_or_else(misread)?;
-    let schema = plain::written(&given);
-    let (send, batches) = mpsc::channel(QUEUE);
-    let readers = session.streams.len().min(AT_ONCE);
-    let streams = Arc::new(Mutex::new(session.streams.into_iter()));
-    for _ in 0..readers {
-        let (api, channel, send, streams) = (api.clone(), channel.clone(), send.clone(), streams.clone());
-        let (bytes, schema) = (bytes.clone(), schema.clone());
-        tokio::spawn(async move {
-            while !send.is_closed() {
-                let next = streams.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(stream) = next else { return };
-                if let Err(error) = stream_of(&api, channel.clone(), &stream.name, &bytes, &schema, &send).await {
-                    return drop(send.send(Err(error)).await);
+    let opened = unless_silent(api.config.fetch_timeout(), &mut 0, opened).await?;
+    Ok(Session { channel, opened })
+}
+
+impl Session {
+    /// Reads all its streams.
+    pub(crate) fn read(self, api: &Api) -> Result<Incoming> {
+        let Self { channel, opened } = self;
+        let bytes = opened.arrow_schema.unwrap_or_default().serialized_schema;
+        let mut decoder = StreamDecoder::new();
+        // Of a message without a body the decoder takes notice when the next one begins.
+        let whole = [bytes.as_slice(), &END].concat();
+        decoder.decode(&mut Buffer::from(whole)).map_err(|_| misread())?;
+        let given = decoder.schema().ok_or_else(misread)?;
+        let schema = plain::written(&given);
+        let (send, batches) = mpsc::channel(QUEUE);
+        let readers = opened.streams.len().min(AT_ONCE);
+        let streams = Arc::new(Mutex::new(opened.streams.into_iter()));
+        for _ in 0..readers {
+            let (api, channel, send, streams) = (api.clone(), channel.clone(), send.clone(), streams.clone());
+            let (bytes, schema) = (bytes.clone(), schema.clone());
+            tokio::spawn(async move {
+                while !send.is_closed() {
+                    let next = streams.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(stream) = next else { return };
+                    if let Err(error) = stream_of(&api, channel.clone(), &stream.name, &bytes, &schema, &send).await {
+                        return drop(send.send(Err(error)).await);
+                    }
                 }
-            }
-        });
+            });
+        }
+        Ok(Incoming { schema, batches })
     }
-    Ok(Incoming { schema, batches })
 }
 
 async fn connect(api: &Api) -> Result<Channel> {
