@@ -24,7 +24,7 @@ use base64::Engine as _;
 use serde_json::json;
 
 use crate::data::owner;
-use crate::measure::{median, ratio, show};
+use crate::measure::{ratio, show};
 use crate::{Outcome, Scale};
 
 const PROJECT: &str = "agnes-test";
@@ -164,7 +164,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
     let (mut whole, mut ours) = (Vec::new(), Vec::new());
     let (mut sending, mut reading, mut official) = (Vec::new(), Vec::new(), Vec::new());
     let mut sent = 0;
-    for run in 0..scale.runs.min(3) {
+    for run in 0..scale.runs.min(7) {
         let (read, published) =
             publish(&emulator, &folder.path().join(format!("agnes{run}")), &key(&token_uri), rows).await?;
         ours.push(read);
@@ -186,11 +186,15 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
         reading.push(Duration::from_secs_f64(*read));
         official.push(Duration::from_secs_f64(*both));
     }
-    let (ours, sending, official) = (median(ours), median(sending), median(official));
+    // Both sides wait for the emulator, whose time differs by half: the shortest run says the most.
+    let least = |of: &[Duration]| of.iter().min().copied().unwrap_or_default();
+    let all = |of: &[Duration]| of.iter().map(|one| show(*one)).collect::<Vec<_>>().join(", ");
+    eprintln!("bigquery: Agnes {}; the emulator {}; the official client {}", all(&ours), all(&sending), all(&official));
+    let (ours, sending, official) = (least(&ours), least(&sending), least(&official));
     eprintln!(
         "bigquery: the emulator sends {} MB; the official client reads in {}, without writing",
         sent / 1_000_000,
-        show(median(reading))
+        show(least(&reading))
     );
     let mut rows = vec![
         ratio(
@@ -203,7 +207,7 @@ pub(crate) async fn run(scale: Scale) -> Outcome {
         ratio("the same, by what the emulator can send", ours, sending, "1.10 x, or the one before", OF_SENDING),
     ];
     let published =
-        ratio("from the sync to the published generation", median(whole), official, "(reported)", f64::INFINITY);
+        ratio("from the sync to the published generation", least(&whole), official, "(reported)", f64::INFINITY);
     // One of the two is asked for: where the emulator is most of the work, nobody is three times as fast.
     let met = rows.iter().any(|row| row.met);
     rows.iter_mut().for_each(|row| row.met = met);
