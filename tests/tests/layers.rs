@@ -140,7 +140,12 @@ fn only_the_bridge_names_the_engine() {
 fn only_where_text_of_others_is_read_is_the_second_parser() {
     check_homes(
         "sqlparser",
-        &["agnes-core/src/sandbox/", "agnes-core/src/scan/", "agnes-core/src/orchestrator/remote_view.rs"],
+        &[
+            "agnes-core/src/sandbox/",
+            "agnes-core/src/scan/",
+            "agnes-core/src/orchestrator/remote_view.rs",
+            "agnes-core/src/warehouse/reads.rs",
+        ],
     );
 }
 

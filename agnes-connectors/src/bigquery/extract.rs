@@ -6,6 +6,7 @@ use agnes_core::error::{Error, Result};
 use agnes_core::extract::{ExtractAttach, RemoteRelation, TableWriter};
 use agnes_core::ident::{GcpProject, RelaxedName};
 use agnes_core::registry::{QueryMode, RegisteredTable};
+use agnes_core::warehouse::only_reads;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::json::ReaderBuilder;
@@ -98,8 +99,9 @@ async fn affordable(api: &Api, sql: &str, notes: &mut Vec<String>) -> Result<()>
             within(api, estimate.bytes)?;
             if estimate.only_reads { Ok(()) } else { Err(BigQueryError::Writes.into()) }
         }
-        // What cannot be estimated cannot run either, or is told by the job; the bytes are bounded there too.
-        Err(error) if error.code() == "bigquery_query_invalid" => {
+        // One query that cannot be estimated cannot run either, or is told by the job; the bytes are bounded
+        // there too. A script may write before it fails.
+        Err(error) if error.code() == "bigquery_query_invalid" && only_reads(sql) => {
             notes.push("the cost of the query could not be estimated".to_owned());
             Ok(())
         }

@@ -66,6 +66,19 @@ async fn a_table_over_its_budget_is_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_estimated_runs_only_as_one_query() {
+    let site = site();
+    let body = json!({"error": {"message": "Syntax error", "errors": [{"reason": "invalidQuery"}]}});
+    site.google.answer(JOBS, 400, body);
+    for (sql, asked) in [("INSERT INTO shop.x VALUES (1); SELECT bad syntax", 1), ("SELECT 1 FROM shop.x", 2)] {
+        let before = site.google.asked(JOBS);
+        let error = site.run(&site.request("shop.x", Some(sql))).await.unwrap_err();
+        assert_eq!(error.code(), "bigquery_query_invalid", "{error}");
+        assert_eq!(site.google.asked(JOBS) - before, asked, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_estimate_without_bytes_is_none() {
     let site = site();
     site.google.answer(JOBS, 200, json!({"statistics": {"query": {"statementType": "SELECT"}}}));
