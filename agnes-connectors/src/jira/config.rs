@@ -18,6 +18,10 @@ const SECRET_ENV: &str = "JIRA_WEBHOOK_SECRET";
 const SLA_TOKEN_ENV: &str = "JIRA_SLA_API_TOKEN";
 /// Where Atlassian answers for all sites.
 const ATLASSIAN: &str = "https://api.atlassian.com";
+/// Where sites of the Cloud send on who asks for a file.
+const MEDIA: &str = "https://api.media.atlassian.com";
+/// Ends the host of a site of the Cloud.
+const CLOUD_SITE: &str = ".atlassian.net";
 const KEYS: [&str; 15] = [
     "domain",
     "email",
@@ -218,6 +222,14 @@ impl JiraConfig {
         }
     }
 
+    /// Hosts that may serve files of the site at `base`.
+    pub(crate) fn file_hosts(&self, base: &str) -> Vec<String> {
+        let host = |url: &str| url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let cloud = host(base).is_some_and(|host| host.ends_with(CLOUD_SITE)) || self.cloud_id.is_some();
+        let known = [Some(base), Some(&self.atlassian()), cloud.then_some(MEDIA)];
+        self.attachment_hosts.iter().cloned().chain(known.into_iter().flatten().filter_map(host)).collect()
+    }
+
     /// Who asks the site.
     pub(crate) fn account(&self, source: &SourceContext) -> Result<Account> {
         let secrets = source.secrets.as_ref();
@@ -326,6 +338,16 @@ mod tests {
             assert_eq!(error.code(), "invalid_config");
             assert!(error.to_string().contains(words), "{error} for {wrong}");
         }
+    }
+
+    #[test]
+    fn only_sites_of_the_cloud_send_on_to_its_host_of_files() {
+        let hosts = |config: Value, base: &str| JiraConfig::parse(&config).unwrap().file_hosts(base);
+        let media = "api.media.atlassian.com";
+        assert_eq!(hosts(json!({}), "https://a.atlassian.net"), ["a.atlassian.net", "api.atlassian.com", media]);
+        assert!(hosts(json!({"cloud_id": "1"}), "https://jira.a.example").contains(&media.to_owned()));
+        let own = hosts(json!({"attachment_hosts": ["f.example"]}), "https://jira.a.example");
+        assert_eq!(own, ["f.example", "jira.a.example", "api.atlassian.com"]);
     }
 
     #[test]

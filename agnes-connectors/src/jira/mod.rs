@@ -36,7 +36,7 @@ use serde_json::Value;
 
 pub use error::JiraError;
 
-use crate::outbound::{Outbound, Url};
+use crate::outbound::Outbound;
 use api::Api;
 use config::JiraConfig;
 use fetch::Levels;
@@ -317,10 +317,7 @@ impl Push for JiraConnector {
         if config.attachments == Some(false) {
             return false;
         }
-        let host = |url: &str| Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
-        let mut hosts: Vec<String> = config.attachment_hosts.clone();
-        hosts.extend([&api.base, &config.atlassian()].into_iter().filter_map(|url| host(url)));
-        let rules = files::Rules { hosts, most: config.max_attachment() };
+        let rules = files::Rules { hosts: config.file_hosts(&api.base), most: config.max_attachment() };
         files::of_issue(&api, &rules, documents, key).await
     }
 

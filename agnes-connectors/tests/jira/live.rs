@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::json;
 
 use crate::fake::{SECRET, TOKEN, signature};
-use crate::support::{Site, owner};
+use crate::support::{CLOUD_HOST, MEDIA_HOST, Site, owner};
 use agnes_core::Client;
 use agnes_core::push::Delivery;
 
@@ -295,6 +295,24 @@ async fn files_are_fetched_from_the_site_alone_and_read_by_who_may() {
     {
         assert_eq!(read(owner(), table, id.clone()).await.unwrap_err().code(), "attachment_not_found", "{table}");
     }
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_cloud_site_come_from_where_it_sends_on_to() {
+    let mut site = Site::with(|config| {
+        config["domain"] = config["domain"].as_str().unwrap().replace("127.0.0.1", CLOUD_HOST).into();
+        config["cloud_id"] = json!(null);
+    })
+    .await;
+    let media = site.fake.url.replace("127.0.0.1", MEDIA_HOST);
+    site.fake.url = site.fake.url.replace("127.0.0.1", CLOUD_HOST);
+    let key = site.fake.create("HELP", "one");
+    let file = site.fake.attach(&key, "a.txt", b"hello");
+    site.fake.state().redirects.insert(file.clone(), format!("{media}/file/{file}"));
+    site.tell("jira:issue_updated", &key).await;
+    site.settled().await;
+    comes(&site, &file, async || {}).await;
     site.engine.close().await.unwrap();
 }
 
