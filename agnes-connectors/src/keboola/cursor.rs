@@ -31,6 +31,9 @@ pub(crate) struct Cursor {
     /// Rows that are marked as deleted there, and so not here.
     #[serde(default)]
     pub(crate) marked: u64,
+    /// Whether jobs tell how many rows the table has, whatever was asked for.
+    #[serde(default)]
+    pub(crate) counts_table: bool,
 }
 
 impl Cursor {

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use super::KeboolaConnector;
 use super::config::{KeboolaConfig, TableOptions, variable};
 use super::cursor::{self, Cursor};
+use super::delta::{Delta, all_there};
 use super::download::{How, turn};
 use super::error::KeboolaError;
 use super::export::{ExportSpec, FileType};
@@ -45,6 +46,8 @@ pub(crate) struct Run<'a> {
     pub(crate) columns: Vec<Column>,
     pub(crate) keys: Vec<String>,
     pub(crate) last: Option<Cursor>,
+    /// See [`Cursor::counts_table`].
+    pub(crate) counts_table: bool,
     pub(crate) settings: String,
     pub(crate) now: DateTime<Utc>,
     pub(crate) notes: Vec<String>,
@@ -91,12 +94,14 @@ pub(crate) async fn extract(
         &format!("{:?} {:?}", request.table.partition_by, request.table.partition_granularity),
         &format!("{:?} {:?}", request.table.max_history_days, options.deleted_column),
     ]);
+    let last = Cursor::usable(request, &settings);
     let run = Run {
         connector,
         source,
         request,
         columns: types::columns(&detail, &names),
-        last: Cursor::usable(request, &settings),
+        counts_table: last.as_ref().is_some_and(|last| last.counts_table),
+        last,
         pull: Pull {
             api: &api,
             how: &how,
@@ -244,7 +249,7 @@ impl Run<'_> {
             (SyncStrategy::Partitioned, last) => partitions::run(self, last, writer).await,
             (SyncStrategy::FullRefresh, _) => {
                 let spec = self.spec.clone();
-                self.whole(spec, None, writer).await
+                self.whole(spec, None, writer, None).await
             }
             (SyncStrategy::Incremental, None) => self.everything(writer).await,
         }
@@ -255,7 +260,7 @@ impl Run<'_> {
         let days = self.request.table.max_history_days.map(i64::from);
         let since = days.map(|days| self.now.timestamp() - days * DAY);
         let (spec, deleted) = (self.spec.changed(since, None), self.options.deleted_column.clone());
-        self.whole(spec, deleted, writer).await
+        self.whole(spec, deleted, writer, None).await
     }
 
     pub(crate) fn report(&mut self, unchanged: bool, cursor: Cursor) -> ExtractReport {
@@ -266,7 +271,8 @@ impl Run<'_> {
     /// After an export that began at `started_at`, when the table had changed last at `stamp`.
     pub(crate) fn cursor(&self, shape: &Shape, started_at: i64, stamp: Option<String>, full_at: i64) -> Cursor {
         let columns = cursor::columns(&self.columns, shape);
-        Cursor { settings: self.settings.clone(), columns, started_at, full_at, stamp, marked: 0 }
+        let (settings, counts_table) = (self.settings.clone(), self.counts_table);
+        Cursor { settings, columns, started_at, full_at, stamp, marked: 0, counts_table }
     }
 
     /// When the next export of changes has to begin: the last one's begin less the window.
@@ -276,21 +282,23 @@ impl Run<'_> {
         last.started_at - (days * DAY).max(OVERLAP)
     }
 
-    /// Reads everything anew, but for rows that the column `deleted` marks.
+    /// Reads everything anew, but for rows that the column `deleted` marks; again where it brought only
+    /// so many rows `before`.
     async fn whole(
         mut self,
         spec: ExportSpec,
         deleted: Option<String>,
         mut writer: TableWriter,
+        before: Option<u64>,
     ) -> Result<(TableWriter, ExtractReport)> {
         let what = format!("whole\n{}\n{:?}", self.settings, self.last.as_ref().map(|last| last.started_at));
         let pulled = self.pull.pull(&what, &spec, self.now.timestamp()).await?;
         let (columns, scratch, cancel) =
             (self.columns.clone(), self.source.scratch.clone(), self.source.cancel.clone());
-        let (file_type, announced) = (spec.file_type, pulled.rows);
-        let stamp = pulled.stamp.clone();
-        let _one = turn(&self.connector.convert, &self.source.cancel).await?;
-        let (shape, started_at, notes, marked, writer) = blocking(move || {
+        let (file_type, announced, perhaps) = (spec.file_type, pulled.rows, pulled.perhaps);
+        let (stamp, marks) = (pulled.stamp.clone(), deleted.clone());
+        let one = turn(&self.connector.convert, &self.source.cancel).await?;
+        let (shape, started_at, notes, (rows, found), mut writer) = blocking(move || {
             let Pulled { mut workspace, files, started_at, .. } = pulled;
             let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
             cancel.interrupts(db.interrupter());
@@ -312,10 +320,16 @@ impl Run<'_> {
             if part.rows == 0 {
                 notes.push("there are no rows".to_owned());
             }
-            Ok((shape, started_at, notes, found.saturating_sub(part.rows), writer))
+            Ok((shape, started_at, notes, (part.rows, found), writer))
         })
         .await?;
+        drop(one);
+        if self.lacks(found, perhaps, before)? {
+            writer.restart();
+            return Box::pin(self.whole(spec, marks, writer, Some(found))).await;
+        }
         self.notes.extend(notes);
+        let marked = found.saturating_sub(rows);
         let cursor = Cursor { marked, ..self.cursor(&shape, started_at, stamp, started_at) };
         Ok((writer, self.report(false, cursor)))
     }
@@ -394,74 +408,10 @@ impl Run<'_> {
         self.notes.push(format!("{gone} rows were deleted at the source: {then}"));
         behind
     }
-
-    /// What changed since the last run, typed, in one file in the order of its rows.
-    pub(crate) async fn delta(&mut self, last: &Cursor) -> Result<Delta> {
-        let since = self.since(last);
-        let spec = self.spec.changed(Some(since), None);
-        let what = format!("since\n{}\n{since}", self.settings);
-        let pulled = self.pull.pull(&what, &spec, self.now.timestamp()).await?;
-        let (delta, notes) = self.typed(pulled, spec.file_type, last.shape()).await?;
-        self.notes.extend(notes);
-        Ok(delta)
-    }
-
-    /// The rows of an export with the types that are there already, in one file.
-    pub(crate) async fn typed(
-        &self,
-        pulled: Pulled,
-        file_type: FileType,
-        shape: Shape,
-    ) -> Result<(Delta, Vec<String>)> {
-        let (columns, keys) = (self.columns.clone(), self.keys.clone());
-        let (scratch, cancel) = (self.source.scratch.clone(), self.source.cancel.clone());
-        let _one = turn(&self.connector.convert, &self.source.cancel).await?;
-        blocking(move || {
-            let mut pulled = pulled;
-            let path = pulled.workspace.path("delta.parquet");
-            let db = ScratchDb::open(&scratch, &ScratchLimits::default())?;
-            cancel.interrupts(db.interrupter());
-            // Of two rows with one key the later counts.
-            db.execute("SET preserve_insertion_order=true")?;
-            let files = pulled.files.clone();
-            let load = Load { db: &db, files: &files, file_type, columns: &columns, stored: Some(&shape), keys: &keys };
-            let mut notes = Vec::new();
-            let done = load.read(&mut notes, |select, _| {
-                let target = quote_literal(&path.to_string_lossy());
-                db.execute(&format!("COPY ({select}) TO {target} (FORMAT parquet, COMPRESSION zstd)"))?;
-                Ok(())
-            });
-            ended(done, &cancel, &mut pulled.workspace)?;
-            let rows = db.rows(&format!("SELECT count(*) FROM {}", parquet(&path)))?;
-            let rows = first_number(&rows);
-            let complete = all_there(rows, pulled.rows);
-            if rows == 0 || complete.is_err() {
-                pulled.workspace.finish();
-            }
-            complete?;
-            Ok((Delta { pulled, path, rows }, notes))
-        })
-        .await
-    }
-}
-
-/// Refuses an export that brought fewer rows than its job announced.
-fn all_there(found: u64, announced: Option<u64>) -> Result<(), KeboolaError> {
-    match announced.filter(|announced| *announced > found) {
-        Some(announced) => Err(KeboolaError::RowsMissing { found, announced }),
-        None => Ok(()),
-    }
 }
 
 pub(crate) fn first_number(rows: &[Vec<Option<String>>]) -> u64 {
     rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(0)
-}
-
-/// Rows that changed, typed, in one file in their order.
-pub(crate) struct Delta {
-    pub(crate) pulled: Pulled,
-    pub(crate) path: std::path::PathBuf,
-    pub(crate) rows: u64,
 }
 
 /// The result of reading an export. Damaged slices are not read again as they are.

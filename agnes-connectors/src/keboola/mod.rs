@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod cursor;
+mod delta;
 mod discover;
 mod download;
 mod error;

@@ -12,9 +12,10 @@ use agnes_core::extract::TableWriter;
 use agnes_core::ident::{nearest, printable, quote_ident, quote_literal};
 
 use super::cursor::Cursor;
+use super::delta::Delta;
 use super::download::turn;
 use super::error::KeboolaError;
-use super::extract::{Behind, Delta, Run, ended, first_number};
+use super::extract::{Behind, Run, ended, first_number};
 use super::load::Shape;
 use super::merge::{Keys, parquet, parquets};
 use super::workspace::{Piece, Workspace, sha256};
@@ -192,8 +193,7 @@ async fn export_window(
 ) -> Result<(u64, String)> {
     let spec = run.spec.changed(since, until);
     let what = format!("{}\n{anchor}\n{known}", run.settings);
-    let pulled = run.pull.pull(&what, &spec, anchor).await?;
-    let (delta, notes) = run.typed(pulled, spec.file_type, shape.clone()).await?;
+    let (delta, notes) = run.part(&what, &spec, anchor, shape.clone()).await?;
     for note in notes {
         if !run.notes.contains(&note) {
             run.notes.push(note);

@@ -41,6 +41,8 @@ pub(crate) struct Pulled {
     pub(crate) stamp: Option<String>,
     /// Rows, where the job says so of the export itself.
     pub(crate) rows: Option<u64>,
+    /// Rows that the job says where these may be the export's or the table's.
+    pub(crate) perhaps: Option<u64>,
     /// Most rows that the table had before the export and after it.
     pub(crate) counted: Option<u64>,
 }
@@ -79,10 +81,12 @@ impl Pull<'_> {
     fn pulled(&self, mut workspace: Workspace, spec: &ExportSpec, done: Result<(Files, Counted)>) -> Result<Pulled> {
         match done {
             Ok((files, counted)) => {
-                let rows = workspace.state.rows.filter(|rows| is_of_export(*rows, spec, &counted));
+                let told = workspace.state.rows;
+                let rows = told.filter(|rows| is_of_export(*rows, spec, &counted));
+                let perhaps = told.filter(|_| rows.is_none());
                 let (started_at, stamp) = (workspace.state.started_at, workspace.state.stamp.clone());
                 let counted = counted.into_iter().max();
-                Ok(Pulled { workspace, files, started_at, stamp, rows, counted })
+                Ok(Pulled { workspace, files, started_at, stamp, rows, perhaps, counted })
             }
             Err(error) => {
                 // Kept for the next attempt, unless that has to begin anew.

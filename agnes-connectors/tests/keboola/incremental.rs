@@ -182,6 +182,42 @@ async fn a_slice_that_is_missing_from_what_changed_is_noticed() {
 }
 
 #[tokio::test]
+async fn slices_that_are_missing_of_all_rows_are_noticed() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "a"], &["2", "b"], &["3", "c"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    // Every row changed: the count of the export is that of the table.
+    site.fake.upsert(&id, now(), &[&["1", "A"], &["2", "B"], &["3", "C"]]);
+    site.fake.fault("GET /blob/4/manifest", 200, &[], r#"{"entries": []}"#, 1);
+    let report = site.run(&mut request).await.unwrap();
+    assert_eq!((site.all(), report.notes), (["1|A", "2|B", "3|C"].map(str::to_owned).to_vec(), Vec::new()));
+    assert_eq!((site.fake.exports().len(), site.left()), (3, 0), "it is made anew, once");
+    // One whose slice is gone is made anew by the next attempt, as is one of the whole table.
+    site.fake.fault("GET /blob/8/in.c-shop.t", 404, &[], "", u32::MAX);
+    let error = site.run(&mut request).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable(), site.left()), ("keboola_file_invalid", true, 0), "{error}");
+    site.run(&mut request).await.unwrap();
+    assert_eq!((site.all().len(), site.fake.exports().len()), (3, 5));
+}
+
+#[tokio::test]
+async fn a_project_whose_jobs_count_tables_is_asked_twice_only_once() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "a"], &["2", "b"]]);
+    let mut request = site.incremental(&id);
+    site.run(&mut request).await.unwrap();
+    site.fake.state().counts_table = true;
+    site.fake.upsert(&id, now(), &[&["2", "B"]]);
+    let report = site.run(&mut request).await.unwrap();
+    assert!(report.notes[0].contains("announced 2 rows and brought 1, twice"), "{:?}", report.notes);
+    assert_eq!((site.all(), site.fake.exports().len()), (["1|a", "2|B"].map(str::to_owned).to_vec(), 3));
+    site.fake.upsert(&id, now(), &[&["2", "C"]]);
+    assert_eq!(site.run(&mut request).await.unwrap().notes, Vec::<String>::new());
+    assert_eq!((site.all(), site.fake.exports().len()), (["1|a", "2|C"].map(str::to_owned).to_vec(), 4));
+}
+
+#[tokio::test]
 async fn rows_that_go_are_noticed_behind_those_that_are_marked() {
     let site = Site::new();
     let rows: [&[&str]; 5] = [&["1", ""], &["2", ""], &["3", ""], &["4", "yes"], &["5", ""]];
