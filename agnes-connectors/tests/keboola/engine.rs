@@ -28,21 +28,26 @@ async fn engine(site: &Site) -> Engine {
 }
 
 async fn engine_at(site: &Site, clock: Arc<dyn Clock>, schedule: Option<&str>) -> Engine {
+    let engine = opened(site, clock).await;
+    let (name, kind) = ("shop".to_owned(), "keboola".to_owned());
+    let source = NewSource { name, kind, config: site.settings.clone(), schedule: schedule.map(str::to_owned) };
+    engine.sources().add(&owner(), source).await.unwrap();
+    engine
+}
+
+/// The engine of a site, with what it has by now.
+async fn opened(site: &Site, clock: Arc<dyn Clock>) -> Engine {
     let mut config = Config::default();
     config.query.isolation = IsolationMode::InProcess;
     config.sync.attempts = 1;
-    let engine = Engine::builder(site.root.path().join("data"))
+    Engine::builder(site.root.path().join("data"))
         .connectors(ConnectorRegistry::new().with(site.connector.clone()))
         .secrets(Arc::new(FixedSecrets::new([("KEBOOLA_STORAGE_TOKEN", TOKEN)])))
         .config(config)
         .clock(clock)
         .open()
         .await
-        .unwrap();
-    let (name, kind) = ("shop".to_owned(), "keboola".to_owned());
-    let source = NewSource { name, kind, config: site.settings.clone(), schedule: schedule.map(str::to_owned) };
-    engine.sources().add(&owner(), source).await.unwrap();
-    engine
+        .unwrap()
 }
 
 async fn sync(engine: &Engine) -> SyncOutcome {
@@ -224,6 +229,34 @@ async fn who_asks_to_wait_is_not_asked_before() {
     let named = SyncRequest { sources: vec!["shop".to_owned()], ..SyncRequest::default() };
     let outcome = engine.sync().run(&owner(), named, Progress::default()).await.unwrap().outcome.unwrap();
     assert_ne!(outcome.tables[0].status, TableStatus::Skipped, "{outcome:?}");
+    engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_asked_to_wait_is_not_asked_after_a_restart() {
+    let site = Site::new();
+    site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
+    let clock = Arc::new(FixedClock::at(chrono::Utc::now()));
+    let engine = engine_at(&site, clock.clone(), None).await;
+    let begun = clock.now();
+    let until = begun + chrono::Duration::hours(3);
+    site.fake.fault("", 429, &[("Retry-After", "10800")], "", u32::MAX);
+    assert_eq!(run(&engine, false).await.tables[0].asked_until, Some(until));
+    engine.close().await.unwrap();
+    site.fake.state().faults.clear();
+    // The second process knows it of the first, the third of the second.
+    for minutes in [15, 179] {
+        clock.set(begun + chrono::Duration::minutes(minutes));
+        site.fake.forget_requests();
+        let engine = opened(&site, clock.clone()).await;
+        let outcome = run(&engine, false).await;
+        assert_eq!(outcome.tables[0].reason.as_deref(), Some("asked_to_wait"), "{outcome:?}");
+        assert!(!site.fake.asked().iter().any(|line| line.contains("/tables/")), "{:?}", site.fake.asked());
+        engine.close().await.unwrap();
+    }
+    clock.set(until);
+    let engine = opened(&site, clock.clone()).await;
+    assert_eq!(run(&engine, false).await.tables[0].status, TableStatus::Ok);
     engine.close().await.unwrap();
 }
 

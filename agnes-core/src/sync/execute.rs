@@ -35,8 +35,6 @@ struct Extracted {
     cursor: Option<serde_json::Value>,
     /// When it is tried again, if it failed.
     again: Again,
-    /// Until when its source asked to be left alone, if it did.
-    asked: Option<DateTime<Utc>>,
     /// Kept until it is published.
     _claim: Option<Claim>,
 }
@@ -162,6 +160,7 @@ impl Engine {
                 || request.sources.is_empty() && request.tables.is_empty()
         };
         let by_schedule = request.sources.is_empty() && request.tables.is_empty() && !request.full;
+        self.recall_asked().await?;
         let mut plan = Vec::new();
         for source in self.store().sources().list().await? {
             if named(source.name.as_str()) {
@@ -193,6 +192,7 @@ impl Engine {
                 if let Some(until) = self.sync_runs().asked(&row.name, self.clock().now()).filter(|_| by_schedule) {
                     self.store().sync().set_skipped(&row.name, ASKED).await?;
                     let mut left = blank(&row, source.name.as_str(), TableStatus::Skipped, Some(ASKED));
+                    left.asked_until = Some(until);
                     left.next_try = self.next_try(until).await?;
                     outcome.tables.push(left);
                     continue;
@@ -299,7 +299,7 @@ impl Engine {
             None => Again::EachRun,
         };
         let (name, _claim) = (target.name.clone(), claim.ok().flatten());
-        let mut one = Extracted { outcome, name, change: None, cursor: None, again, asked: None, _claim };
+        let mut one = Extracted { outcome, name, change: None, cursor: None, again, _claim };
         match result {
             Ok((writer, report)) => {
                 one.outcome.rejected_rows = report.rejected_rows;
@@ -326,7 +326,7 @@ impl Engine {
             }
             Err(error) => {
                 fail(&mut one.outcome, &error);
-                one.asked = asked(&error);
+                one.outcome.asked_until = asked(&error);
             }
         }
         progress.report(ProgressEvent::TableFinished {
@@ -428,7 +428,8 @@ impl Engine {
                     }
                 }
             }
-            self.sync_runs().keep_asked(&name, one.asked);
+            let asked = one.outcome.asked_until;
+            self.sync_runs().keep_asked(&name, asked);
             if one.outcome.status == TableStatus::Error {
                 sync.set_error(&name, one.outcome.error.as_deref().unwrap_or("failed"), now).await?;
                 let next = match one.again {
@@ -436,7 +437,7 @@ impl Engine {
                     Again::EachRun => Some(now),
                 };
                 one.outcome.next_try = match next {
-                    Some(next) => self.next_try(one.asked.map_or(next, |asked| next.max(asked))).await?,
+                    Some(next) => self.next_try(asked.map_or(next, |asked| next.max(asked))).await?,
                     None => None,
                 };
             }
@@ -476,6 +477,7 @@ fn blank(row: &RegisteredTable, source: &str, status: TableStatus, reason: Optio
         hint: None,
         kind: None,
         next_try: None,
+        asked_until: None,
         rows: 0,
         bytes: 0,
         rejected_rows: 0,

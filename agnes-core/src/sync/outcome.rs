@@ -136,6 +136,10 @@ pub struct TableOutcome {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub next_try: Option<DateTime<Utc>>,
+    /// Until when its source asked to be left alone, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub asked_until: Option<DateTime<Utc>>,
     /// Rows now.
     pub rows: u64,
     /// Bytes of Parquet now.

@@ -28,6 +28,10 @@ const HOLD: Duration = Duration::from_secs(30);
 /// How long a worker may be silent before another takes its job over.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
+/// Runs of earlier processes that are looked at for what their sources asked: each that goes by the
+/// schedule tells it again.
+const RECALLED: usize = 20;
+
 /// The runs that are going on in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
@@ -42,6 +46,8 @@ pub(crate) struct Runs {
     counted: [AtomicU64; 4],
     /// Tables whose source asked to be left alone, and until when.
     asked: Mutex<HashMap<String, DateTime<Utc>>>,
+    /// Set once those of earlier processes are among them.
+    recalled: tokio::sync::OnceCell<()>,
 }
 
 /// Sources that nobody else may touch until this is dropped.
@@ -200,6 +206,26 @@ pub struct Sync<'a> {
 }
 
 impl Engine {
+    /// What sources asked earlier processes holds for this one.
+    pub(super) async fn recall_asked(&self) -> Result<()> {
+        let recalled = self.sync_runs().recalled.get_or_try_init(|| async {
+            let ended = [JobState::Succeeded, JobState::Failed];
+            let mut told = BTreeSet::new();
+            for job in self.store().jobs().list(Some(SYNC_JOB), &ended, RECALLED).await? {
+                let outcome = job.outcome.and_then(|outcome| serde_json::from_value::<SyncOutcome>(outcome).ok());
+                for table in outcome.into_iter().flat_map(|outcome| outcome.tables) {
+                    // One that was left out for another reason tells nothing.
+                    let tells = table.asked_until.is_some() || table.status != TableStatus::Skipped;
+                    if tells && told.insert(table.table.clone()) && table.asked_until.is_some() {
+                        self.sync_runs().keep_asked(&table.table, table.asked_until);
+                    }
+                }
+            }
+            Ok(())
+        });
+        recalled.await.copied()
+    }
+
     /// Sync runs.
     #[must_use]
     pub fn sync(&self) -> Sync<'_> {
