@@ -132,16 +132,26 @@ impl Dialect {
         }
     }
 
-    /// The edge of a table in the source's own SQL, where it has an index to answer from.
-    pub(crate) fn edge(self, schema: &str, table: &str, cursor: &str) -> Option<String> {
+    /// The edge of a table up to `latest` in the source's own SQL, where it has an index to answer from.
+    pub(crate) fn edge(self, schema: &str, table: &str, cursor: &str, latest: Option<&str>) -> Option<String> {
         if self == Self::Sqlite {
             return None;
         }
         let (relation, c) = (format!("{}.{}", self.quote(schema), self.quote(table)), self.quote(cursor));
+        let (mut until, mut beyond, mut columns) = (String::new(), String::new(), "v, n, w");
+        if let Some(latest) = latest {
+            // MariaDB knows no zones in texts; a day is longer than they differ.
+            let latest = if self == Self::MySql { latest.trim_end_matches("+00") } else { latest };
+            let latest = quote_literal(latest);
+            until = format!(" WHERE {c} <= {latest}");
+            beyond = format!("FROM {relation} WHERE {c} > {latest}");
+            beyond = format!(", (SELECT max({c}) {beyond}) AS m, (SELECT count(*) {beyond}) AS b");
+            columns = "v, n, w, m, b";
+        }
         let sql = format!(
-            "SELECT max({c}) AS v, (SELECT count(*) FROM {relation} WHERE {c} = (SELECT max({c}) FROM {relation})) AS n, \
-             (SELECT count(*) FROM {relation} WHERE {c} IS NULL) AS w FROM {relation}"
+            "SELECT max({c}) AS v, (SELECT count(*) FROM {relation} WHERE {c} = (SELECT max({c}) FROM {relation}{until})) AS n, \
+             (SELECT count(*) FROM {relation} WHERE {c} IS NULL) AS w{beyond} FROM {relation}{until}"
         );
-        Some(format!("SELECT v, n, w FROM {}", self.ask(&sql)))
+        Some(format!("SELECT {columns} FROM {}", self.ask(&sql)))
     }
 }

@@ -6,7 +6,7 @@ use agnes_core::extract::{ExtractAttach, RemoteRelation, TableWriter};
 use agnes_core::ident::{nearest, printable, quote_ident, quote_literal};
 use agnes_core::increment::{Differing, Edge, Mark, Rule, Step, differing, merge};
 use agnes_core::registry::{QueryMode, RegisteredTable, SyncStrategy};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::config::{SqlConfig, TableOptions};
@@ -221,10 +221,10 @@ impl Run<'_> {
     }
 
     /// What the source shows, asked in its own SQL where that uses an index.
-    fn edge(&self, rule: &Rule) -> Result<Edge> {
-        let text = is_text(rule);
-        let sql = self.session.dialect.edge(&self.schema, &self.name, &rule.cursor).filter(|_| !text);
-        let sql = sql.unwrap_or_else(|| rule.edge_sql(&self.relation));
+    fn edge(&self, rule: &Rule, now: DateTime<Utc>) -> Result<Edge> {
+        let (text, latest) = (is_text(rule), rule.latest(now));
+        let sql = self.session.dialect.edge(&self.schema, &self.name, &rule.cursor, latest.as_deref());
+        let sql = sql.filter(|_| !text).unwrap_or_else(|| rule.edge_sql(&self.relation, now));
         let rows = self.session.rows(&sql, &self.table)?;
         Ok(rows.first().map(|row| Edge::of_row(row)).unwrap_or_default())
     }
@@ -249,10 +249,10 @@ impl Run<'_> {
         if is_text(&rule) {
             self.session.run(self.session.dialect.own_order())?;
         }
-        let edge = self.edge(&rule)?;
+        let now = Utc::now();
+        let edge = self.edge(&rule, now)?;
         let before = last.as_ref().map(|last| &last.mark);
         let seen = before.map(|mark| in_window(&mark.edge)).transpose()?.unwrap_or(0);
-        let now = Utc::now();
         let step =
             rule.step(db, before, &edge, seen, now).map_err(|e| self.session.scrub.failure(e, &self.table, false))?;
         let mut reconciled = before.and_then(|mark| mark.reconciled);

@@ -62,6 +62,30 @@ async fn what_changed_is_read_and_the_rest_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_a_wrong_clock_hides_no_others() {
+    for bench in all() {
+        let kind = bench.source.connector.kind();
+        // The last year that all of them know.
+        for column in ["TIMESTAMP NULL", "DATE"] {
+            run(
+                &bench,
+                &[
+                    &format!("CREATE TABLE seen (id BIGINT PRIMARY KEY, seen {column})"),
+                    "INSERT INTO seen VALUES (1, '2024-01-01'), (2, '2037-01-01')",
+                ],
+            );
+            let mut request = bench.incremental(&table(&bench, "seen"), "seen", &["id"]);
+            bench.run(&mut request).await.unwrap();
+            run(&bench, &["INSERT INTO seen VALUES (3, '2024-01-02'), (4, '2036-01-01')"]);
+            assert!(!bench.run(&mut request).await.unwrap().unchanged, "{kind} {column}");
+            assert_eq!(bench.rows("SELECT string_agg(id, ' ' ORDER BY id) FROM {t}"), "1 2 3 4", "{kind} {column}");
+            assert!(bench.run(&mut request).await.unwrap().unchanged, "{kind} {column}");
+            run(&bench, &["DROP TABLE seen"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_have_one_order_whatever_the_source_thinks() {
     // For MariaDB `b` comes before `Z`, and `z` is `Z`.
     for bench in all() {

@@ -4,7 +4,8 @@
 //! A cursor column tells where the last read ended, but rows may share that value, be
 //! committed late with a smaller one, change, or vanish. So a [`Mark`] keeps the newest value
 //! with the count of rows that have it and of those inside an overlap window; the next read
-//! takes the whole window again and replaces it ([`Rule::window`], [`merge`]), rows are told
+//! takes the whole window again and replaces it ([`Rule::window`], [`merge`]), and one row far in the
+//! future does not count as the newest ([`Rule::latest`]): it would hide all that come. Rows are told
 //! apart by key, and from time to time the keys of the source are compared with those here
 //! ([`differing`]), which finds what a cursor cannot show: rows that change far back, or that go
 //! between two reads while as many others come to the same place.
@@ -14,7 +15,7 @@
 mod merge;
 mod reconcile;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use merge::{MAX_PARTS, Merged, merge};
@@ -43,12 +44,19 @@ pub struct Rule {
 /// The upper edge of a table, as its source shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
-    /// Newest value of the cursor column, as DuckDB's text; none where no row has one.
+    /// Newest value of the cursor column up to [`Rule::latest`], as DuckDB's text; none where no row
+    /// has one.
     pub value: Option<String>,
     /// Rows that have it.
     pub at_value: u64,
     /// Rows without a value.
     pub without: u64,
+    /// Newest value beyond [`Rule::latest`], where a row has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<String>,
+    /// Rows beyond.
+    #[serde(default)]
+    pub rows_beyond: u64,
 }
 
 /// What a read leaves for the next: part of a connector's cursor.
@@ -88,15 +96,36 @@ impl Rule {
         format!("CAST({} AS {})", quote_literal(value), self.cursor_type)
     }
 
+    /// The last time or date that counts as the newest one, as DuckDB's text: a day from now, for
+    /// clocks and zones of others. None for cursors of other types.
+    #[must_use]
+    pub fn latest(&self, now: DateTime<Utc>) -> Option<String> {
+        let format = match self.cursor_type.to_ascii_uppercase().as_str() {
+            "DATE" => "%Y-%m-%d",
+            "TIMESTAMP WITH TIME ZONE" | "TIMESTAMPTZ" => "%Y-%m-%d %H:%M:%S+00",
+            kind if kind.starts_with("TIMESTAMP") => "%Y-%m-%d %H:%M:%S",
+            _ => return None,
+        };
+        Some(now.checked_add_signed(TimeDelta::days(1))?.format(format).to_string())
+    }
+
     /// SQL that answers the [`Edge`] of a relation in one row, for [`Edge::of_row`].
     #[must_use]
-    pub fn edge_sql(&self, relation: &str) -> String {
+    pub fn edge_sql(&self, relation: &str, now: DateTime<Utc>) -> String {
         let column = self.column();
+        let (until, beyond) = match self.latest(now).map(|latest| self.typed(&latest)) {
+            None => (String::new(), String::new()),
+            Some(latest) => {
+                let beyond = format!("FROM {relation} WHERE {column} > {latest}");
+                let beyond = format!(", (SELECT max({column})::VARCHAR {beyond}), (SELECT count(*) {beyond})");
+                (format!(" WHERE {column} <= {latest}"), beyond)
+            }
+        };
         // A name that no column of the relation has.
         format!(
             "SELECT agnes_newest::VARCHAR, (SELECT count(*) FROM {relation} WHERE {column} = agnes_newest), \
-             (SELECT count(*) FROM {relation} WHERE {column} IS NULL) \
-             FROM (SELECT max({column}) AS agnes_newest FROM {relation}) AS newest"
+             (SELECT count(*) FROM {relation} WHERE {column} IS NULL){beyond} \
+             FROM (SELECT max({column}) AS agnes_newest FROM {relation}{until}) AS newest"
         )
     }
 
@@ -214,7 +243,8 @@ impl Edge {
     #[must_use]
     pub fn of_row(row: &[Option<String>]) -> Self {
         let count = |index: usize| row.get(index).and_then(|cell| cell.as_deref()?.parse().ok()).unwrap_or(0);
-        Self { value: row.first().cloned().flatten(), at_value: count(1), without: count(2) }
+        let text = |index: usize| row.get(index).cloned().flatten();
+        Self { value: text(0), at_value: count(1), without: count(2), beyond: text(3), rows_beyond: count(4) }
     }
 }
 

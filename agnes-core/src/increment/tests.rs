@@ -25,7 +25,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let db = ScratchDb::open(&folder.path().join("tmp"), &ScratchLimits::default()).unwrap();
         db.execute(&format!("CREATE TABLE {SOURCE} (id BIGINT, moment {}, v BIGINT)", rule.cursor_type)).unwrap();
-        Self { db, folder, rule, mark: None, now: DateTime::UNIX_EPOCH }
+        // When the rows of tests come.
+        Self { db, folder, rule, mark: None, now: "2024-01-01T00:00:00Z".parse().unwrap() }
     }
 
     fn number(&self, sql: &str) -> u64 {
@@ -42,7 +43,7 @@ impl Bench {
     /// What a connector does; whether anything was read.
     fn pull(&mut self) -> bool {
         let extract = self.folder.path().join("extract");
-        let edge = Edge::of_row(&self.db.rows(&self.rule.edge_sql(SOURCE)).unwrap()[0]);
+        let edge = Edge::of_row(&self.db.rows(&self.rule.edge_sql(SOURCE, self.now)).unwrap()[0]);
         let from =
             self.mark.as_ref().and_then(|m| m.edge.value.clone()).map(|v| self.rule.lower(&self.db, &v).unwrap());
         let in_window = self.number(&self.rule.count_sql(SOURCE, from.as_deref()));
@@ -242,6 +243,25 @@ fn rows_that_join_the_boundary_later_are_seen() {
     bench.db.execute("INSERT INTO source VALUES (3, 5, 3)").unwrap();
     assert!(bench.pull(), "a third row of the same moment");
     assert_eq!(bench.differences(), Vec::<Vec<_>>::new());
+}
+
+#[test]
+fn a_row_far_in_the_future_hides_no_others() {
+    for kind in ["TIMESTAMP", "DATE", "TIMESTAMP WITH TIME ZONE"] {
+        let mut bench = Bench::new(rule(kind, &["id"], 0, None));
+        bench.db.execute("INSERT INTO source VALUES (1, '2023-12-30', 1), (2, '9999-12-30', 2)").unwrap();
+        assert!(bench.pull());
+        bench.db.execute("INSERT INTO source VALUES (3, '2023-12-31', 3), (4, '2024-01-02', 4)").unwrap();
+        assert!(bench.pull(), "{kind}");
+        assert_eq!(bench.differences(), Vec::<Vec<_>>::new(), "{kind}");
+        assert!(!bench.pull(), "{kind}: nothing changed");
+        for change in ["UPDATE source SET moment = '9999-12-29', v = 5 WHERE id = 2", "DELETE FROM source WHERE id = 2"]
+        {
+            bench.db.execute(change).unwrap();
+            assert!(bench.pull(), "{kind}: {change}");
+            assert_eq!(bench.differences(), Vec::<Vec<_>>::new(), "{kind}: {change}");
+        }
+    }
 }
 
 #[test]
