@@ -58,7 +58,7 @@ components: $(VENV)/.ready ## what the tests run against: PostgreSQL, MariaDB, a
 
 .PHONY: test-rust
 test-rust: duckdb
-	cargo test --workspace
+	scripts/in-memory.sh cargo test --workspace
 
 .PHONY: fuzz
 fuzz: duckdb ## look for leaks and crashes of queries as long as FOR seconds say (60); SEED=n begins elsewhere
