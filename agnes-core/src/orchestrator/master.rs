@@ -96,7 +96,7 @@ fn write(
     let config = ::duckdb::Config::default()
         .with("autoinstall_known_extensions", "false")?
         .with("autoload_known_extensions", "false")?
-        .threads(2)?;
+        .threads(1)?;
     let conn = ::duckdb::Connection::open_with_flags(path, config)?;
     let mut failed = HashMap::new();
     conn.execute_batch("BEGIN")?;

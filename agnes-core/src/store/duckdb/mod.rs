@@ -273,10 +273,12 @@ fn transaction<T>(conn: &Connection, work: impl FnOnce(&Connection) -> Result<T>
 
 fn open_file(path: &Path) -> Result<Connection> {
     let open = || -> ::duckdb::Result<Connection> {
+        // Each statement on the thread that asks: another one would take part in what is over sooner
+        // than it wakes up, while the asking one spins.
         let config = ::duckdb::Config::default()
             .with("autoinstall_known_extensions", "false")?
             .with("autoload_known_extensions", "false")?
-            .threads(2)?;
+            .threads(1)?;
         let conn = Connection::open_with_flags(path, config)?;
         conn.execute_batch(&format!("{} SET memory_limit='1GB'", crate::duck::utc()))?;
         Ok(conn)
