@@ -9,7 +9,8 @@
 #
 # One folder in it: bin/agnes, lib/ with the library, share/ with manual pages and completions. The
 # program finds the library beside itself, wherever it is unpacked. The same input gives the same
-# bytes: names are sorted, times are that of the last commit (or SOURCE_DATE_EPOCH).
+# bytes: names are sorted, times are that of the last commit (or SOURCE_DATE_EPOCH). It is packed as
+# tightly as AGNES_DIST_LEVEL says (6; 1 is quick).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -50,7 +51,7 @@ if tar --version | grep -q GNU; then
 else
   tar -C "$work" -cf "$work/archive.tar" "$name"
 fi
-gzip -n -6 "$work/archive.tar"
+gzip -n "-${AGNES_DIST_LEVEL:-6}" "$work/archive.tar"
 hash_of() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1; }
 echo "$(hash_of "$work/archive.tar.gz")  $name.tar.gz" >"$work/sha256"
 # A server that looks now offers the old one or the new one: what the hash is not of is not offered.
