@@ -472,7 +472,8 @@ fn a_server_that_was_restored_from_a_backup_is_taken_if_asked() {
 
 #[test]
 fn a_server_that_was_set_up_anew_is_taken_if_asked() {
-    let (world, anew) = (World::start(), World::start());
+    // With people of its own, who are others than everywhere.
+    let (world, anew) = (World::start(), World::start_for(1, &[], &[]));
     let proxy = Proxy::before(world.server.address);
     let laptop = Laptop::new(&proxy.url());
     laptop.set_up(world.token("member"), &[]);

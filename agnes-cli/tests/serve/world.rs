@@ -1,8 +1,10 @@
 //! A data folder with tables and people, served.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use agnes_core::context::Client;
 use agnes_core::identity::{NewUser, TokenLife};
@@ -11,6 +13,7 @@ use agnes_core::secret::Secret;
 use agnes_core::{CallContext, Engine};
 use serde_json::Value;
 
+use super::laptop::files_below;
 use super::process::{Answer, BINARY, Server, is_secret};
 
 /// The token of the service.
@@ -50,14 +53,11 @@ impl World {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
-        let files = folder.path().join("files");
-        std::fs::create_dir(&files).unwrap();
-        let orders = "id,status,amount\n1,paid,10.5\n2,open,20\n3,paid,30.25\n4,lost,\n";
-        std::fs::write(files.join("orders.csv"), orders).unwrap();
-        std::fs::write(files.join("people.csv"), "id,name\n1,Ann\n2,Bob\n").unwrap();
-        run(&folder, &["source", "add", "shop", "--path", files.to_str().unwrap()]);
+        let mut tokens = match spare {
+            0 => from_first(folder.path()),
+            _ => fill(&folder, spare),
+        };
         run(&folder, &["sync"]);
-        let mut tokens = people(folder.path(), spare);
         tokens.insert("service".to_owned(), SERVICE.to_owned());
         tokens.values().for_each(|token| is_secret(token));
         is_secret(PASSWORD);
@@ -75,7 +75,7 @@ impl World {
     }
 
     /// Stopped politely, and started again after `change` was made to its folder.
-    pub(crate) fn changed(self, change: impl FnOnce(&std::path::Path)) -> Self {
+    pub(crate) fn changed(self, change: impl FnOnce(&Path)) -> Self {
         self.server.signal("TERM");
         let Self { server, tokens, .. } = self;
         let (_, folder) = server.ended();
@@ -261,9 +261,50 @@ pub(crate) fn run(folder: &tempfile::TempDir, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The source, never synced, and everybody in an empty folder; gives their tokens.
+fn fill(folder: &tempfile::TempDir, spare: usize) -> BTreeMap<String, String> {
+    let files = folder.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let orders = "id,status,amount\n1,paid,10.5\n2,open,20\n3,paid,30.25\n4,lost,\n";
+    std::fs::write(files.join("orders.csv"), orders).unwrap();
+    std::fs::write(files.join("people.csv"), "id,name\n1,Ann\n2,Bob\n").unwrap();
+    run(folder, &["source", "add", "shop", "--path", files.to_str().unwrap()]);
+    people(folder.path(), spare)
+}
+
+/// What [`fill`] makes, made once, as many tests begin with it: before a sync, after which files
+/// name their folder.
+fn from_first(folder: &Path) -> BTreeMap<String, String> {
+    struct First {
+        folder: PathBuf,
+        files: Vec<(String, Vec<u8>, Permissions)>,
+        tokens: BTreeMap<String, String>,
+    }
+    static FIRST: OnceLock<First> = OnceLock::new();
+    let first = FIRST.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = fill(&folder, 0);
+        let files = files_below(folder.path()).into_iter().map(|name| {
+            let path = folder.path().join(&name);
+            (name, std::fs::read(&path).unwrap(), path.metadata().unwrap().permissions())
+        });
+        First { files: files.collect(), folder: folder.path().to_owned(), tokens }
+    });
+    for (name, content, permissions) in &first.files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(path, permissions.clone()).unwrap();
+    }
+    let state = duckdb::Connection::open(folder.join("state/system.duckdb")).unwrap();
+    let moved = "UPDATE sources SET config = replace(config::VARCHAR, ?, ?)";
+    assert_eq!(state.execute(moved, [&first.folder, folder].map(Path::to_string_lossy)).unwrap(), 1);
+    first.tokens.clone()
+}
+
 /// Makes everybody, in this process as every command is one more to wait for; signs them in as they
 /// would, and makes a token for each.
-fn people(folder: &std::path::Path, spare: usize) -> BTreeMap<String, String> {
+fn people(folder: &Path, spare: usize) -> BTreeMap<String, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let engine = Engine::builder(folder).for_one_command().open().await.unwrap();
