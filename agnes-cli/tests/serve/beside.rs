@@ -1,6 +1,7 @@
 //! The database of a workspace: what its owner keeps beside the views over the tables, and who else
 //! has it open.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 
 use duckdb::{AccessMode, Config, Connection};
@@ -168,24 +169,51 @@ fn a_query_reads_on_whatever_is_pulled_meanwhile() {
     assert_eq!(blobs(), 60, "nobody reads: one generation more");
 }
 
-/// Where nothing changed it is not opened: that takes longer than all the rest of a pull.
+/// Where nothing changed, nor the file, it is not opened: that takes longer than all the rest of a pull.
 #[test]
-fn a_database_is_opened_when_its_views_change() {
+fn a_database_is_opened_when_it_or_its_views_change() {
     let world = World::start();
     let laptop = Laptop::of(&world, "member");
     let file = laptop.path("user/duckdb/analytics.duckdb");
+    let rows = || number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders");
+    let time = file.metadata().unwrap().modified().unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[12..].fill(7);
     std::fs::write(&file, &bytes).unwrap();
+    File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
     assert_eq!(laptop.json(&["pull"]).get("warnings"), None);
     assert!(std::fs::read(&file).unwrap() == bytes, "nobody touched it");
-    world.publish_orders(1);
+    std::fs::write(&file, &bytes).unwrap();
     let report = laptop.json(&["pull"]);
-    assert!(report["warnings"].to_string().contains("could not be opened"), "{report}");
-    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1);
+    assert!(report["warnings"].to_string().contains("could not be opened"), "though nothing changed: {report}");
+    assert_eq!(rows(), 4);
+    // What its owner writes is looked at once.
+    make(&laptop, "CREATE TABLE mine AS SELECT range AS n FROM range(100000)");
+    assert_eq!(laptop.json(&["pull"]).get("warnings"), None);
+    assert_eq!(laptop.state()["database"][0], file.metadata().unwrap().len());
+    world.publish_orders(1);
+    assert_eq!(laptop.json(&["pull"]).get("warnings"), None);
+    assert_eq!(rows(), 1);
     std::fs::write(&file, "").unwrap();
     laptop.ok(&["pull"]);
-    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 1, "an empty file");
+    assert_eq!(rows(), 1, "an empty file");
+}
+
+/// Whose views are in it cannot be told then, and taken for the owner's own they would stay for ever.
+#[test]
+fn a_workspace_is_not_begun_anew_while_its_database_is_written_to() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    std::fs::remove_file(laptop.path(".agnes/sync_state.json")).unwrap();
+    let writer = database(&laptop, AccessMode::ReadWrite);
+    let told = laptop.fails(1, &["init", "--force"]);
+    assert!(told.contains("is open in another program") && told.contains("close it there"), "{told}");
+    assert_eq!(laptop.files(), ["orders.parquet"], "all is as it was");
+    drop(writer);
+    laptop.ok(&["init", "--force"]);
+    world.publish_orders(2);
+    assert_eq!(laptop.json(&["pull"]).get("warnings"), None);
+    assert_eq!(number(&database(&laptop, AccessMode::ReadOnly), "SELECT count(*) FROM orders"), 2);
 }
 
 #[test]

@@ -84,13 +84,16 @@ pub enum WorkspaceError {
     /// Nothing was pulled yet.
     #[error("there is no data here yet")]
     Empty,
+    /// Somebody writes to the database, whose views have to be looked at.
+    #[error("`user/duckdb/analytics.duckdb` is open in another program")]
+    DatabaseInUse,
 }
 
 impl Coded for WorkspaceError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoWorkspace | Self::NotOffered { .. } | Self::NotHere { .. } | Self::Empty => ErrorKind::NotFound,
-            Self::Busy | Self::KeepsChanging | Self::DiskTooFull { .. } => ErrorKind::Unavailable,
+            Self::Busy | Self::KeepsChanging | Self::DiskTooFull { .. } | Self::DatabaseInUse => ErrorKind::Unavailable,
             Self::StateUnreadable
             | Self::StateTooNew
             | Self::Rollback { .. }
@@ -116,6 +119,7 @@ impl Coded for WorkspaceError {
             Self::DiskTooFull { .. } => "disk_full",
             Self::NotHere { .. } => "table_not_here",
             Self::Empty => "workspace_empty",
+            Self::DatabaseInUse => "workspace_database_in_use",
         }
     }
     fn hint(&self) -> Option<String> {
@@ -148,6 +152,7 @@ impl Coded for WorkspaceError {
                 format!("`agnes pull {table}` brings it, `agnes query --remote` asks the server")
             }
             Self::Empty => "run `agnes pull`".to_owned(),
+            Self::DatabaseInUse => "close it there, then try again".to_owned(),
         })
     }
     fn facts(&self) -> Option<serde_json::Value> {

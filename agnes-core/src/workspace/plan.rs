@@ -209,7 +209,8 @@ impl Workspace {
     /// # Errors
     /// `workspace_unreadable`, `workspace_too_new`, I/O errors.
     pub fn has_all_files(&self) -> Result<bool> {
-        Ok(self.is_whole(&self.state()?) && self.has_database())
+        let state = self.state()?;
+        Ok(self.is_whole(&state) && self.good_database(&state).is_some())
     }
 
     /// Whether all that `state` says is here, under its names too.

@@ -175,9 +175,10 @@ impl Workspace {
             let turn = workspace.turn()?;
             let told = workspace.recover()?;
             workspace.sweep_interrupted();
-            let state = workspace.state()?;
+            let mut state = workspace.state()?;
+            state.database = workspace.good_database(&state);
             let is_whole = workspace.is_whole(&state)
-                && workspace.has_database()
+                && state.database.is_some()
                 && state.root == workspace.root().to_string_lossy();
             Ok((turn, state, is_whole, told))
         })

@@ -377,7 +377,7 @@ impl Workspace {
         self.recover()?;
         let mut state = self.state()?;
         let made = self.publish_views(&state, &state.views.clone())?;
-        state.views = made.views;
+        (state.views, state.database) = (made.views, made.database);
         if made.is_late {
             state.root = String::new();
         }

@@ -68,6 +68,9 @@ pub struct SyncState {
     /// Folder that the views name: whoever moved the workspace needs new ones.
     #[serde(default)]
     pub root: String,
+    /// Size and time, as those of files, of the database when it was last known to open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<(u64, i64)>,
 }
 
 /// A table that is here.
@@ -224,20 +227,24 @@ impl Workspace {
     /// another server, is forgotten: the next pull takes it away.
     ///
     /// # Errors
-    /// `workspace_busy`, I/O errors.
+    /// `workspace_busy`; `workspace_database_in_use` where the state is lost; I/O errors.
     pub fn claim(&self, server: &str, user_id: &str, email: &str) -> Result<()> {
         let _turn = self.turn()?;
         // What was begun for whose it was would make it theirs again.
         if self.recover().is_err() && self.switch_file().exists() {
             std::fs::remove_file(self.switch_file()).map_err(|e| Error::io("make the workspace", e))?;
         }
-        let known = SyncState::read(&self.state_file()).ok().flatten();
-        if known.is_none() && self.parquet().exists() {
-            // Nobody knows whose these are; what is theirs still is linked again.
-            std::fs::remove_dir_all(self.parquet()).map_err(|e| Error::io("make the workspace", e))?;
-        }
-        let lost = || SyncState { views: self.views_like_ours(), ..SyncState::default() };
-        let mut state = known.unwrap_or_else(lost);
+        let mut state = match SyncState::read(&self.state_file()).ok().flatten() {
+            Some(state) => state,
+            None => {
+                let views = self.views_like_ours()?;
+                if self.parquet().exists() {
+                    // Nobody knows whose these are; what is theirs still is linked again.
+                    std::fs::remove_dir_all(self.parquet()).map_err(|e| Error::io("make the workspace", e))?;
+                }
+                SyncState { views, ..SyncState::default() }
+            }
+        };
         if state.server != server || state.user_id != user_id {
             state.of_another(user_id);
         }

@@ -76,7 +76,7 @@ impl Workspace {
                 table.columns = columns;
             }
         }
-        next.views = made.views;
+        (next.views, next.database) = (made.views, made.database);
         // Held until the old contents are gone: who begins to read meanwhile waits for the new ones.
         let unread = self.unread();
         next.kept = kept(&before, &next, unread.is_none());

@@ -2,20 +2,18 @@
 //! there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::assets::backup_of;
-use super::{SyncState, Workspace};
+use super::plan::stamp;
+use super::{SyncState, Workspace, WorkspaceError};
 use crate::duck::engine_error;
 use crate::error::{Error, Result};
 use crate::extract::fsio::temporary;
 use crate::ident::{quote_ident, quote_literal};
 
-/// What a database file of DuckDB has after the checksum of its first block.
-const MAGIC: &[u8; 4] = b"DUCK";
-const MAGIC_AT: usize = 8;
+/// What is done when it fails.
+const OPEN: &str = "open the database of the workspace";
 
 /// `(name, type, nullable)`.
 pub(super) type Columns = Vec<(String, String, bool)>;
@@ -31,6 +29,8 @@ pub(super) struct MadeViews {
     pub(super) warnings: Vec<String>,
     /// The views are still those of before.
     pub(super) is_late: bool,
+    /// Size and time of the database with them.
+    pub(super) database: Option<(u64, i64)>,
 }
 
 /// A relation of the database that is its owner's.
@@ -86,6 +86,7 @@ impl Workspace {
         let tell =
             |name: String| format!("there is a table `{name}` now: queries mean it, not the snapshot of that name");
         made.warnings.extend(hidden.into_keys().map(tell));
+        made.database = self.database_stamp().filter(|_| !made.is_late);
         Ok(made)
     }
 
@@ -97,9 +98,7 @@ impl Workspace {
         ours: &BTreeSet<String>,
         error: &::duckdb::Error,
     ) -> Result<MadeViews> {
-        const OPEN: &str = "open the database of the workspace";
-        let failure = engine_error(OPEN, error);
-        if failure.code() == "disk_full" || error.to_string().contains("Too many open files") {
+        if let Some(failure) = of_this_moment(error) {
             return Err(failure);
         }
         tracing::warn!("the database of the workspace cannot be opened: {error}");
@@ -123,13 +122,20 @@ impl Workspace {
         Ok(made)
     }
 
-    /// Whether the database is there, and begins as one does. Opening it takes longer than all else that a
-    /// pull does where nothing changed; what does not open is found by the next change.
-    pub(super) fn has_database(&self) -> bool {
-        let (path, mut begin) = (self.database(), [0; 12]);
-        path.is_file()
-            && File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
-            && begin[MAGIC_AT..] == *MAGIC
+    /// Size and time of the database, where it is there and opens. It is only opened where it changed since
+    /// that was last known: that takes longer than all else that a pull does where nothing changed.
+    pub(super) fn good_database(&self, state: &SyncState) -> Option<(u64, i64)> {
+        let found = self.database_stamp().filter(|(size, _)| *size > 0)?;
+        let opens = || match open(&self.database(), ::duckdb::AccessMode::ReadOnly) {
+            Ok(_) => true,
+            // Somebody could open it.
+            Err(error) => is_lock(&error),
+        };
+        (state.database == Some(found) || opens()).then_some(found)
+    }
+
+    fn database_stamp(&self) -> Option<(u64, i64)> {
+        stamp(&std::fs::canonicalize(self.database()).ok()?)
     }
 
     /// Somebody has the database open. Those who only read keep the file they have; who writes
@@ -159,8 +165,12 @@ impl Workspace {
     }
 
     /// Views in the database that look as those of Agnes do, for a workspace whose state is lost: taken for
-    /// the owner's own they would show what was pulled then for ever.
-    pub(super) fn views_like_ours(&self) -> BTreeSet<String> {
+    /// the owner's own they would show what was pulled then for ever. None of a database that is damaged:
+    /// a new one takes its place.
+    ///
+    /// # Errors
+    /// `workspace_database_in_use` where another process writes to it, `disk_full`.
+    pub(super) fn views_like_ours(&self) -> Result<BTreeSet<String>> {
         let sql = r"SELECT view_name FROM duckdb_views()
                     WHERE schema_name = 'main' AND NOT internal AND database_name = current_database()
                     AND regexp_matches(sql, ' AS SELECT \* FROM read_parquet\(.*/(\.agnes/blobs|user/snapshots)/.*hive_partitioning')";
@@ -170,7 +180,14 @@ impl Workspace {
                 .query_map([], |row| row.get(0))?
                 .collect()
         };
-        if self.database().is_file() { read().unwrap_or_default() } else { BTreeSet::new() }
+        if !self.database().is_file() {
+            return Ok(BTreeSet::new());
+        }
+        read().or_else(|error| match of_this_moment(&error) {
+            _ if is_lock(&error) => Err(WorkspaceError::DatabaseInUse.into()),
+            Some(failure) => Err(failure),
+            None => Ok(BTreeSet::new()),
+        })
     }
 
     /// Tables and views of the owner's own in the database; nothing where it cannot be opened now.
@@ -200,6 +217,12 @@ fn log_of(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push(".wal");
     log.into()
+}
+
+/// Why a database does not open now, where that says nothing about the database.
+fn of_this_moment(error: &::duckdb::Error) -> Option<Error> {
+    let failure = engine_error(OPEN, error);
+    (failure.code() == "disk_full" || error.to_string().contains("Too many open files")).then_some(failure)
 }
 
 /// Whether another process has the file.
