@@ -2,17 +2,19 @@
 
 use std::io::Write;
 
-use agnes_connectors::server::Served as _;
+use agnes_connectors::server::{Served as _, Told};
 use agnes_core::catalog::{Sample, TableSchema};
 use agnes_core::local::{CatalogManifest, CatalogTables, GetProfile, GetSample, GetSchema, RefreshProfile};
 use agnes_core::profile::Profile;
+use agnes_core::workspace::Workspace;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::args::{CatalogArgs, ExploreArgs, ProfileArgs, SampleArgs, TableArgs};
+use crate::args::{AsUser, CatalogArgs, ExploreArgs, ProfileArgs, SampleArgs, TableArgs};
 use crate::failure::Outcome;
 use crate::output::Output;
 use crate::output::text::{bytes, count, or_dash, plural, safe, time};
+use crate::place::{self, Meant};
 
 pub(super) async fn tables(app: &App, args: &CatalogArgs) -> Outcome {
     let tables = app.ask_as(CatalogTables {}, &args.who).await?;
@@ -40,8 +42,32 @@ pub(super) async fn tables(app: &App, args: &CatalogArgs) -> Outcome {
 }
 
 pub(super) async fn schema(app: &App, args: &TableArgs) -> Outcome {
-    let schema = app.ask_as(GetSchema { table: args.table.clone() }, &args.who).await?;
+    let schema = schema_of(app, &args.table, &args.who).await?;
     app.out.show(&schema, |out| show_schema(app.out, out, &schema))
+}
+
+/// The workspace that may have a snapshot of the name that was given.
+fn with_snapshots(app: &App, who: &AsUser) -> Outcome<Option<Workspace>> {
+    let is_here = matches!(place::meant(&app.global, &app.account)?, Meant::Server { is_named: false, .. });
+    Ok(if is_here && who.as_user.is_none() { place::here().ok() } else { None })
+}
+
+async fn schema_of(app: &App, table: &str, who: &AsUser) -> Outcome<Told<TableSchema>> {
+    if let Some(workspace) = with_snapshots(app, who)?
+        && let Some(schema) = workspace.snapshot_schema(table).await?
+    {
+        return Ok(Told::here(schema));
+    }
+    app.ask_as(GetSchema { table: table.to_owned() }, who).await
+}
+
+async fn sample_of(app: &App, args: &SampleArgs) -> Outcome<Told<Sample>> {
+    if let Some(workspace) = with_snapshots(app, &args.who)?
+        && let Some(sample) = workspace.snapshot_sample(&args.table, args.rows).await?
+    {
+        return Ok(Told::here(sample));
+    }
+    app.ask_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await
 }
 
 fn show_schema(output: Output, out: &mut dyn Write, schema: &TableSchema) -> Outcome {
@@ -56,7 +82,7 @@ fn show_schema(output: Output, out: &mut dyn Write, schema: &TableSchema) -> Out
 }
 
 pub(super) async fn sample(app: &App, args: &SampleArgs) -> Outcome {
-    let sample = app.ask_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await?;
+    let sample = sample_of(app, args).await?;
     app.out.show(&sample, |out| show_sample(app.out, out, &sample))
 }
 
@@ -83,8 +109,8 @@ fn plain(value: Option<&Value>) -> String {
 }
 
 pub(super) async fn describe(app: &App, args: &SampleArgs) -> Outcome {
-    let schema = app.ask_as(GetSchema { table: args.table.clone() }, &args.who).await?;
-    let sample = app.ask_as(GetSample { table: args.table.clone(), rows: args.rows }, &args.who).await?;
+    let schema = schema_of(app, &args.table, &args.who).await?;
+    let sample = sample_of(app, args).await?;
     app.out.show(&json!({"schema": schema, "sample": sample}), |out| {
         show_schema(app.out, out, &schema)?;
         writeln!(out)?;

@@ -57,3 +57,39 @@ fn what_became_of_the_database_is_told_where_it_happens() {
     let kept = files_below(&laptop.path("user/duckdb"));
     assert_eq!(kept.iter().filter(|name| name.contains(".bak.")).count(), 3, "{kept:?}");
 }
+
+#[test]
+fn a_snapshot_is_described_from_here() {
+    let world = World::start();
+    let laptop = Laptop::of(&world, "member");
+    let paid = ["--select", "id,amount", "--where", "status = 'paid'"];
+    laptop.ok(&[&["snapshot", "create", "orders", "--as", "Mine"], &paid[..]].concat());
+    // There is nobody to ask.
+    let ask =
+        |arguments: &[&str]| laptop.command(arguments).env("AGNES_SERVER", "http://127.0.0.1:9").output().unwrap();
+    let read = |arguments: &[&str]| {
+        let output = ask(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    for name in ["Mine", "mine"] {
+        let schema = read(&["schema", name]);
+        assert_eq!((&schema["name"], schema["columns"].as_array().unwrap().len()), (&json!("Mine"), 2), "{schema}");
+        assert_eq!((&schema["columns"][0]["name"], &schema["columns"][1]["name"]), (&json!("id"), &json!("amount")));
+        let sample = read(&["sample", name, "-n", "1"]);
+        assert_eq!((&sample["table_id"], sample["rows"].as_array().unwrap().len()), (&json!("Mine"), 1), "{sample}");
+        let described = read(&["describe", name]);
+        assert_eq!((&described["schema"], described["sample"]["rows"].as_array().unwrap().len()), (&schema, 2));
+    }
+    let shown = text(&ask(&["describe", "mine"]).stdout);
+    assert!(shown.contains("Mine (duckdb SQL)") && shown.contains("amount"), "{shown}");
+    let over = ask(&["sample", "mine", "-n", "101"]);
+    assert!(over.status.code() == Some(2) && text(&over.stderr).contains("1 to 100"), "{}", text(&over.stderr));
+    assert_eq!(ask(&["schema", "orders"]).status.code(), Some(7), "a table is the server's");
+    laptop.fails(8, &["schema", "mine", "--server", &laptop.server]);
+    // Though a snapshot of its name is here.
+    let lazy = Laptop::new(&laptop.server);
+    lazy.set_up(world.token("member"), &["--lazy"]);
+    lazy.ok(&["snapshot", "create", "orders", "--select", "id"]);
+    assert_eq!(lazy.json(&["schema", "orders"])["columns"].as_array().unwrap().len(), 3);
+}

@@ -24,6 +24,13 @@ impl SampleCache {
     }
 }
 
+impl Sample {
+    /// Whether a sample may have so many rows.
+    pub(crate) fn check_size(n: usize) -> Result<(), CatalogError> {
+        if (1..=100).contains(&n) { Ok(()) } else { Err(CatalogError::BadSampleSize { n }) }
+    }
+}
+
 impl Catalog<'_> {
     /// The first `n` rows of a table, by id or name.
     ///
@@ -41,9 +48,7 @@ impl Catalog<'_> {
     }
 
     async fn sample_of(&self, ctx: &CallContext, table: &str, n: usize) -> Result<Sample> {
-        if !(1..=100).contains(&n) {
-            return Err(CatalogError::BadSampleSize { n }.into());
-        }
+        Sample::check_size(n)?;
         let view = self.view(ctx).await?;
         let found = view.find(table)?;
         if found.published.is_none() && !found.is_internal() {

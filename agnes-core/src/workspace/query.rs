@@ -7,7 +7,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::views::OwnRelation;
-use super::{SyncState, Workspace, WorkspaceError};
+use super::{SnapshotMeta, SyncState, Workspace, WorkspaceError};
+use crate::catalog::{ColumnSchema, Sample, TableSchema};
 use crate::error::{Error, Result};
 use crate::ident::{quote_ident, quote_literal};
 use crate::local::Rows;
@@ -235,6 +236,11 @@ impl Workspace {
     }
 }
 
+/// A text of a row.
+fn text(row: &serde_json::Map<String, serde_json::Value>, column: &str) -> String {
+    row.get(column).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+}
+
 /// A table at a glance.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Glance {
@@ -268,15 +274,61 @@ impl Workspace {
         let rows = self.all(&format!("SELECT count(*)::UBIGINT AS n FROM {name}")).await?;
         let row_count = rows.first().and_then(|row| row["n"].as_u64()).unwrap_or_default();
         let columns = self.all(&format!("DESCRIBE {name}")).await?;
-        let text = |row: &serde_json::Map<_, serde_json::Value>, name: &str| {
-            row.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-        };
         let columns = columns
             .iter()
             .map(|row| GlanceColumn { name: text(row, "column_name"), data_type: text(row, "column_type") })
             .collect();
         let sample_rows = self.all(&format!("SELECT * FROM {name} LIMIT 5")).await?;
         Ok(Glance { table: table.to_owned(), row_count, columns, sample_rows })
+    }
+
+    /// Columns of the snapshot that `name` means, as a server tells those of a table; none where it may
+    /// mean a table of the server.
+    ///
+    /// # Errors
+    /// Those of [`query`](Self::query).
+    pub async fn snapshot_schema(&self, name: &str) -> Result<Option<TableSchema>> {
+        let Some(meta) = self.snapshot_alone(name)? else { return Ok(None) };
+        let columns = self.all(&format!("DESCRIBE {}", quote_ident(&meta.name))).await?;
+        let columns = columns.iter().map(|row| ColumnSchema {
+            name: text(row, "column_name"),
+            data_type: text(row, "column_type"),
+            nullable: text(row, "null") != "NO",
+            description: String::new(),
+            masked: None,
+        });
+        Ok(Some(TableSchema {
+            table_id: meta.name.clone(),
+            source_type: None,
+            sql_flavor: "duckdb".to_owned(),
+            columns: columns.collect(),
+            partition_by: None,
+            clustered_by: Vec::new(),
+            row_scope: meta.row_scope.into_iter().next().map(|of| RowScope { table: meta.name.clone(), ..of }),
+            where_dialect_hints: BTreeMap::new(),
+            name: meta.name,
+        }))
+    }
+
+    /// The first rows of the snapshot that `name` means; none where it may mean a table of the server.
+    ///
+    /// # Errors
+    /// `bad_sample_size`; those of [`query`](Self::query).
+    pub async fn snapshot_sample(&self, name: &str, rows: usize) -> Result<Option<Sample>> {
+        let Some(meta) = self.snapshot_alone(name)? else { return Ok(None) };
+        Sample::check_size(rows)?;
+        let rows = self.all(&format!("SELECT * FROM {} LIMIT {rows}", quote_ident(&meta.name))).await?;
+        Ok(Some(Sample { table_id: meta.name, rows, source: None }))
+    }
+
+    /// The snapshot of this name, unless the server has a table that is called so too.
+    fn snapshot_alone(&self, name: &str) -> Result<Option<SnapshotMeta>> {
+        let state = self.state()?;
+        if state.table(name).is_some() || not_here(&state, name).is_some() {
+            return Ok(None);
+        }
+        let found = self.snapshot_files().into_keys().find(|other| other.eq_ignore_ascii_case(name));
+        Ok(found.and_then(|name| self.described(&name)))
     }
 
     async fn all(&self, sql: &str) -> Result<Vec<serde_json::Map<String, serde_json::Value>>> {
