@@ -19,7 +19,8 @@ use super::{EngineFailure, failure_of_words};
 /// Bytes of a batch, about, and chunks in it at most: 32,768 rows.
 const BATCH_BYTES: usize = 4 << 20;
 const MOST_TOGETHER: usize = 16;
-/// Once rows have waited so long for more, no more is fetched for their batch.
+/// Once a batch has taken so long, no more is fetched for it: where rows come slowly, those that are
+/// there do not wait for others.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The same columns with `UTC` written as `+00:00`: names of time zones need a database of
@@ -173,10 +174,11 @@ impl<'c> Stream<'c> {
     /// The next rows; `None` at the end. The first come alone, then several chunks become one
     /// batch: each costs who reads it the same.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let begun = Instant::now();
         let Some(first) = self.chunk()? else { return Ok(None) };
         let mut chunks = vec![first];
         if self.plain.is_some() {
-            self.gather(&mut chunks);
+            self.gather(&mut chunks, begun);
         }
         // SAFETY: they are chunks of this result.
         let plain = self.plain.as_ref().and_then(|plain| unsafe { plain.columns(&chunks, &self.schema) });
@@ -189,11 +191,11 @@ impl<'c> Stream<'c> {
     }
 
     /// Fetches what goes into one batch with the first of `chunks`, twice as many as before.
-    fn gather(&mut self, chunks: &mut Vec<Chunk>) {
+    fn gather(&mut self, chunks: &mut Vec<Chunk>, begun: Instant) {
         // SAFETY: they are chunks of this result.
         let size =
             |plain: &Option<Plain>, chunk: &Chunk| plain.as_ref().map_or(0, |plain| unsafe { plain.size(chunk) });
-        let (begun, mut bytes) = (Instant::now(), size(&self.plain, &chunks[0]));
+        let mut bytes = size(&self.plain, &chunks[0]);
         while chunks.len() < self.together && begun.elapsed() < PATIENCE {
             match self.chunk() {
                 Ok(Some(chunk)) => {
@@ -357,6 +359,22 @@ mod tests {
         }
         assert_eq!(rows, 120_000);
         assert!(batches < 59, "every chunk is a batch");
+    }
+
+    #[test]
+    fn rows_that_come_slowly_do_not_wait_for_others() {
+        let conn = conn();
+        // What is asked makes the rows, a chunk at a time, each in well over the time that a batch waits.
+        conn.execute("SET threads=1; SET streaming_buffer_size='1KB'").unwrap();
+        let (md5, ends) = ("md5(".repeat(40), ")".repeat(40));
+        let columns: Vec<String> = (0..10).map(|n| format!("{md5}i || '{n}'{ends} AS t{n}")).collect();
+        let sql = format!("SELECT {} FROM range(10240) r(i)", columns.join(", "));
+        let mut stream = conn.stream(&sql, &|_| None).unwrap();
+        let mut sizes = Vec::new();
+        while let Some(batch) = stream.next().unwrap() {
+            sizes.push(batch.num_rows());
+        }
+        assert_eq!(sizes, [2048; 5]);
     }
 
     #[test]
