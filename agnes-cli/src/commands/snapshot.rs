@@ -36,7 +36,11 @@ pub(super) async fn run(app: &App, command: SnapshotCommand) -> Outcome {
                     &["ROWS", "SIZE"],
                     rows.collect(),
                 )
-            })
+            })?;
+            if all.is_empty() {
+                app.out.hint("`agnes snapshot create TABLE` keeps rows of a table of the server");
+            }
+            Ok(())
         }
         SnapshotCommand::Refresh { name, predicate } => refresh(app, &name, predicate).await,
         SnapshotCommand::Drop { name } => {
@@ -71,11 +75,14 @@ pub(super) async fn run(app: &App, command: SnapshotCommand) -> Outcome {
     }
 }
 
+/// As sizes are shown.
+const GIGABYTE: u64 = 1_000_000_000;
+
 /// Bytes that snapshots may take.
 pub(super) fn quota() -> Outcome<u64> {
     let gigabytes =
         variable("AGNES_SNAPSHOT_QUOTA_GB").map(|text| number("AGNES_SNAPSHOT_QUOTA_GB", &text, 0..=1_000_000));
-    Ok(gigabytes.transpose()?.unwrap_or(10) << 30)
+    Ok(gigabytes.transpose()?.unwrap_or(10) * GIGABYTE)
 }
 
 /// What a snapshot of this table is called, unless somebody says otherwise.
@@ -182,7 +189,7 @@ pub(super) fn disk_info(app: &App) -> Outcome {
     let (free, quota) = (workspace.free_bytes()?, quota()?);
     let told = json!({
         "snapshots_dir": workspace.snapshots(), "used_bytes": used, "snapshot_count": all.len(),
-        "free_bytes": free, "quota_gb": quota >> 30,
+        "free_bytes": free, "quota_gb": quota / GIGABYTE,
     });
     app.out.show(&told, |out| {
         let of = format!("{} of {}", bytes(used), bytes(quota));

@@ -159,7 +159,10 @@ fn signing_in_says_who_and_where_and_signing_out_ends_it() {
     let told = laptop.fails(7, &["auth", "whoami"]);
     assert!(told.contains("no server is named") && told.contains("AGNES_SERVER"), "{told}");
     let told = laptop.fails(7, &["catalog", "--server", &laptop.server]);
-    assert!(told.contains("nobody is signed in") && told.contains("agnes auth login"), "{told}");
+    assert!(
+        told.contains("nobody is signed in") && told.contains(&format!("agnes auth login --server {}", laptop.server)),
+        "{told}"
+    );
     let login = ["auth", "login", "--server", &laptop.server, "--email", "member@example.com", "--password", "-"];
     let refused = laptop.with_input(&login, "wrong\n");
     assert_eq!(refused.status.code(), Some(7), "{}", text(&refused.stderr));

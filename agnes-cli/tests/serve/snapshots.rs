@@ -9,7 +9,11 @@ use super::world::World;
 fn a_snapshot_is_known_by_one_spelling() {
     let world = World::start();
     let laptop = Laptop::of(&world, "member");
+    let none = laptop.run(&["snapshot", "list"]);
+    assert!(text(&none.stderr).contains("agnes snapshot create"), "{}", text(&none.stderr));
+    assert!(laptop.ok(&["disk-info"]).starts_with("0 snapshots: 0 B of 10.00 GB"), "as `AGNES_SNAPSHOT_QUOTA_GB` says");
     laptop.ok(&["snapshot", "create", "orders", "--as", "Mine"]);
+    assert!(laptop.fails(8, &["snapshot", "drop", "mine"]).contains("did you mean `Mine`"));
     for more in [&[][..], &["--force"]] {
         let told = laptop.fails(6, &[&["snapshot", "create", "orders", "--as", "mine", "--limit", "1"], more].concat());
         assert!(told.contains("spelled `Mine`") && told.contains("--as NAME"), "{told}");

@@ -219,7 +219,7 @@ impl Coded for ServerError {
         Some(match self {
             Self::NotNamed => "`agnes auth login --server https://agnes.example.com`, or set `AGNES_SERVER`".to_owned(),
             Self::BadAddress { .. } => "write it like `https://agnes.example.com`".to_owned(),
-            Self::NotSignedIn { .. } => "`agnes auth login`, or set `AGNES_TOKEN`".to_owned(),
+            Self::NotSignedIn { server } => format!("`agnes auth login --server {server}`, or set `AGNES_TOKEN`"),
             Self::Unreachable { is_untrusted: true, .. } => {
                 "name your company's certificates: `AGNES_CA_FILE=/path/to/ca.pem`".to_owned()
             }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Workspace;
 use crate::error::{Coded, Error, ErrorKind, Result};
 use crate::extract::fsio::{Staged, fault_point, is_temporary, sync_folder, write_atomically};
+use crate::ident::{nearest, printable};
 use crate::local::Rows;
 use crate::policy::RowScope;
 use crate::query::{RowFormat, RowWriter, RowsEnd};
@@ -86,6 +87,8 @@ pub enum SnapshotError {
     NotFound {
         /// The name.
         name: String,
+        /// A name like it.
+        suggestion: Option<String>,
     },
     /// They would take more than they may.
     #[error("snapshots may take {quota} bytes here, and would take {would}")]
@@ -118,6 +121,7 @@ impl Coded for SnapshotError {
                 "`--force` replaces it, `--as NAME` calls it otherwise".to_owned()
             }
             Self::Exists { .. } => "choose another name: `--as NAME`".to_owned(),
+            Self::NotFound { suggestion: Some(near), .. } => format!("did you mean `{near}`?"),
             Self::NotFound { .. } => "`agnes snapshot list` shows them".to_owned(),
             Self::Quota { .. } => "`agnes snapshot prune --older-than 7d` makes room".to_owned(),
         })
@@ -179,8 +183,12 @@ impl Workspace {
     /// # Errors
     /// `snapshot_not_found`.
     pub fn snapshot(&self, name: &str) -> Result<SnapshotMeta> {
-        let found = self.list_snapshots().into_iter().find(|meta| meta.name == name);
-        found.ok_or_else(|| SnapshotError::NotFound { name: crate::ident::printable(name, 80) }.into())
+        let all = self.list_snapshots();
+        if let Some(found) = all.iter().find(|meta| meta.name == name) {
+            return Ok(found.clone());
+        }
+        let suggestion = nearest(name, all.iter().map(|meta| meta.name.as_str())).map(ToOwned::to_owned);
+        Err(SnapshotError::NotFound { name: printable(name, 80), suggestion }.into())
     }
 
     /// Whether a snapshot of this name can be made.
