@@ -112,7 +112,8 @@ pub(crate) struct Incoming {
     pub(crate) batches: mpsc::Receiver<Result<RecordBatch>>,
 }
 
-/// A read session that was opened. It costs nothing before its rows are read.
+/// A read session that was opened. Only what calls for its rows send is
+/// [billed](https://cloud.google.com/bigquery/pricing#data_extraction_pricing).
 pub(crate) struct Session {
     channel: Channel,
     opened: ReadSession,

@@ -56,7 +56,7 @@ async fn a_table_over_its_budget_is_not_read() {
     site.google.answer(JOBS, 200, json!({"statistics": {"totalBytesProcessed": "1002"}}));
     let error = site.run(&site.request("shop.x", None)).await.unwrap_err();
     assert_eq!(error.facts().unwrap(), json!({"current": 1002, "limit": 1000}));
-    assert!(rpc.asked().sessions.is_empty());
+    assert!(rpc.asked().reads.is_empty());
     for (bytes, limit) in [("1000", 1000), ("1001", 0)] {
         site.google.answer(path, 200, table(json!(bytes)));
         site.settings["max_bytes_per_materialize"] = json!(limit);
