@@ -227,6 +227,9 @@ unsafe fn widened<T: Copy + Into<i128> + 'static>(vectors: &[Vector<'_>]) -> Buf
     all.into()
 }
 
+/// Bytes of a text that are inside of `duckdb_string_t`, and not elsewhere.
+const SHORT: usize = 12;
+
 /// SAFETY: every value that is not null is a string that the engine made.
 unsafe fn bytes(vectors: &[Vector<'_>], rows: usize) -> Option<(Buffer, Buffer)> {
     let mut offsets = Vec::with_capacity(rows + 1);
@@ -234,24 +237,34 @@ unsafe fn bytes(vectors: &[Vector<'_>], rows: usize) -> Option<(Buffer, Buffer)>
     let mut total = 0_usize;
     for vector in vectors {
         // SAFETY: as above.
-        for length in unsafe { vector.lengths() } {
+        let lengths = unsafe { vector.lengths() };
+        // One that does not fit is refused below.
+        offsets.extend(lengths.map(|length| {
             total += length;
-            offsets.push(i32::try_from(total).ok()?);
-        }
+            total as i32
+        }));
     }
-    let mut bytes = MutableBuffer::with_capacity(total);
-    for vector in vectors {
-        // SAFETY: as above; up to 12 bytes are inside.
-        unsafe {
+    i32::try_from(total).ok()?;
+    let mut bytes = Vec::<u8>::with_capacity(total + SHORT);
+    // SAFETY: as above; there is room for all texts, and for all of a short one at the end of the last.
+    unsafe {
+        let mut end = bytes.as_mut_ptr();
+        for vector in vectors {
             for (n, value) in vector.values::<ffi::duckdb_string_t>().iter().enumerate() {
-                if vector.is_valid(n) {
-                    let length = value.value.inlined.length as usize;
-                    let far = value.value.pointer.ptr.cast_const();
-                    let start = if length <= 12 { value.value.inlined.inlined.as_ptr() } else { far };
-                    bytes.extend_from_slice(std::slice::from_raw_parts(start.cast::<u8>(), length));
+                if !vector.is_valid(n) {
+                    continue;
                 }
+                let length = value.value.inlined.length as usize;
+                if length <= SHORT {
+                    // As many each time: quicker than to copy just what is there.
+                    end.copy_from_nonoverlapping(value.value.inlined.inlined.as_ptr().cast(), SHORT);
+                } else {
+                    end.copy_from_nonoverlapping(value.value.pointer.ptr.cast(), length);
+                }
+                end = end.add(length);
             }
         }
+        bytes.set_len(total);
     }
     Some((offsets.into(), bytes.into()))
 }
