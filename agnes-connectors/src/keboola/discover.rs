@@ -20,8 +20,8 @@ use super::types;
 const AT_ONCE: usize = 8;
 /// How long what is known of a table's columns holds.
 const HOLDS: Duration = Duration::from_secs(24 * 3600);
-/// Tables that one listing asks for the types of their columns.
-const MOST_ASKED: usize = 200;
+/// How long one listing asks for the types of columns: nobody waits for longer than a minute for it.
+const ASKING: Duration = Duration::from_secs(40);
 
 /// Names and types of the columns of tables, by project and table, for a day: a list of tables
 /// has no types, and asking for each costs a call.
@@ -38,11 +38,15 @@ impl Known {
     }
 
     fn learn(&self, project: &str, table: &Table) {
-        let columns: Shape =
-            types::columns(table, &table.columns).into_iter().map(|column| (column.name, column.kind.sql())).collect();
+        let columns = shape(table);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert((project.to_owned(), table.id.clone()), (Instant::now(), columns));
     }
+}
+
+/// Names and types of a table's columns.
+fn shape(table: &Table) -> Shape {
+    types::columns(table, &table.columns).into_iter().map(|column| (column.name, column.kind.sql())).collect()
 }
 
 /// All tables of the project, or of the buckets in the settings.
@@ -61,11 +65,7 @@ pub(crate) async fn discover(
     tables.sort_by(|a, b| a.id.cmp(&b.id));
     let unknown = tables.iter().filter(|table| known.columns(project, table).is_none());
     let unknown: Vec<String> = unknown.map(|table| table.id.clone()).collect();
-    if unknown.len() > MOST_ASKED {
-        let later = unknown.len() - MOST_ASKED;
-        tracing::warn!("{later} tables are listed without the types of their columns: later listings ask for those");
-    }
-    let asked = futures::stream::iter(unknown.into_iter().take(MOST_ASKED)).map(|id| async move {
+    let asked = futures::stream::iter(unknown).map(|id| async move {
         match api.table(&id).await {
             Ok(detail) => known.learn(project, &detail),
             // Types are told where they can be; a table without them is still one.
@@ -74,7 +74,10 @@ pub(crate) async fn discover(
         }
         Ok(())
     });
-    asked.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    match tokio::time::timeout(ASKING, asked.buffer_unordered(AT_ONCE).try_collect::<()>()).await {
+        Ok(asked) => asked?,
+        Err(_) => tracing::warn!("tables are listed without the types of their columns: later listings ask for those"),
+    }
     let mut taken = BTreeSet::new();
     Ok(tables.iter().filter_map(|table| discovered(table, known.columns(project, table), &mut taken)).collect())
 }
@@ -128,7 +131,8 @@ fn discovered(table: &Table, columns: Option<Shape>, taken: &mut BTreeSet<String
         primary_key: (!table.primary_key.is_empty()).then(|| table.primary_key.clone()),
         size_bytes: table.data_size_bytes,
         rows: table.rows_count,
-        columns: columns.unwrap_or_default(),
+        // Of those that are not known yet the names are listed: all is text until its type is told.
+        columns: columns.unwrap_or_else(|| shape(table)),
         bucket: Some(bucket_of(table).to_owned()),
         bucket_name: table.bucket.as_ref().and_then(|bucket| bucket.name.clone()),
         last_change: table.last_change_date.clone(),

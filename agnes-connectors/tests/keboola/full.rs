@@ -406,6 +406,21 @@ async fn tables_are_found_also_bucket_by_bucket() {
 }
 
 #[tokio::test]
+async fn the_columns_of_all_tables_are_told() {
+    let site = Site::new();
+    for n in 0..250 {
+        site.fake.table(&format!("t{n}"), &["id:INTEGER", "n"], &[]);
+    }
+    // One that cannot be described is told with the names that are listed.
+    site.fake.fault("GET /v2/storage/tables/in.c-shop.t7", 403, &[], "{}", 1);
+    let found = site.connector.discover(&site.source()).await.unwrap();
+    assert_eq!(found.len(), 250);
+    let typed = found.iter().filter(|table| table.columns[0] == ("id".to_owned(), "BIGINT".to_owned())).count();
+    assert_eq!(typed, 249);
+    assert!(found.iter().all(|table| table.columns.len() == 2 && table.columns[1].0 == "n"), "{found:?}");
+}
+
+#[tokio::test]
 async fn no_secret_is_in_an_extract() {
     let site = Site::new();
     let id = shop(&site);
