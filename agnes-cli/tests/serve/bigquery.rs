@@ -336,6 +336,32 @@ fn tables_that_stay_are_warmed_up_and_who_looks_on_sees_it() {
     assert_eq!((&ended["trigger"], &ended["completed"]), (&json!("startup"), &json!(2)), "{ended}");
 }
 
+#[test]
+fn datasets_are_offered_before_their_tables() {
+    let reference = json!({"projectId": "acme-data", "datasetId": "mart", "tableId": "sales"});
+    let site = Site::start(&[("sales", 200, json!({"tableReference": reference, "type": "TABLE"}))]);
+    let listed = |ids: &[&str]| -> Vec<Value> {
+        ids.iter().map(|id| json!({"datasetReference": {"projectId": "acme-data", "datasetId": id}})).collect()
+    };
+    let datasets = "GET /bigquery/v2/projects/acme-data/datasets";
+    site.google.answer(&format!("{datasets}?"), 200, json!({"datasets": listed(&["raw", "mart"])}));
+    site.google.answer(&format!("{TABLES}?"), 200, json!({"tables": [{"tableReference": reference}]}));
+    site.google.answer(&format!("{datasets}/raw/tables?"), 200, json!({}));
+    let offers = |more: &str| site.world.get("admin", &format!("/api/admin/discover-tables{more}")).json();
+    let both =
+        json!([{"dataset_id": "mart", "full_id": "acme-data.mart"}, {"dataset_id": "raw", "full_id": "acme-data.raw"}]);
+    assert_eq!(offers("?source=warehouse"), json!({"datasets": both, "count": 2, "source": "bigquery"}));
+    let inside = offers("?source=warehouse&dataset=mart");
+    assert_eq!((&inside["count"], &inside["dataset"], inside.get("datasets")), (&json!(1), &json!("mart"), None));
+    assert_eq!(inside["tables"][0]["id"], "mart.sales", "{inside}");
+    // Who wants all tables says so; beside sources without datasets they are all that is told.
+    for more in ["?source=warehouse&tables=true", ""] {
+        let all = offers(more);
+        let ids: Vec<&Value> = all["tables"].as_array().unwrap().iter().map(|table| &table["id"]).collect();
+        assert!(ids.contains(&&json!("mart.sales")) && all.get("datasets").is_none(), "{all}");
+    }
+}
+
 /// What a server says at its start of a source whose settings these are; `more` is in its
 /// configuration.
 fn said_at_start(settings: &[&str], more: &str) -> Vec<String> {

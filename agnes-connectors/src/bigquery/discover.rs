@@ -15,12 +15,17 @@ use super::types;
 /// Calls at a time.
 const AT_ONCE: usize = 8;
 
-/// All tables of the project, or of the datasets in the settings.
-pub(crate) async fn discover(api: &Api) -> Result<Vec<DiscoveredTable>> {
-    let datasets: Vec<String> = match api.config.datasets.is_empty() {
+/// The datasets of the project, or those in the settings.
+pub(crate) async fn datasets(api: &Api) -> Result<Vec<String>> {
+    Ok(match api.config.datasets.is_empty() {
         true => api.datasets().await?.into_iter().map(|dataset| dataset.dataset_reference.dataset_id).collect(),
         false => api.config.datasets.clone(),
-    };
+    })
+}
+
+/// All tables of the project, or of the datasets in the settings.
+pub(crate) async fn discover(api: &Api) -> Result<Vec<DiscoveredTable>> {
+    let datasets = datasets(api).await?;
     let mut listed = Vec::new();
     for dataset in &datasets {
         listed.extend(api.tables(dataset).await?.into_iter().map(|table| table.table_reference));

@@ -11,7 +11,7 @@ use super::BigQueryConnector;
 use super::config::BigQueryConfig;
 use super::extract::{rows_of, table_of};
 use super::model::TableReference;
-use super::types;
+use super::{discover, types};
 
 #[async_trait]
 impl Warehouse for BigQueryConnector {
@@ -21,6 +21,12 @@ impl Warehouse for BigQueryConnector {
 
     fn billing(&self, source: &SourceContext) -> Result<String> {
         Ok(BigQueryConfig::parse(&source.config)?.billing()?.to_owned())
+    }
+
+    async fn datasets(&self, source: &SourceContext) -> Result<Vec<String>> {
+        let mut datasets = discover::datasets(&self.api(source).await?).await?;
+        datasets.sort_unstable();
+        Ok(datasets)
     }
 
     fn path(&self, source: &SourceContext, table: &RegisteredTable) -> Result<WarehousePath> {

@@ -80,6 +80,11 @@ pub trait Warehouse: Send + Sync {
     /// # Errors
     /// Where none is configured.
     fn billing(&self, source: &SourceContext) -> Result<String>;
+    /// The datasets that its tables are offered from, by name.
+    ///
+    /// # Errors
+    /// What the warehouse said.
+    async fn datasets(&self, source: &SourceContext) -> Result<Vec<String>>;
     /// Where a registered table is.
     ///
     /// # Errors

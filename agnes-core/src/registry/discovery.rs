@@ -52,6 +52,16 @@ pub struct Offer {
     pub errors: Vec<String>,
 }
 
+/// A dataset of a warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OfferedDataset {
+    /// Its name.
+    pub dataset_id: String,
+    /// Its name behind that of its project.
+    pub full_id: String,
+}
+
 /// A table whose name another one has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -155,6 +165,47 @@ impl Sources<'_> {
         Ok(offer)
     }
 
+    /// The datasets of one source, or of all that can list their tables, and the kind of these; `None`
+    /// where one of them is no warehouse, or there is none.
+    ///
+    /// # Errors
+    /// Those of [`Sources::offers`], of the first that fails.
+    pub async fn datasets(
+        &self,
+        ctx: &CallContext,
+        source: Option<&str>,
+    ) -> Result<Option<(String, Vec<OfferedDataset>)>> {
+        self.admin(ctx).await?;
+        let (mut asked, mut kinds) = (Vec::new(), Vec::new());
+        for source in self.wanted(source).await? {
+            let connector = super::sources::connector(self.engine, &source.kind)?;
+            if !connector.capability().discover {
+                continue;
+            }
+            if connector.warehouse().is_none() {
+                return Ok(None);
+            }
+            kinds.push(source.kind.clone());
+            asked.push((connector, source));
+        }
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        kinds.dedup();
+        let mut found = Vec::new();
+        for (connector, source) in &asked {
+            let Some(warehouse) = connector.warehouse() else { continue };
+            let context = super::sources::context(self.engine, source, Cancel::default(), Progress::default());
+            let (_ends, context, left) = patient(ctx, context);
+            let datasets = in_time(source, left, warehouse.datasets(&context)).await?;
+            let home = warehouse.home(&context)?;
+            let full = |dataset_id: String| OfferedDataset { full_id: format!("{home}.{dataset_id}"), dataset_id };
+            found.extend(datasets.into_iter().map(full));
+        }
+        found.sort();
+        Ok(Some((one_kind(&kinds).to_owned(), found)))
+    }
+
     /// Registers the tables that one source offers, or all, or all of one kind, which are not registered
     /// yet.
     ///
@@ -229,10 +280,7 @@ impl Sources<'_> {
         wanted: Option<&str>,
         kind: Option<&str>,
     ) -> Result<(Offer, Vec<RegisteredSource>)> {
-        let mut sources = match wanted {
-            Some(name) => vec![self.get(name).await?],
-            None => self.engine.store().sources().list().await?,
-        };
+        let mut sources = self.wanted(wanted).await?;
         sources.retain(|source| kind.is_none_or(|kind| source.kind == kind));
         let mut offer = Offer::default();
         let mut first = None;
@@ -261,6 +309,14 @@ impl Sources<'_> {
         match first {
             Some(error) if !answered => Err(error),
             _ => Ok((offer, sources)),
+        }
+    }
+
+    /// The source of this name, or all.
+    async fn wanted(&self, name: Option<&str>) -> Result<Vec<RegisteredSource>> {
+        match name {
+            Some(name) => Ok(vec![self.get(name).await?]),
+            None => self.engine.store().sources().list().await,
         }
     }
 
@@ -302,13 +358,27 @@ pub(super) async fn discover(
     ctx: &CallContext,
     connector: &dyn Connector,
     source: &RegisteredSource,
-    mut context: SourceContext,
+    context: SourceContext,
 ) -> Result<Vec<DiscoveredTable>> {
+    let (_ends, context, left) = patient(ctx, context);
+    in_time(source, left, connector.discover(&context)).await
+}
+
+/// What a source is asked with, and for how long.
+fn patient(ctx: &CallContext, mut context: SourceContext) -> (EndsWith, SourceContext, Duration) {
     let cancel = EndsWith(Cancel::default());
     context.cancel = cancel.0.clone();
     let left = ctx.deadline().map_or(PATIENCE, |at| at.saturating_duration_since(Instant::now()).min(PATIENCE));
-    match tokio::time::timeout(left, connector.discover(&context)).await {
-        Ok(Ok(tables)) => Ok(tables),
+    (cancel, context, left)
+}
+
+async fn in_time<T>(
+    source: &RegisteredSource,
+    left: Duration,
+    asked: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    match tokio::time::timeout(left, asked).await {
+        Ok(Ok(told)) => Ok(told),
         Ok(Err(error)) => Err(failed(source, &error).into()),
         Err(_) => {
             let source_name = source.name.to_string();

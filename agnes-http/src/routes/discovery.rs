@@ -1,6 +1,6 @@
 //! What sources offer, and taking it.
 
-use agnes_core::registry::{OfferTaken, OfferedTable};
+use agnes_core::registry::{OfferTaken, OfferedDataset, OfferedTable};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,10 @@ pub(crate) struct OfferParams {
     dataset: Option<String>,
     /// Only of this source; of all that can list their tables without it.
     source: Option<String>,
+    /// Tables also of warehouses without a `dataset`, which tell their datasets otherwise.
+    #[serde(default)]
+    #[param(value_type = Option<bool>)]
+    tables: bool,
 }
 
 /// A table that a source offers.
@@ -88,7 +92,11 @@ impl From<OfferedTable> for Offered {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Offers {
     /// By source and name.
-    tables: Vec<Offered>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tables: Option<Vec<Offered>>,
+    /// Instead of tables, where only warehouses were asked and no `dataset` was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datasets: Option<Vec<OfferedDataset>>,
     /// How many.
     count: usize,
     /// Kind of the sources that were asked; `mixed` of several kinds, `local` where none was.
@@ -105,7 +113,7 @@ pub(crate) struct Offers {
 ///
 /// For admins. One source may take a minute to answer.
 #[utoipa::path(get, path = "/api/admin/discover-tables", tag = "registry", params(OfferParams), responses(
-    (status = 200, description = "The tables, registered or not", body = Offers),
+    (status = 200, description = "The tables, registered or not, or the datasets of warehouses", body = Offers),
     ForAdmins,
     (status = 404, description = "There is no such source", body = ProblemShape, content_type = "application/problem+json"),
     (status = 422, description = "A parameter is not valid", body = ProblemShape, content_type = "application/problem+json"),
@@ -118,6 +126,13 @@ pub(crate) async fn discover(
     Query(params): Query<OfferParams>,
 ) -> Result<Json<Offers>, Problem> {
     let (sources, source) = (app.engine().sources(), params.source.as_deref());
+    if params.dataset.is_none()
+        && !params.tables
+        && let Some((source, datasets)) = sources.datasets(&ctx, source).await?
+    {
+        let (count, datasets) = (datasets.len(), Some(datasets));
+        return Ok(Json(Offers { tables: None, datasets, count, source, error: None, dataset: None }));
+    }
     let offer = match &params.dataset {
         Some(dataset) => sources.offers_inside(&ctx, source, dataset).await?,
         None => sources.offers(&ctx, source).await?,
@@ -126,7 +141,8 @@ pub(crate) async fn discover(
         count: offer.tables.len(),
         source: offer.kind().to_owned(),
         error: offer.error(),
-        tables: offer.tables.into_iter().map(Offered::from).collect(),
+        tables: Some(offer.tables.into_iter().map(Offered::from).collect()),
+        datasets: None,
         dataset: params.dataset,
     }))
 }

@@ -93,7 +93,7 @@ asked! {
     };
 
     Offers |v, server| {
-        let call = Call::get(&["api", "admin", "discover-tables"]).maybe("source", v.source).unlimited();
+        let call = Call::get(&["api", "admin", "discover-tables"]).maybe("source", v.source).param("tables", true).unlimited();
         let said = server.ask(call).await?.body;
         let tables: Vec<Value> = list(&said, "tables").iter().map(offered).collect();
         let errors: Vec<&str> = said["error"].as_str().into_iter().collect();

@@ -27,7 +27,7 @@ asked! {
         plain(server, server.ask(call).await?.body)
     };
     DiscoverSource |v, server| {
-        let call = Call::get(&["api", "admin", "discover-tables"]).param("source", &v.name).unlimited();
+        let call = Call::get(&["api", "admin", "discover-tables"]).param("source", &v.name).param("tables", true).unlimited();
         let said = server.ask(call).await?.body;
         let tables: Vec<Value> = list(&said, "tables").iter().map(offered).collect();
         let tables: Vec<OfferedTable> = server.read(tables.into())?;
