@@ -193,17 +193,24 @@ async fn a_source_that_is_down_for_a_day_keeps_its_data_and_is_tried_every_hour(
     engine.close().await.unwrap();
 }
 
+/// An engine whose source asked to be left alone, and until when; it answers again.
+async fn asked_to_wait(site: &Site, clock: Arc<FixedClock>) -> (Engine, chrono::DateTime<chrono::Utc>) {
+    let until = clock.now() + chrono::Duration::hours(3);
+    let engine = engine_at(site, clock, None).await;
+    site.fake.fault("", 429, &[("Retry-After", "10800")], "", u32::MAX);
+    let told = run(&engine, false).await.tables.swap_remove(0);
+    assert_eq!((told.next_try, told.asked_until), (Some(until), Some(until)));
+    site.fake.state().faults.clear();
+    (engine, until)
+}
+
 #[tokio::test]
 async fn who_asks_to_wait_is_not_asked_before() {
     let site = Site::new();
     site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
     let clock = Arc::new(FixedClock::at(chrono::Utc::now()));
-    let engine = engine_at(&site, clock.clone(), None).await;
     let begun = clock.now();
-    let until = begun + chrono::Duration::hours(3);
-    site.fake.fault("", 429, &[("Retry-After", "10800")], "", u32::MAX);
-    assert_eq!(run(&engine, false).await.tables[0].next_try, Some(until));
-    site.fake.state().faults.clear();
+    let (engine, until) = asked_to_wait(&site, clock.clone()).await;
     // The table is due all the time.
     for minutes in [15, 179] {
         clock.set(begun + chrono::Duration::minutes(minutes));
@@ -237,13 +244,9 @@ async fn who_asked_to_wait_is_not_asked_after_a_restart() {
     let site = Site::new();
     site.fake.table("t", &["id:INTEGER"], &[&["1"]]);
     let clock = Arc::new(FixedClock::at(chrono::Utc::now()));
-    let engine = engine_at(&site, clock.clone(), None).await;
     let begun = clock.now();
-    let until = begun + chrono::Duration::hours(3);
-    site.fake.fault("", 429, &[("Retry-After", "10800")], "", u32::MAX);
-    assert_eq!(run(&engine, false).await.tables[0].asked_until, Some(until));
+    let (engine, until) = asked_to_wait(&site, clock.clone()).await;
     engine.close().await.unwrap();
-    site.fake.state().faults.clear();
     // The second process knows it of the first, the third of the second.
     for minutes in [15, 179] {
         clock.set(begun + chrono::Duration::minutes(minutes));

@@ -3,7 +3,8 @@
 //! A query is read by the sandbox as every query. Where all it names is in one warehouse and
 //! the dialect has the same meaning for all it says, the whole statement is written
 //! anew in it; nothing of a caller's text crosses. Otherwise `need` says how little of
-//! each table has to be moved here. `reads` tells a query from a statement that may write. `paths` are the full names that callers may use.
+//! each table has to be moved here. `reads` tells a query from a statement that may write. `paths` are
+//! the full names that callers may use.
 
 mod dialect;
 mod error;
