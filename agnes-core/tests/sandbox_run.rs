@@ -283,7 +283,7 @@ async fn a_dropped_query_stops_and_a_late_one_is_stopped(runtime: In) {
         .unwrap();
     assert!(running.batches.recv().await.unwrap().is_ok());
     drop(running);
-    guard_out.recv_timeout(Duration::from_secs(5)).unwrap();
+    guard_out.recv_timeout(Duration::from_secs(60)).unwrap();
     // Dropped while nothing has come yet.
     let slow = "SELECT count(*) FROM range(10000000000) a(i), range(1000) b(j) WHERE (i * j) % 7 = 3";
     let query = bench.check(slow).await;
@@ -293,7 +293,7 @@ async fn a_dropped_query_stops_and_a_late_one_is_stopped(runtime: In) {
         running.batches.recv().await
     });
     assert!(started.await.is_err());
-    guard_out.recv_timeout(Duration::from_secs(5)).unwrap();
+    guard_out.recv_timeout(Duration::from_secs(60)).unwrap();
     // Late.
     let begun = Instant::now();
     let job = QueryJob { deadline: Instant::now() + Duration::from_millis(300), ..bench.job(query, Params::None) };
@@ -307,7 +307,7 @@ async fn a_dropped_query_stops_and_a_late_one_is_stopped(runtime: In) {
     };
     let error = outcome.await.unwrap_err();
     assert_eq!((error.code(), error.facts().unwrap()["reason"].as_str()), ("query_timeout", Some("query_timeout")));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     // The instance still serves.
     assert_eq!(bench.ask("SELECT 1 AS x", Params::None).await.unwrap(), ["x", "1"]);
 }

@@ -74,7 +74,7 @@ fn ctrl_c_ends_a_long_query_and_leaves_the_folder_usable() {
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     assert!(!folder.data().join("state/holder.sock").exists());
     folder.ok(&["query", "select 1"]);
 }

@@ -313,7 +313,7 @@ mod tests {
             let next = parsed.next_after(Some(at("2025-01-01T00:00:00")), at("2026-01-01T00:00:00"));
             assert_eq!(next, None, "{schedule}");
         }
-        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
     }
 
     proptest::proptest! {

@@ -10,7 +10,7 @@ use agnes_core::sandbox::{Gate, MAX_SQL_BYTES, Readable, RelationKind};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::support::{data, fuzz_seconds, fuzz_seed, lines, rows};
+use crate::support::{alone, data, fuzz_seconds, fuzz_seed, lines, rows};
 
 const GRANTED: [&str; 5] = ["customers", "events", "issues", "model_scores", "orders"];
 
@@ -75,20 +75,6 @@ fn parsed_again_is_needed(text: &str) -> bool {
 
 fn short(text: &str) -> String {
     text.chars().take(400).collect()
-}
-
-/// Whether this process has the test `name` to itself. If not, another one is started and
-/// must hold: the memory of this one is that of all tests that run in it.
-fn alone(name: &str) -> bool {
-    let mark = "AGNES_FUZZ_ALONE";
-    if std::env::var_os(mark).is_some() {
-        return true;
-    }
-    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
-    let ran = test.args(["--exact", name]).env(mark, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&ran.stderr));
-    false
 }
 
 /// Runs `holds` on what `made` gives, for about `time`.

@@ -25,6 +25,20 @@ pub(crate) fn owner() -> CallContext {
     CallContext::new(Principal::trusted_owner_of_the_data_folder("evidence", ClientKind::Api))
 }
 
+/// Whether this process has the test `name` to itself. If not, another one is started and
+/// must hold: the memory of this one is that of all tests that run in it.
+pub(crate) fn alone(name: &str) -> bool {
+    let mark = "AGNES_EVIDENCE_ALONE";
+    if std::env::var_os(mark).is_some() {
+        return true;
+    }
+    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+    let ran = test.args(["--exact", name]).env(mark, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    false
+}
+
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

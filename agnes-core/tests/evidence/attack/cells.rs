@@ -4,6 +4,7 @@
 use agnes_core::cell::{CellOptions, Cells, Hooks};
 
 use super::*;
+use crate::support::alone;
 
 /// Cells over the blobs of `target`.
 fn cells(target: &Target, scratch: &Path, limits: QueryLimits, hooks: Hooks) -> Cells {
@@ -67,6 +68,9 @@ fn resident(pid: u32) -> u64 {
 /// Queries that every wall lets pass and that want all the memory there is.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_bombs_end_in_their_own_cell() {
+    if !alone("attack::cells::memory_bombs_end_in_their_own_cell") {
+        return;
+    }
     let target = Target::new().await;
     let scratch = tempfile::tempdir().unwrap();
     let limits = QueryLimits { spill_bytes: 64 << 20, threads: 2, ..limits() };
