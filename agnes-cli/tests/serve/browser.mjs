@@ -143,19 +143,12 @@ async function run() {
   await fits(keys, "home, dark");
 
   // The command line waits on a port of this machine.
-  const came = new Promise((done) => {
-    const waiting = createServer((request, answer) => {
-      answer.end("done");
-      done(request.url);
-      waiting.close();
-    }).listen(0, "127.0.0.1", async () => {
-      const { port } = waiting.address();
-      await open(keys, `/cli/auth/start?port=${port}&state=s-1`);
-      await fits(keys, "command line, dark");
-      await keys.getByRole("button", { name: "Sign in the command line" }).click();
-    });
-  });
-  const back = new URL(await came, "http://127.0.0.1");
+  const waiting = createServer((_, answer) => answer.end("done")).unref();
+  await new Promise((up) => waiting.listen(0, "127.0.0.1", up));
+  await open(keys, `/cli/auth/start?port=${waiting.address().port}&state=s-1`);
+  await fits(keys, "command line, dark");
+  await press(keys, "Sign in the command line");
+  const back = new URL(keys.url());
   check(back.pathname === "/callback" && back.searchParams.get("state") === "s-1", back.href);
   const exchanged = await fetch(new URL("/cli/auth/exchange", given.server), {
     method: "POST",
