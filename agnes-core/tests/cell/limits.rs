@@ -220,6 +220,9 @@ impl Drop for Tell {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_costs_no_memory_and_blocks_nobody() {
+    if !alone("limits::a_slow_reader_costs_no_memory_and_blocks_nobody") {
+        return;
+    }
     let bench = Bench::new().await;
     let mut slow = bench.start(MANY_ROWS, "a").await.unwrap();
     let resident = |pid: u32| -> u64 {
@@ -234,9 +237,8 @@ async fn a_slow_reader_costs_no_memory_and_blocks_nobody() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let after = (resident(pid), resident(std::process::id()));
-    // The endless result would be 100 GB; a window of it waits on each side. Other tests run on
-    // this one.
-    assert!(after.0 < before.0 + 100 && after.1 < before.1 + 400, "{before:?} {after:?} MiB");
+    // The endless result would be 100 GB; a window of it waits on each side.
+    assert!(after.0 < before.0 + 100 && after.1 < before.1 + 100, "{before:?} {after:?} MiB");
     for _ in 0..200 {
         assert!(slow.batches.recv().await.unwrap().is_ok());
     }

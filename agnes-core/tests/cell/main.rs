@@ -138,7 +138,7 @@ async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
 const ALONE: &str = "AGNES_TEST_ALONE";
 
 /// Whether this process runs the test `name` alone; if not, one that does is started, and has
-/// to succeed. For tests that count processes and descriptors.
+/// to succeed. For tests that count processes, descriptors and memory.
 fn alone(name: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -148,7 +148,8 @@ fn alone(name: &str) -> bool {
         .env(ALONE, "1")
         .output()
         .unwrap();
-    assert!(copy.status.success(), "{}", String::from_utf8_lossy(&copy.stderr));
+    let said = String::from_utf8_lossy(&copy.stdout);
+    assert!(copy.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&copy.stderr));
     false
 }
 
@@ -290,11 +291,22 @@ async fn a_killed_worker_is_a_retryable_error_and_the_next_query_works() {
     bench.ask("SELECT 1", "a").await.unwrap();
     let pid = bench.workers(1).await[0];
     let (asked, ()) = tokio::join!(bench.ask(ENDLESS, "a"), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        at_work(pid).await;
         kill(pid);
     });
     assert_eq!(asked.unwrap_err().code(), "query_worker_lost");
     assert_eq!(bench.ask("SELECT 42", "a").await.unwrap().0, 1);
+}
+
+/// Waits until a process has worked for a tenth of a second.
+async fn at_work(pid: u32) {
+    // Its ticks, hundredths of a second, in user mode: proc_pid_stat(5).
+    let ticks = || -> u32 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().split(' ').nth(11).unwrap().parse().unwrap()
+    };
+    let before = ticks();
+    eventually(|| (ticks() >= before + 10).then_some(())).await;
 }
 
 fn kill(pid: u32) {
@@ -309,7 +321,7 @@ async fn who_lost_a_worker_to_somebody_else_is_asked_again() {
     let pid = bench.workers(1).await[0];
     let slow = "SELECT count(*) FROM range(300000000) t(i) WHERE i % 7 = 3";
     let (first, second, ()) = tokio::join!(bench.ask(slow, "a"), bench.ask(slow, "a"), async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        at_work(pid).await;
         kill(pid);
     });
     let expected = (1, Some(42_857_143));

@@ -28,7 +28,7 @@ pub(crate) fn owner() -> CallContext {
 /// Whether this process has the test `name` to itself. If not, another one is started and
 /// must hold: the memory of this one is that of all tests that run in it.
 pub(crate) fn alone(name: &str) -> bool {
-    let mark = "AGNES_EVIDENCE_ALONE";
+    let mark = "AGNES_TEST_ALONE";
     if std::env::var_os(mark).is_some() {
         return true;
     }
