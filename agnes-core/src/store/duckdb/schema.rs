@@ -361,7 +361,7 @@ pub(super) fn bring_up_to_date(conn: &Connection, now: DateTime<Utc>) -> Result<
         transaction(conn, |conn| create(conn, now).map_err(|e| engine_error("make the state's schema", &e)))?;
         checkpoint(conn)?;
     }
-    transaction(conn, |conn| seed(conn, now).map_err(|e| engine_error("seed the state", &e)))
+    seed(conn, now)
 }
 
 pub(super) fn create(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
@@ -381,21 +381,59 @@ pub(super) fn create(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<
     Ok(())
 }
 
-/// Rows that exist on every start.
-fn seed(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
-    for key in ["welcome", "claude_md", "home"] {
+/// Templates that somebody may fill.
+const TEMPLATES: [&str; 3] = ["welcome", "claude_md", "home"];
+
+/// What everybody reads of the installation itself, and how it is described.
+const INTERNAL: [(&str, &str); 3] = [
+    ("agnes_sessions", "Your sessions with an assistant; admins see everybody's"),
+    ("agnes_telemetry", "Events of your sessions; admins see everybody's"),
+    ("agnes_audit", "What you did in Agnes; admins see everybody's"),
+];
+
+/// Writes the rows that exist on every start, where they are not as they must be: most
+/// starts only look.
+fn seed(conn: &Connection, now: DateTime<Utc>) -> Result<()> {
+    if seeded(conn).map_err(|e| engine_error("look at the seed of the state", &e))? {
+        return Ok(());
+    }
+    transaction(conn, |conn| write_seed(conn, now).map_err(|e| engine_error("seed the state", &e)))
+}
+
+fn seeded(conn: &Connection) -> ::duckdb::Result<bool> {
+    let templates: usize = conn.query_row(
+        "SELECT count(*) FROM instance_templates WHERE key IN (?, ?, ?)",
+        ::duckdb::params_from_iter(TEMPLATES),
+        |row| row.get(0),
+    )?;
+    let mut internal = conn.prepare(
+        "SELECT id, description, id = name AND (source_type, query_mode, bucket, registered_by) \
+         = ('internal', 'internal', 'Agnes Internal', 'system_seed') \
+         AND coalesce(source, source_table, source_query, sync_schedule) IS NULL \
+         FROM table_registry WHERE source_type = 'internal' OR id IN (?, ?, ?)",
+    )?;
+    let mut rows = internal.query(::duckdb::params_from_iter(INTERNAL.map(|(id, _)| id)))?;
+    let mut right = 0;
+    while let Some(row) = rows.next()? {
+        let (id, description): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        let known = INTERNAL.iter().any(|(name, text)| id == *name && description.as_deref() == Some(text));
+        if !known || row.get::<_, Option<bool>>(2)? != Some(true) {
+            return Ok(false);
+        }
+        right += 1;
+    }
+    Ok(right == INTERNAL.len() && templates == TEMPLATES.len())
+}
+
+fn write_seed(conn: &Connection, now: DateTime<Utc>) -> ::duckdb::Result<()> {
+    for key in TEMPLATES {
         conn.execute("INSERT INTO instance_templates (key) VALUES (?) ON CONFLICT DO NOTHING", [key])?;
     }
-    let tables = crate::rbac::INTERNAL_TABLES;
     conn.execute(
         "DELETE FROM table_registry WHERE source_type = 'internal' AND id NOT IN (?, ?, ?)",
-        ::duckdb::params![tables[0], tables[1], tables[2]],
+        ::duckdb::params_from_iter(INTERNAL.map(|(id, _)| id)),
     )?;
-    for (id, description) in [
-        ("agnes_sessions", "Your sessions with an assistant; admins see everybody's"),
-        ("agnes_telemetry", "Events of your sessions; admins see everybody's"),
-        ("agnes_audit", "What you did in Agnes; admins see everybody's"),
-    ] {
+    for (id, description) in INTERNAL {
         // Whatever is there under this id: everybody may read it, so it must be ours.
         conn.execute(
             "INSERT INTO table_registry (id, name, source_type, query_mode, bucket, registered_by, registered_at, description) \
@@ -418,6 +456,36 @@ mod tests {
         let conn = Connection::open(path).unwrap();
         bring_up_to_date(&conn, Utc::now()).unwrap();
         conn
+    }
+
+    /// Rows of every start are mended whatever happened to them; where nothing did, none is written.
+    #[test]
+    fn the_seed_is_mended_and_otherwise_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("system.duckdb");
+        let conn = open(&path);
+        let all = |conn: &Connection| -> String {
+            let sql = "SELECT concat((SELECT list(key ORDER BY key) FROM instance_templates)::VARCHAR, \
+                       (SELECT list(t::VARCHAR ORDER BY id) FROM (SELECT * EXCLUDE (registered_at) FROM table_registry) t)::VARCHAR)";
+            conn.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        let right = all(&conn);
+        assert!(seeded(&conn).unwrap());
+        for change in [
+            "DELETE FROM instance_templates WHERE key = 'home'",
+            "DELETE FROM table_registry WHERE id = 'agnes_audit'",
+            "UPDATE table_registry SET description = 'x' WHERE id = 'agnes_audit'",
+            "UPDATE table_registry SET description = NULL WHERE id = 'agnes_audit'",
+            "UPDATE table_registry SET source_query = 'SELECT 1' WHERE id = 'agnes_audit'",
+            "UPDATE table_registry SET source_type = 'keboola' WHERE id = 'agnes_audit'",
+            "UPDATE table_registry SET query_mode = NULL WHERE id = 'agnes_audit'",
+            "INSERT INTO table_registry (id, name, source_type, query_mode) VALUES ('more', 'more', 'internal', 'internal')",
+        ] {
+            conn.execute_batch(change).unwrap();
+            assert!(!seeded(&conn).unwrap(), "{change}");
+            bring_up_to_date(&conn, Utc::now()).unwrap();
+            assert_eq!(all(&conn), right, "{change}");
+        }
     }
 
     /// What may change of a row with unique or indexed columns, in one transaction, also
