@@ -37,6 +37,8 @@ pub(crate) struct Answered {
     pub(crate) status: u16,
     /// Seconds that it asks to wait.
     pub(crate) retry_after: Option<u64>,
+    /// Whether it says that it did not know whoever asked, and answered as it answers everybody.
+    pub(crate) anonymous: bool,
     /// As much of it as came, after a refusal.
     pub(crate) body: Vec<u8>,
 }
@@ -55,11 +57,13 @@ pub(crate) async fn ask<E: Into<Error>>(
         let answer = request.send().await.map_err(&away)?;
         let status = answer.status().as_u16();
         let retry_after = answer.header("retry-after").and_then(seconds);
+        let login = answer.header("x-seraph-loginreason").unwrap_or_default();
+        let anonymous = login.contains("AUTHENTICATED_FAILED") || login.contains("AUTHENTICATION_DENIED");
         let body = match answer.bytes().await {
             Err(_) if status >= 400 => Vec::new(),
             body => body.map_err(&away)?,
         };
-        Ok(Answered { status, retry_after, body })
+        Ok(Answered { status, retry_after, anonymous, body })
     })
     .await
 }

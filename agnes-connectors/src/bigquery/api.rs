@@ -249,7 +249,7 @@ impl Api {
         let request = request.header("X-Goog-User-Project", self.config.billing()?);
         let request = request.timeout(TIMEOUT).body_limit(ANSWER);
         let away = |reason| BigQueryError::Away { call, reason };
-        let Answered { status, retry_after, body } = ask(&self.cancel, request, away).await?;
+        let Answered { status, retry_after, body, .. } = ask(&self.cancel, request, away).await?;
         if status >= 400 {
             return Err(self.refused(call, status, retry_after, &body).into());
         }

@@ -1,6 +1,7 @@
 //! Calls of Jira's REST API. The token goes to the site alone, and is taken out of whatever it
 //! says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use agnes_core::connector::Cancel;
@@ -9,6 +10,7 @@ use agnes_core::ident::printable;
 use agnes_core::secret::Secret;
 use base64::Engine as _;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::config::Account;
 use super::error::JiraError;
@@ -49,13 +51,14 @@ pub(crate) struct Api {
     basic: Secret,
     token: Secret,
     pub(crate) cancel: Cancel,
+    known: Arc<OnceCell<()>>,
 }
 
 impl Api {
     pub(crate) fn new(outbound: Outbound, base: String, account: &Account, cancel: Cancel) -> Self {
         let pair = format!("{}:{}", account.email, account.token.expose());
         let basic = Secret::new(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)));
-        Self { outbound, base, basic, token: account.token.clone(), cancel }
+        Self { outbound, base, basic, token: account.token.clone(), cancel, known: Arc::default() }
     }
 
     /// What opens things of this site, for a header.
@@ -66,6 +69,12 @@ impl Api {
     /// Who the token is of.
     pub(crate) async fn myself(&self) -> Result<Value> {
         self.get("say whose token it is", "/rest/api/3/myself").await
+    }
+
+    /// That the site knows whose token it is: to nobody in particular it shows no issues, and refuses nothing.
+    /// Asked once.
+    pub(crate) async fn is_known(&self) -> Result<()> {
+        self.known.get_or_try_init(|| async { self.myself().await.map(drop) }).await.copied()
     }
 
     /// Every field of the site.
@@ -214,7 +223,9 @@ impl Api {
         let request = request.header("Accept", "application/json").body_limit(ANSWER);
         let request = request.header("Authorization", self.authorization());
         let away = |reason| JiraError::Away { call, reason };
-        let Answered { status, retry_after, body } = ask(&self.cancel, request, away).await?;
+        let Answered { status, retry_after, anonymous, body } = ask(&self.cancel, request, away).await?;
+        // With a token that expired a search finds nothing, and no issue is there: that is no refusal to Jira.
+        let status = if anonymous && status < 500 { 401 } else { status };
         if status >= 400 {
             let words = self.words(&body);
             return Err(JiraError::Refused { call, status, words, retry_after }.into());

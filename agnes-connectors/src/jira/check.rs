@@ -77,6 +77,7 @@ pub(crate) async fn run(
     project: &Project,
     days: u32,
 ) -> Result<Looked> {
+    api.is_known().await?;
     let (started, now) = (Instant::now(), Utc::now());
     let (since, until) = (now - TimeDelta::days(days.into()), now - TimeDelta::minutes(GRACE));
     // By the site's own clock: a date would be read in the time zone of the account.

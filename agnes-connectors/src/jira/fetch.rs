@@ -43,7 +43,10 @@ impl Levels {
 pub(crate) async fn issue(api: &Api, levels: Option<&Levels>, key: &str) -> Result<Fetched> {
     let asked = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let mut issue = match api.issue(key).await {
-        Err(error) if error.code() == "jira_not_found" => return Ok(Fetched::Gone),
+        Err(error) if error.code() == "jira_not_found" => {
+            api.is_known().await?;
+            return Ok(Fetched::Gone);
+        }
         issue => issue?,
     };
     // An issue that was moved is found under what it was called before, too.

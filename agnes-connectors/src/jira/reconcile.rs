@@ -236,6 +236,7 @@ pub(crate) async fn everything(
     wanted: Wanted,
 ) -> Result<usize> {
     api.cancel.check()?;
+    api.is_known().await?;
     let full = wanted == Wanted::Everything;
     let clause = project.clause();
     let mut listing = Listing::next(documents, format!("{} {clause}", api.base), wanted, Utc::now()).await?;

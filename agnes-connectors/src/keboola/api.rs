@@ -157,7 +157,7 @@ impl Api {
             (false, _) => request.header("X-StorageApi-Token", token),
         };
         let away = |reason| KeboolaError::Away { call, reason };
-        let Answered { status, retry_after, body } = ask(&self.cancel, request, away).await?;
+        let Answered { status, retry_after, body, .. } = ask(&self.cancel, request, away).await?;
         if status >= 400 {
             let words = self.words(&body);
             return Err(KeboolaError::Refused { call, status, words, retry_after }.into());

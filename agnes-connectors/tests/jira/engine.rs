@@ -196,7 +196,7 @@ async fn fields_are_found_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_jira_refuses_is_told_and_costs_nothing() {
-    let mut site = Site::new().await;
+    let site = Site::new().await;
     let key = site.fake.create("HELP", "one");
     site.fake.remote_link(&key, "https://a.example");
     site.synced().await;
@@ -231,11 +231,39 @@ async fn what_jira_refuses_is_told_and_costs_nothing() {
         assert_eq!(site.ask("SELECT summary FROM jira_issues").await, ["three"]);
     }
     site.fake.state().faults.clear();
-    site = site.again("an expired token").await;
-    let outcome = site.sync(false).await.outcome.unwrap();
-    assert_eq!(outcome.tables[0].reason.as_deref(), Some("jira_token_refused"));
-    site = site.again(TOKEN).await;
     site.synced().await;
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_expired_takes_nothing_away() {
+    let mut site = Site::new().await;
+    for n in 0..3 {
+        site.fake.create("HELP", &format!("issue {n}"));
+    }
+    site.synced().await;
+    for silent in [false, true] {
+        site.fake.state().silent = silent;
+        site = site.again("an expired token").await;
+        // All issues are listed.
+        site.a_day_later();
+        let outcome = site.sync(false).await.outcome.unwrap();
+        assert_eq!(outcome.tables.len(), 6);
+        for table in &outcome.tables {
+            assert_eq!(table.reason.as_deref(), Some("jira_token_refused"), "{table:?}");
+        }
+        let checked = site.engine.pushes().check(&owner(), "jira", 3650).await;
+        assert_eq!(checked.unwrap_err().code(), "jira_token_refused");
+        // What is told of an issue is taken as it is told: nothing more can be had.
+        let summary = format!("told {silent}");
+        site.fake.set("HELP-1", "summary", json!(summary));
+        site.tell("jira:issue_updated", "HELP-1").await;
+        site.comes_to("SELECT summary FROM jira_issues WHERE issue_key = 'HELP-1'", &summary).await;
+        assert_eq!(site.ask("SELECT count(*) FROM jira_issues").await, ["3"]);
+        site = site.again(TOKEN).await;
+        site.synced().await;
+        site.is_same().await;
+    }
     site.engine.close().await.unwrap();
 }
 

@@ -63,6 +63,25 @@ pub(crate) struct State {
     /// Issues of one page of a search.
     pub(crate) page: usize,
     pub(crate) fields: Vec<Value>,
+    /// Whether it says nothing of tokens that it does not know, as where something in between takes it out.
+    pub(crate) silent: bool,
+}
+
+impl State {
+    /// What whoever is not known is answered: on most sites they may see no issue, and that is no refusal.
+    fn to_nobody(&self, path: &str) -> (u16, Vec<(String, String)>, Vec<u8>) {
+        let said = ("X-Seraph-LoginReason".to_owned(), "AUTHENTICATED_FAILED".to_owned());
+        let (status, body) = match path.strip_prefix("/rest/api/3/").unwrap_or_default() {
+            "search/jql" => (200, json!({"issues": [], "isLast": true})),
+            "search/approximate-count" => (200, json!({"count": 0})),
+            "field" => (200, json!(self.fields)),
+            path if path.starts_with("issue/") => {
+                (404, json!({"errorMessages": ["Issue does not exist or you do not have permission to see it."]}))
+            }
+            _ => (401, json!({"errorMessages": ["Client must be authenticated to access this resource."]})),
+        };
+        (status, if self.silent { vec![] } else { vec![said] }, body.to_string().into_bytes())
+    }
 }
 
 #[derive(Clone)]
@@ -380,7 +399,7 @@ impl Fake {
             return plain(200, json!({"key": rest, "fields": fields}));
         }
         if !is(EMAIL, TOKEN) {
-            return refused(401, "Client must be authenticated to access this resource.");
+            return state.to_nobody(path);
         }
         let Some(path) = path.strip_prefix("/rest/api/3/") else { return refused(404, "no such address") };
         match (method, path) {
