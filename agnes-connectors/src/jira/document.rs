@@ -23,6 +23,11 @@ pub(crate) fn is_deleted(document: &Value) -> bool {
     document.get("_deleted_at").is_some_and(|at| !at.is_null())
 }
 
+/// The site that an issue is of, as it says itself.
+fn site(document: &Value) -> Option<&str> {
+    Some(document["self"].as_str()?.split_once("/rest/")?.0)
+}
+
 /// The same but for when it was asked for.
 fn is_same(a: &Value, b: &Value) -> bool {
     let without = |document: &Value| -> Map<String, Value> {
@@ -43,7 +48,9 @@ pub(crate) fn settle(there: Option<&Value>, news: News) -> Option<Value> {
         }
         News::Fetched(mut next) => {
             let unknown = next.as_object_mut().and_then(|next| next.remove(UNKNOWN)).unwrap_or_default();
-            if let Some(there) = there {
+            // One of another site is another issue, whatever its key, and whichever of them changed last.
+            let of_others = |there: &&Value| site(there).zip(site(&next)).is_some_and(|(a, b)| a != b);
+            if let Some(there) = there.filter(|there| !of_others(there)) {
                 let older = if is_deleted(there) {
                     asked(&next) < there["_deleted_at"].as_str().unwrap_or_default()
                 } else {

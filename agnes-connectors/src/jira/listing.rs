@@ -34,6 +34,8 @@ pub(crate) struct Listing {
     now: DateTime<Utc>,
     /// When all issues were last listed, and when anything was; `None` where all are now.
     last: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Whether what is kept is of another site.
+    pub(crate) is_elsewhere: bool,
     /// Issues that could not be fetched the last time: no list shows them until they change.
     pub(crate) again: Vec<String>,
 }
@@ -48,12 +50,14 @@ impl Listing {
         let kept = documents.clone();
         let note = blocking(move || kept.note(NOTE)).await?.unwrap_or_default();
         let same = note["scope"] == scope.as_str();
+        let site = |scope: &str| scope.split(' ').next().map(str::to_owned);
+        let is_elsewhere = note["scope"].as_str().is_some_and(|before| site(before) != site(&scope));
         let known = time(&note["all"]).zip(time(&note["at"])).filter(|_| same);
         let recent = |(all, at): &(DateTime<Utc>, DateTime<Utc>)| {
             wanted == Wanted::Changes && *all <= *at && *at <= now && now - *all < TimeDelta::hours(ALL_EVERY)
         };
         let again = note["failed"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|_| same);
-        Ok(Self { scope, now, last: known.filter(recent), again: again.map(str::to_owned).collect() })
+        Ok(Self { scope, now, last: known.filter(recent), is_elsewhere, again: again.map(str::to_owned).collect() })
     }
 
     /// Whether it shows every issue of the site.

@@ -237,9 +237,9 @@ pub(crate) async fn everything(
 ) -> Result<usize> {
     api.cancel.check()?;
     api.is_known().await?;
-    let full = wanted == Wanted::Everything;
     let clause = project.clause();
     let mut listing = Listing::next(documents, format!("{} {clause}", api.base), wanted, Utc::now()).await?;
+    let full = wanted == Wanted::Everything || listing.is_elsewhere;
     let mut hits = listed(api, &listing, &clause).await?;
     let known = known(index, documents).await?;
     if !listing.is_whole() {

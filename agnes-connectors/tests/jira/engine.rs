@@ -268,6 +268,34 @@ async fn a_token_that_expired_takes_nothing_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn issues_of_another_site_are_other_issues() {
+    let mut site = Site::new().await;
+    let other = crate::fake::Fake::start();
+    for n in 0..3 {
+        other.create("HELP", &format!("real {n}"));
+        site.fake.create("HELP", &format!("tried out {n}"));
+    }
+    other.comment("HELP-1", "a real one");
+    // They are played with later than the real ones are worked on.
+    site.fake.state().clock += 86_400_000;
+    for key in ["HELP-1", "HELP-2"] {
+        site.fake.comment(key, "tried out");
+    }
+    site.synced().await;
+    site.engine.sources().remove(&owner(), "jira", false).await.unwrap();
+    site.fake = other;
+    site.add(|_| {}).await;
+    site.synced().await;
+    site.is_same().await;
+    // From now on they are kept like any others.
+    let before = site.fake.state().requests.len();
+    site.synced().await;
+    let requests = site.fake.state().requests[before..].to_vec();
+    assert!(requests.iter().all(|request| !request.contains("/issue/")), "{requests:?}");
+    site.engine.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_a_day() {
     let site = Site::new().await;
     site.fake.create("HELP", "one");

@@ -124,6 +124,14 @@ impl Site {
     pub(crate) async fn opened_by(token: &str, settings: impl FnOnce(&mut Value)) -> Self {
         let (fake, root) = (Fake::start(), tempfile::tempdir().unwrap());
         let engine = open(root.path(), token).await;
+        let site = Self { fake, engine, root };
+        site.add(settings).await;
+        site
+    }
+
+    /// Adds the source.
+    pub(crate) async fn add(&self, settings: impl FnOnce(&mut Value)) {
+        let fake = &self.fake;
         let mut config = fake.config();
         config["cloud_id"] = CLOUD.into();
         config["sla_email"] = SLA_EMAIL.into();
@@ -131,8 +139,7 @@ impl Site {
         config["sla_pause_seconds"] = 0.into();
         settings(&mut config);
         let source = NewSource { name: "jira".to_owned(), kind: "jira".to_owned(), config, schedule: None };
-        engine.sources().add(&owner(), source).await.unwrap();
-        Self { fake, engine, root }
+        self.engine.sources().add(&owner(), source).await.unwrap();
     }
 
     /// The same folder, opened anew.
