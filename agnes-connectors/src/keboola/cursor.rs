@@ -20,6 +20,9 @@ const SETTLED: i64 = 120;
 pub(crate) struct Cursor {
     /// Of all that says which rows there are.
     pub(crate) settings: String,
+    /// The stack and the project the rows are of; none where an earlier version left it.
+    #[serde(default)]
+    pub(crate) project: Option<String>,
     /// Name, type at the source, type here.
     pub(crate) columns: Vec<(String, String, String)>,
     /// When the last export began, Unix seconds.
@@ -38,12 +41,14 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// The cursor of the last run, if what it says still holds.
-    pub(crate) fn usable(request: &ExtractRequest, settings: &str) -> Option<Self> {
+    pub(crate) fn usable(request: &ExtractRequest, settings: &str, project: &str) -> Option<Self> {
         if request.full {
             return None;
         }
         let cursor: Self = serde_json::from_value(request.cursor.clone()?).ok()?;
-        (cursor.settings == settings).then_some(cursor)
+        // What changed in one project says nothing of the rows of another, whatever their tables are called.
+        let same = cursor.project.as_ref().is_none_or(|known| known == project);
+        (cursor.settings == settings && same).then(|| Self { project: Some(project.to_owned()), ..cursor })
     }
 
     /// Whether the columns are still those of `columns`.

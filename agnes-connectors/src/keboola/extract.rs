@@ -49,6 +49,8 @@ pub(crate) struct Run<'a> {
     /// See [`Cursor::counts_table`].
     pub(crate) counts_table: bool,
     pub(crate) settings: String,
+    /// See [`Cursor::project`].
+    pub(crate) project: String,
     pub(crate) now: DateTime<Utc>,
     pub(crate) notes: Vec<String>,
 }
@@ -68,7 +70,7 @@ pub(crate) async fn extract(
     let mut notes = Vec::new();
     let spec = spec(&request.table, &options, &config, now, &mut notes)?;
     // Another project may have a table of the same name.
-    super::identity(&api, &config).await?;
+    let project = super::project(&config, secrets, &super::identity(&api, &config).await?)?;
     let detail = api.table(&id).await?;
     let names = spec.columns.clone().unwrap_or_else(|| detail.columns.clone());
     check_columns(&detail, &names, &spec, &options)?;
@@ -94,7 +96,7 @@ pub(crate) async fn extract(
         &format!("{:?} {:?}", request.table.partition_by, request.table.partition_granularity),
         &format!("{:?} {:?}", request.table.max_history_days, options.deleted_column),
     ]);
-    let last = Cursor::usable(request, &settings);
+    let last = Cursor::usable(request, &settings, &project);
     let run = Run {
         connector,
         source,
@@ -106,6 +108,7 @@ pub(crate) async fn extract(
             api: &api,
             how: &how,
             source,
+            project: project.clone(),
             table: request.name.as_str(),
             detail: &detail,
             stamp: cursor::stamp(&detail, now),
@@ -117,6 +120,7 @@ pub(crate) async fn extract(
         spec,
         keys,
         settings,
+        project,
         now,
         notes,
     };
@@ -272,7 +276,8 @@ impl Run<'_> {
     pub(crate) fn cursor(&self, shape: &Shape, started_at: i64, stamp: Option<String>, full_at: i64) -> Cursor {
         let columns = cursor::columns(&self.columns, shape);
         let (settings, counts_table) = (self.settings.clone(), self.counts_table);
-        Cursor { settings, columns, started_at, full_at, stamp, marked: 0, counts_table }
+        let project = Some(self.project.clone());
+        Cursor { settings, project, columns, started_at, full_at, stamp, marked: 0, counts_table }
     }
 
     /// When the next export of changes has to begin: the last one's begin less the window.

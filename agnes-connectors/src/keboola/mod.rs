@@ -29,6 +29,7 @@ use agnes_core::extract::TableWriter;
 use agnes_core::ident::printable;
 use agnes_core::orchestrator::AttachError;
 use agnes_core::registry::{ColumnMetadata, RegisteredTable};
+use agnes_core::secret::SecretSource;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
@@ -96,6 +97,11 @@ async fn identity(api: &Api, config: &KeboolaConfig) -> Result<TokenInfo> {
     }
 }
 
+/// What tells a project from all others: those of different stacks may have the same number.
+fn project(config: &KeboolaConfig, secrets: &dyn SecretSource, token: &TokenInfo) -> Result<String> {
+    Ok(format!("{} {}", config.url(secrets)?, token.owner.id))
+}
+
 #[async_trait]
 impl Connector for KeboolaConnector {
     fn kind(&self) -> &'static str {
@@ -146,7 +152,7 @@ impl Connector for KeboolaConnector {
     async fn discover(&self, source: &SourceContext) -> Result<Vec<DiscoveredTable>> {
         let config = KeboolaConfig::parse(&source.config)?;
         let api = self.api(source, &config)?;
-        let project = format!("{} {}", config.url(source.secrets.as_ref())?, identity(&api, &config).await?.owner.id);
+        let project = project(&config, source.secrets.as_ref(), &identity(&api, &config).await?)?;
         discover::discover(&api, &config, &self.known, &project).await
     }
 

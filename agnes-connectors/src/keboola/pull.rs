@@ -19,6 +19,8 @@ pub(crate) struct Pull<'a> {
     pub(crate) api: &'a Api,
     pub(crate) how: &'a How,
     pub(crate) source: &'a SourceContext,
+    /// See [`super::project`].
+    pub(crate) project: String,
     /// The name it is published under.
     pub(crate) table: &'a str,
     /// As it was when the run began.
@@ -54,7 +56,7 @@ impl Pull<'_> {
     /// A folder for the work that `what` identifies.
     pub(crate) async fn workspace(&self, what: &str) -> Result<Workspace> {
         let (scratch, table, max_age) = (self.source.scratch.clone(), self.table.to_owned(), self.max_age);
-        let what = format!("{}\n{}\n{what}", self.source.name, self.detail.id);
+        let what = format!("{}\n{}\n{}\n{what}", self.source.name, self.project, self.detail.id);
         blocking(move || Workspace::open(&scratch, &table, &what, max_age)).await
     }
 

@@ -109,6 +109,28 @@ async fn changed_columns_are_read_anew() {
 }
 
 #[tokio::test]
+async fn rows_of_another_project_are_no_changes() {
+    let site = Site::new();
+    let id = site.fake.table("t", &["id:INTEGER", "n"], &[&["1", "test"], &["2", "test"]]);
+    let mut incremental = site.incremental(&id);
+    site.run(&mut incremental).await.unwrap();
+    // A cursor of an earlier version does not say whose rows these are.
+    incremental.cursor.as_mut().unwrap().as_object_mut().unwrap().remove("project");
+    assert!(site.run(&mut incremental).await.unwrap().unchanged);
+    // An export that is begun in one project is not gone on with in the other.
+    site.fake.fault("GET /v2/storage/jobs/", 503, &[("Retry-After", "86400")], "", u32::MAX);
+    site.run(&mut incremental).await.unwrap_err();
+    site.fake.state().faults.clear();
+    site.fake.state().project = 1234;
+    site.fake.table("t", &["id:INTEGER", "n"], &[&["2", "real"], &["3", "real"]]);
+    for row in &mut site.fake.state().tables.get_mut(&id).unwrap().rows {
+        row.changed = now() - 90 * 86_400;
+    }
+    assert!(!site.run(&mut incremental).await.unwrap().unchanged);
+    assert_eq!(site.all(), ["2|real", "3|real"]);
+}
+
+#[tokio::test]
 async fn values_of_a_column_that_stayed_text_stay_text() {
     let site = Site::new();
     let id = site.fake.table("t", &["id:INTEGER", "n:INTEGER"], &[&["1", "x"]]);
