@@ -44,6 +44,12 @@ impl ExportSpec {
         self.changed_since.is_none() && self.changed_until.is_none() && self.filters.is_empty() && self.limit.is_none()
     }
 
+    /// Whether other rows are asked for as time goes by: Keboola reads times such as `-2 days`, too.
+    pub(crate) fn moves(&self) -> bool {
+        let times = self.changed_since.iter().chain(&self.changed_until);
+        times.into_iter().any(|time| time.parse::<i64>().is_err())
+    }
+
     /// The form fields, in the order of Keboola's own client. Filters are indexed fields: the
     /// server ignores an object in one field without a word.
     pub(crate) fn form(&self) -> Vec<(String, String)> {

@@ -111,7 +111,7 @@ pub(crate) async fn extract(
             project: project.clone(),
             table: request.name.as_str(),
             detail: &detail,
-            stamp: cursor::stamp(&detail, now),
+            stamp: cursor::stamp(&detail, now).filter(|_| !spec.moves()),
             poll: config.poll_interval(secrets),
             timeout: config.export_timeout(secrets),
             max_age: Duration::from_secs(variable(secrets, "AGNES_SCRATCH_MAX_AGE_SEC").unwrap_or(MAX_AGE)),

@@ -242,6 +242,20 @@ async fn a_table_that_did_not_change_is_not_exported_again() {
 }
 
 #[tokio::test]
+async fn rows_that_leave_a_window_go_though_nothing_changed() {
+    let site = Site::new();
+    let id = shop(&site);
+    site.fake.state().tables.get_mut(&id).unwrap().stamp = Some("2024-01-01T00:00:00+0100".to_owned());
+    let mut request = site.request(&id);
+    request.table.query_mode = QueryMode::Materialized;
+    for (since, unchanged) in [("2020-01-01", true), ("-2 days", false)] {
+        request.table.source_query = Some(json!({"changed_since": since, "file_type": "csv"}).to_string());
+        assert!(!site.run(&mut request).await.unwrap().unchanged, "{since}");
+        assert_eq!(site.run(&mut request).await.unwrap().unchanged, unchanged, "{since}");
+    }
+}
+
+#[tokio::test]
 async fn filters_and_columns_are_form_fields() {
     let site = Site::new();
     let id = shop(&site);
