@@ -404,8 +404,15 @@ fn failure(error: &object_store::Error) -> FilesError {
         E::NotFound { .. } => FilesError::PathUnreadable { reason: "there is no such bucket or object" },
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => FilesError::StorageRefused,
         E::Precondition { .. } => FilesError::Changed { file: String::new() },
-        // What a listing is answered has no kind of its own.
-        _ if says(&["401 Unauthorized", "403 Forbidden"]) => FilesError::StorageRefused,
+        E::InvalidPath { .. } => {
+            let reason = "a key there has an empty part, as in `a//b`, or another that is no name: lead past it";
+            FilesError::invalid("path", reason)
+        }
+        _ if says(&["incorrectly configured region", "AuthorizationHeaderMalformed"]) => {
+            FilesError::invalid("storage.region", "the bucket is in another region")
+        }
+        // What a listing is answered has no kind of its own. S3 says 400 of what expired, and of `HEAD` nothing more.
+        _ if says(&["400 Bad Request", "401 Unauthorized", "403 Forbidden"]) => FilesError::StorageRefused,
         _ if says(&["404 Not Found"]) => FilesError::PathUnreadable { reason: "there is no such bucket or object" },
         _ => FilesError::StorageLost,
     }

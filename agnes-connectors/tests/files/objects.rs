@@ -9,6 +9,7 @@ use agnes_core::duck::{ScratchDb, ScratchLimits};
 use agnes_core::ident::SourceName;
 use agnes_core::orchestrator::AttachPolicy;
 use agnes_core::secret::FixedSecrets;
+use agnes_core::testing::Request;
 use agnes_core::testing::connector_suite::{ConnectorFixture, ConnectorRun};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -358,4 +359,52 @@ async fn an_object_that_wants_a_signature_is_no_file_behind_an_address() {
     let config = json!({"path": format!("http://{host}/lake/in/sales.csv")});
     let error = storage.connector().discover(&storage.context(&config, &[], vec![host])).await.unwrap_err();
     assert_eq!(error.code(), "storage_refused", "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_later_try_mends_is_the_operators_move() {
+    let key = |key: &str| {
+        format!(
+            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>{key}</Key><Size>9</Size>\
+             <LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>\"1\"</ETag></Contents></ListBucketResult>"
+        )
+    };
+    let said = |code: &str| format!("<Error><Code>{code}</Code><Message>x</Message></Error>");
+    for (head, list, code, words) in [
+        (301, (301, said("PermanentRedirect")), "invalid_config", "`storage.region`"),
+        (404, (400, said("AuthorizationHeaderMalformed")), "invalid_config", "`storage.region`"),
+        (404, (400, said("ExpiredToken")), "storage_refused", ""),
+        (400, (400, said("ExpiredToken")), "storage_refused", ""),
+        (404, (200, key("in/a//b.csv")), "invalid_config", "`a//b`"),
+        (404, (200, key("in/a/b.csv")), "", ""),
+    ] {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = server.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            use std::io::Write as _;
+            for mut stream in server.incoming().flatten() {
+                let Some(request) = Request::read(&mut std::io::BufReader::new(&stream)) else { continue };
+                let is_head = request.method == "HEAD";
+                let (status, body) = if is_head { (head, "") } else { (list.0, list.1.as_str()) };
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                drop(stream.write_all(format!("{head}{body}").as_bytes()));
+            }
+        });
+        let root = tempfile::tempdir().unwrap();
+        let source = SourceContext {
+            name: SourceName::parse("lake").unwrap(),
+            config: json!({"path": "s3://lake/in", "storage": {"endpoint": format!("http://{host}")}}),
+            secrets: Arc::new(FixedSecrets::default()),
+            attach: Arc::new(AttachPolicy { hosts: vec![host], ..AttachPolicy::default() }),
+            timeout: std::time::Duration::from_secs(60),
+            scratch: root.path().to_owned(),
+            cancel: Cancel::default(),
+            progress: Progress::default(),
+        };
+        let found = files().discover(&source).await;
+        let told = found.as_ref().map_or_else(ToString::to_string, |_| String::new());
+        assert_eq!(found.as_ref().err().map_or("", agnes_core::Error::code), code, "{head} {told}");
+        assert!(told.contains(words) && found.is_ok_and(|_| true) == code.is_empty(), "{told}");
+    }
 }
