@@ -142,6 +142,11 @@ impl Api {
             "invalidQuery" => BigQueryError::Query { words },
             reason @ ("quotaExceeded"
             | "rateLimitExceeded"
+            | "jobRateLimitExceeded"
+            | "backendError"
+            | "internalError"
+            | "jobBackendError"
+            | "jobInternalError"
             | "accessDenied"
             | "notFound"
             | "bytesBilledLimitExceeded") => {
@@ -149,6 +154,8 @@ impl Api {
                     "accessDenied" => 403,
                     "notFound" => 404,
                     "bytesBilledLimitExceeded" => return BigQueryError::Query { words },
+                    // Google's own trouble: the same job may end well the next time.
+                    "backendError" | "internalError" | "jobBackendError" | "jobInternalError" => 503,
                     _ => 429,
                 };
                 let reason = reason.to_owned();

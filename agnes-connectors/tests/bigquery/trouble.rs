@@ -111,6 +111,27 @@ async fn a_token_that_ends_while_a_job_runs_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_failed_says_whose_move_it_is() {
+    for (reason, code, retryable) in [
+        ("backendError", "bigquery_unavailable", true),
+        ("jobInternalError", "bigquery_unavailable", true),
+        ("jobRateLimitExceeded", "bigquery_quota", true),
+        ("quotaExceeded", "bigquery_quota", true),
+        ("accessDenied", "bigquery_forbidden", false),
+        ("resourcesExceeded", "bigquery_job_failed", false),
+    ] {
+        let site = site();
+        running(&site.google);
+        let failed = json!({"jobReference": {"jobId": "j", "location": "EU"},
+            "status": {"state": "DONE", "errorResult": {"reason": reason, "message": "it broke"}}});
+        site.google.answer("GET /bigquery/v2/projects/agnes-test/jobs/j?location=EU", 200, failed);
+        let error = site.run(&site.request("shop.x", Some("SELECT 1"))).await.unwrap_err();
+        assert_eq!((error.code(), error.is_retryable()), (code, retryable), "{reason} {error}");
+        assert!(error.to_string().contains("it broke") && error.hint().is_some(), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_comes_again_ends_the_run() {
     let site = site();
     running(&site.google);
