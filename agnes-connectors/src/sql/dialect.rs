@@ -132,6 +132,49 @@ impl Dialect {
         }
     }
 
+    /// All rows of a table in the source's own SQL.
+    pub(crate) fn whole(self, schema: &str, table: &str) -> String {
+        self.ask(&format!("SELECT * FROM {}.{}", self.quote(schema), self.quote(table)))
+    }
+
+    /// Counts the relations, and the schemas, whose names differ from these in case alone, themselves among
+    /// them: whichever is the larger number. None where the extension tells them apart.
+    pub(crate) fn alike(self, schema: &str, table: &str) -> Option<String> {
+        if self != Self::MySql {
+            return None;
+        }
+        let same = |column: &str, name: &str| {
+            format!("lower({column}) = lower({})", quote_literal(&name.replace('\\', "\\\\")))
+        };
+        let sql = format!(
+            "SELECT greatest((SELECT count(*) FROM information_schema.tables WHERE {} AND {}), \
+             (SELECT count(*) FROM information_schema.schemata WHERE {})) AS n",
+            same("table_schema", schema),
+            same("table_name", table),
+            same("schema_name", schema)
+        );
+        Some(format!("SELECT n FROM {}", self.ask(&sql)))
+    }
+
+    /// Columns of a table whose numbers may have more digits than any type here.
+    pub(crate) fn long_numbers(self, schema: &str, table: &str) -> Option<String> {
+        let (schema, table) = (quote_literal(schema), quote_literal(table));
+        let sql = match self {
+            Self::Postgres => format!(
+                "SELECT a.attname::text AS c FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {schema} AND c.relname = {table} \
+                 AND a.atttypid = 'numeric'::regtype AND (a.atttypmod = -1 OR (a.atttypmod - 4) >> 16 > 38) \
+                 AND a.attnum > 0 AND NOT a.attisdropped"
+            ),
+            Self::MySql => format!(
+                "SELECT column_name AS c FROM information_schema.columns WHERE table_schema = {schema} \
+                 AND table_name = {table} AND data_type = 'decimal' AND numeric_precision > 38"
+            ),
+            Self::Sqlite => return None,
+        };
+        Some(format!("SELECT c FROM {}", self.ask(&sql)))
+    }
+
     /// The edge of a table up to `latest` in the source's own SQL, where it has an index to answer from.
     pub(crate) fn edge(self, schema: &str, table: &str, cursor: &str, latest: Option<&str>) -> Option<String> {
         if self == Self::Sqlite {

@@ -40,6 +40,8 @@ struct Run<'a> {
     /// For messages.
     table: String,
     relation: String,
+    /// Whether another table has its name but for case: then it is asked for in the source's own SQL.
+    has_twin: bool,
     schema: String,
     name: String,
     columns: Vec<(String, String)>,
@@ -101,17 +103,25 @@ pub(crate) fn extract(
     if is_incremental && options.primary_key.is_none() {
         options.primary_key = discover::key_of(&session, &schema, &name)?.filter(|key| !key.is_empty());
     }
-    let (relation, table) = (Session::relation(&schema, &name), format!("{schema}.{name}"));
+    let table = format!("{schema}.{name}");
+    // To MySQL's extension `Orders` and `orders` are one table; the source has to be asked which it is.
+    let alike = dialect.alike(&schema, &name).map(|sql| session.number(&sql, &table)).transpose()?;
+    let has_twin = alike.is_some_and(|count| count > 1);
+    let relation = if has_twin { dialect.whole(&schema, &name) } else { Session::relation(&schema, &name) };
     let columns = session.columns(&format!("SELECT * FROM {relation}"), &table, false)?;
-    let mut run = Run { session, request, options, table, relation, schema, name, columns };
+    let mut run = Run { session, request, options, table, relation, has_twin, schema, name, columns };
     let mut report = match row.query_mode {
+        QueryMode::Remote if has_twin => {
+            let reason = "another table has its name but for case, so that it cannot be asked at the source";
+            return Err(SqlError::invalid("source_table", reason).into());
+        }
         QueryMode::Remote => return Ok((writer, run.remote(source, &config))),
         _ if row.sync_strategy == SyncStrategy::Incremental => run.incremental(&mut writer)?,
         _ => run.whole(&mut writer)?,
     };
     source.cancel.check()?;
     if !report.unchanged {
-        report.notes.extend(run.unlimited_numbers());
+        report.notes.extend(run.long_numbers());
     }
     Ok((writer, report))
 }
@@ -231,7 +241,8 @@ impl Run<'_> {
 
     fn incremental(&mut self, writer: &mut TableWriter) -> Result<ExtractReport> {
         let rule = self.rule()?;
-        let settings = format!("{READER} {} {} {:?}", self.table, rule.cursor, rule.key);
+        let reader = if self.has_twin { format!("{READER} alone") } else { READER.to_string() };
+        let settings = format!("{reader} {} {} {:?}", self.table, rule.cursor, rule.key);
         let last: Option<Cursor> = match &self.request.cursor {
             Some(cursor) if !self.request.full => serde_json::from_value(cursor.clone()).ok(),
             _ => None,
@@ -317,23 +328,15 @@ impl Run<'_> {
         differing(&self.session.db, rule, &self.relation, &here).map_err(|e| self.failed(e))
     }
 
-    /// PostgreSQL's `numeric` without a scale has more digits than any type here.
-    fn unlimited_numbers(&self) -> Option<String> {
-        if self.session.dialect != Dialect::Postgres {
-            return None;
-        }
-        let sql = format!(
-            "SELECT a.attname::text AS c FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = {} \
-             AND a.atttypid = 'numeric'::regtype AND a.atttypmod = -1 AND a.attnum > 0 AND NOT a.attisdropped",
-            quote_literal(&self.schema),
-            quote_literal(&self.name)
-        );
-        let rows = self.session.rows(&format!("SELECT c FROM {}", self.session.dialect.ask(&sql)), &self.table).ok()?;
+    /// What no type here holds is `DOUBLE`: the run says so.
+    fn long_numbers(&self) -> Option<String> {
+        let sql = self.session.dialect.long_numbers(&self.schema, &self.name)?;
+        let rows = self.session.rows(&sql, &self.table).ok()?;
         let names: Vec<_> =
             rows.into_iter().flatten().flatten().map(|name| format!("`{}`", printable(&name, 60))).collect();
-        (!names.is_empty())
-            .then(|| format!("{} is numeric without a scale at the source and DOUBLE here", names.join(", ")))
+        (!names.is_empty()).then(|| {
+            format!("{} may have more digits at the source than any type here, and is DOUBLE", names.join(", "))
+        })
     }
 }
 

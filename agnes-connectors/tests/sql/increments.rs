@@ -203,17 +203,17 @@ async fn types_of_postgresql_arrive() {
     let bench = Bench::new(source);
     bench.source.sql(
         "CREATE TABLE kinds (a smallint, b bigint, c numeric(12,3), d numeric, e timestamptz, f timestamp, g date, h time, \
-         i uuid, j jsonb, k text[], l bytea, m boolean, n double precision, o interval, p varchar(3)); \
+         i uuid, j jsonb, k text[], l bytea, m boolean, n double precision, o interval, p varchar(3), x numeric(50,10)); \
          INSERT INTO kinds VALUES (1, 9223372036854775807, 123456789.125, 0.5, '2024-03-31 01:30:00+02', '2024-03-31 02:30', \
          '0044-03-15', '23:59:59.999999', '6f9619ff-8b86-d011-b42d-00c04fc964ff', '{\"a\": [1]}', '{x,\"y z\",NULL}', '\\x00ff', \
-         true, 'NaN', '1 mon 2 days', 'ab'), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+         true, 'NaN', '1 mon 2 days', 'ab', 2.5), (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     );
     let report = bench.run(&mut bench.request("public.kinds")).await.unwrap();
-    assert_eq!(report.notes, ["`d` is numeric without a scale at the source and DOUBLE here"]);
+    assert_eq!(report.notes, ["`d`, `x` may have more digits at the source than any type here, and is DOUBLE"]);
     assert_eq!(
-        bench.rows("SELECT a, b, c, d, e, f, g, h, i, j, k[2], l, m, n, o, p FROM {t} WHERE a = 1"),
+        bench.rows("SELECT a, b, c, d, e, f, g, h, i, j, k[2], l, m, n, o, p, x FROM {t} WHERE a = 1"),
         "1,9223372036854775807,123456789.125,0.5,2024-03-30 23:30:00+00,2024-03-31 02:30:00,0044-03-15,23:59:59.999999,\
-         6f9619ff-8b86-d011-b42d-00c04fc964ff,{\"a\": [1]},y z,\\x00\\xFF,true,nan,1 month 2 days,ab"
+         6f9619ff-8b86-d011-b42d-00c04fc964ff,{\"a\": [1]},y z,\\x00\\xFF,true,nan,1 month 2 days,ab,2.5"
     );
     assert_eq!(bench.rows("SELECT count(*) FROM {t}"), "2");
 }
@@ -232,5 +232,55 @@ async fn a_period_without_end_is_a_part() {
         request.table.partition_by = Some(column.to_owned());
         bench.run(&mut request).await.unwrap();
         assert_eq!(bench.rows("SELECT string_agg(id, ' ' ORDER BY id) FROM {t}"), "1 2 3 4", "{column}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_are_rounded_are_told() {
+    let Some(source) = Source::mariadb() else { return };
+    let bench = Bench::new(source);
+    bench.source.sql("CREATE TABLE prices (a DECIMAL(60,5), b DECIMAL(38,5)); INSERT INTO prices VALUES (0.5, 0.5)");
+    let report = bench.run(&mut bench.request("shop.prices")).await.unwrap();
+    assert_eq!(report.notes, ["`a` may have more digits at the source than any type here, and is DOUBLE"]);
+    assert_eq!(bench.rows("SELECT typeof(a), a, typeof(b) FROM {t}"), "DOUBLE,0.5,DECIMAL(38,5)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_differ_in_case_alone_are_two_tables() {
+    for bench in all().into_iter().filter(|bench| bench.source.connector.kind() != "sqlite") {
+        let quoted =
+            |sql: &str| if bench.source.connector.kind() == "mysql" { sql.replace('"', "`") } else { sql.to_owned() };
+        for table in ["Orders", "orders", "ORDERS"] {
+            bench.source.sql(&quoted(&format!(
+                "CREATE TABLE \"{table}\" (id BIGINT PRIMARY KEY, \"{table}_name\" VARCHAR(9))"
+            )));
+            bench.source.sql(&quoted(&format!("INSERT INTO \"{table}\" VALUES (1, '{table}')")));
+        }
+        for name in ["Orders", "orders", "ORDERS"] {
+            let place = table(&bench, name);
+            bench.run(&mut bench.request(&place)).await.unwrap();
+            assert_eq!(
+                bench.rows(&format!("SELECT id, \"{name}_name\" FROM {t}", t = "{t}")),
+                format!("1,{name}"),
+                "{place}"
+            );
+            let mut request = bench.incremental(&place, "id", &["id"]);
+            bench.run(&mut request).await.unwrap();
+            bench.source.sql(&quoted(&format!("INSERT INTO \"{name}\" VALUES (2, 'more')")));
+            assert!(!bench.run(&mut request).await.unwrap().unchanged);
+            assert!(bench.run(&mut request).await.unwrap().unchanged);
+            let names = bench.rows(&format!("SELECT string_agg(\"{name}_name\", ' ' ORDER BY id) FROM {t}", t = "{t}"));
+            assert_eq!(names, format!("{name} more"), "{place}");
+            if bench.source.connector.kind() == "postgres" {
+                continue;
+            }
+            let mut remote = bench.request(&place);
+            remote.table.query_mode = agnes_core::registry::QueryMode::Remote;
+            assert_eq!(bench.run(&mut remote).await.unwrap_err().code(), "invalid_config");
+        }
+        let found = bench.source.connector.discover(&bench.context()).await.unwrap();
+        let mut names: Vec<_> = found.iter().map(|table| table.name.to_string()).collect();
+        names.sort();
+        assert_eq!(names, ["orders", "orders_2", "orders_3"]);
     }
 }
