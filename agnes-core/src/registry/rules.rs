@@ -83,6 +83,12 @@ pub(super) fn of_kind(table: &mut RegisteredTable, kind: &str) -> Result<()> {
     if table.bq_fqn.is_some() && kind != BIGQUERY {
         return Err(invalid("bq_fqn", "only tables of BigQuery have one").into());
     }
+    // Whoever asks for some rows would get all of them published.
+    if table.where_filters.is_some() && !matches!(kind, KEBOOLA | LOCAL) {
+        return Err(
+            invalid("where_filters", format!("a source of kind `{}` cannot filter rows", printable(kind, 64))).into()
+        );
+    }
     let materialized = table.query_mode == QueryMode::Materialized;
     if kind == BIGQUERY {
         bigquery(table, materialized)?;
@@ -230,6 +236,21 @@ mod tests {
         }
         let mut other = row(|t| t.bq_fqn = Some("my-project.sales.orders".to_owned()));
         assert_eq!(of_kind(&mut other, "files").unwrap_err().code(), "invalid_field");
+    }
+
+    #[test]
+    fn filters_are_taken_where_they_are_applied() {
+        for (kind, valid) in
+            [("keboola", true), ("local", true), ("postgres", false), ("bigquery", false), ("jira", false)]
+        {
+            let mut table = path(Some("in.c-main"), "orders");
+            table.where_filters = Some(serde_json::json!([{"column": "a", "operator": "eq", "values": ["x"]}]));
+            if kind == "bigquery" {
+                (table.bucket, table.query_mode) = (Some("sales".to_owned()), QueryMode::Materialized);
+            }
+            let done = of_kind(&mut table, kind);
+            assert_eq!(done.is_ok(), valid, "{kind} {done:?}");
+        }
     }
 
     #[test]
