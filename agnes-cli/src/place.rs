@@ -62,14 +62,32 @@ pub(crate) fn here() -> Outcome<Workspace> {
     Ok(Workspace::find(&from)?)
 }
 
-/// The workspace of what is started anywhere: [`here`], else the one that was set up last, if it is of
-/// this server.
+/// The workspace, as far as its files may answer: not for another server that the command line names.
+pub(crate) fn files(global: &Global, account: &Account) -> Outcome<Workspace> {
+    let workspace = here()?;
+    if let Some(named) = &global.server {
+        check_server(&workspace, client(named, None, account)?.server())?;
+    }
+    Ok(workspace)
+}
+
+/// What is of one server has no place beside what is of another.
+pub(crate) fn check_server(workspace: &Workspace, server: &str) -> Outcome {
+    match workspace.server() {
+        Some(own) if own != server => Err(Failure::usage_hint(
+            format!("the workspace here is of {own}, not of {server}"),
+            "leave `--server` out, ask with `--remote`, or go to a workspace of that server",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The workspace of what is started anywhere: [`here`], else the one that was set up last; in both cases
+/// only one of this server.
 pub(crate) fn here_or_last(account: &Account, server: &str) -> Outcome<Workspace> {
-    here().or_else(|failure| match account.workspace()? {
-        Some(root) if variable("AGNES_LOCAL_DIR").is_none() => {
-            let last = Workspace::find(&root)?;
-            if last.server().as_deref() == Some(server) { Ok(last) } else { Err(failure) }
-        }
+    let of_server = |workspace: Workspace| check_server(&workspace, server).map(|()| workspace);
+    here().and_then(of_server).or_else(|failure| match account.workspace()? {
+        Some(root) if variable("AGNES_LOCAL_DIR").is_none() => of_server(Workspace::find(&root)?),
         _ => Err(failure),
     })
 }

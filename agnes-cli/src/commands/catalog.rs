@@ -4,9 +4,11 @@ use std::io::Write;
 
 use agnes_connectors::server::{Served as _, Told};
 use agnes_core::catalog::{Sample, TableSchema};
+use agnes_core::ident::quote_ident;
 use agnes_core::local::{CatalogManifest, CatalogTables, GetProfile, GetSample, GetSchema, RefreshProfile};
 use agnes_core::profile::Profile;
-use agnes_core::workspace::Workspace;
+use agnes_core::query::{Query, json_rows};
+use agnes_core::workspace::{Glance, GlanceColumn, Workspace};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -164,14 +166,16 @@ fn show_profile(output: Output, out: &mut dyn Write, profile: &Value) -> Outcome
     Ok(())
 }
 
-/// A table at a glance: from the files here, or the statistics of the server.
+/// A table at a glance: from the files here or the data folder, or the statistics of the server.
 pub(super) async fn explore(app: &App, args: ExploreArgs) -> Outcome {
     if args.remote {
         let profile = GetProfile { table: args.table }.ask(&app.server()?).await?;
         return app.out.show(&profile, |out| show_profile(app.out, out, &profile));
     }
-    let workspace = crate::place::here()?;
-    let glance = workspace.glance(&args.table).await?;
+    let glance = match place::meant(&app.global, &app.account)? {
+        Meant::Folder => glance_of_folder(app, args.table).await?,
+        Meant::Server { .. } => place::files(&app.global, &app.account)?.glance(&args.table).await?,
+    };
     app.out.show(&glance, |out| {
         writeln!(out, "{}, {}", app.out.bold(&safe(&glance.table)), plural(glance.row_count, "row"))?;
         let columns = glance.columns.iter().map(|column| vec![safe(&column.name), safe(&column.data_type)]);
@@ -179,6 +183,21 @@ pub(super) async fn explore(app: &App, args: ExploreArgs) -> Outcome {
         writeln!(out)?;
         show_rows(app.out, out, &glance.sample_rows)
     })
+}
+
+/// The same of a data folder.
+async fn glance_of_folder(app: &App, table: String) -> Outcome<Glance> {
+    let schema = app.call(GetSchema { table }).await?;
+    let sample = app.call(GetSample { table: schema.table_id.clone(), rows: 5 }).await?;
+    let sql = format!("SELECT count(*)::UBIGINT AS n FROM {}", quote_ident(&schema.name));
+    let mut counted = app.query_as(Query::new(sql), &AsUser { as_user: None }).await?;
+    let mut row_count = 0;
+    while let Some(batch) = counted.next().await? {
+        row_count = json_rows(&batch).first().and_then(|row| row["n"].as_u64()).unwrap_or(row_count);
+    }
+    let columns = schema.columns.into_iter();
+    let columns = columns.map(|column| GlanceColumn { name: column.name, data_type: column.data_type }).collect();
+    Ok(Glance { table: schema.name, row_count, columns, sample_rows: sample.rows })
 }
 
 pub(super) async fn manifest(app: &App, args: &CatalogArgs) -> Outcome {

@@ -8,7 +8,7 @@ use agnes_connectors::server::ServerClient;
 use agnes_core::local::{ReplayReceipt, Rows};
 use agnes_core::policy::RowScope;
 use agnes_core::query::{Params, Query, ReplayedOn};
-use agnes_core::workspace::Answerable;
+use agnes_core::workspace::{Answerable, Workspace};
 use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value};
 
@@ -101,10 +101,15 @@ pub(super) fn place_of(app: &App, args: &QueryArgs) -> Outcome<At> {
         Some(Scope::Remote) => At::Server,
         Some(Scope::Local) => At::Workspace,
         Some(Scope::Auto) => At::Either,
-        // Where there are no files, whoever names a server means that.
-        None if is_named && place::here().is_err() => At::Server,
+        // Where there are no files of it, whoever names a server means that.
+        None if is_named && files(app).is_err() => At::Server,
         None => At::Workspace,
     })
+}
+
+/// The workspace, where its files may answer this command line.
+pub(super) fn files(app: &App) -> Outcome<Workspace> {
+    place::files(&app.global, &app.account)
 }
 
 /// Rows from wherever they are: a data folder, the files of the workspace, a server.
@@ -113,7 +118,7 @@ pub(super) async fn rows_of(app: &App, query: Query, args: &QueryArgs) -> Outcom
         At::Folder => app.query_as(query, &args.who).await,
         At::Server => remote(app, &query, args, None).await,
         At::Workspace => {
-            let workspace = place::here()?;
+            let workspace = files(app)?;
             if query.receipt {
                 let hint = "`--remote` has the server write one";
                 return Err(Failure::usage_hint("files here give no receipt", hint));
@@ -127,8 +132,10 @@ pub(super) async fn rows_of(app: &App, query: Query, args: &QueryArgs) -> Outcom
             }
         }
         At::Either => {
-            let Ok(workspace) = place::here() else {
-                return remote(app, &query, args, Some("this is no workspace".to_owned())).await;
+            let Ok(workspace) = files(app) else {
+                let why =
+                    if place::here().is_ok() { "the files here are of another server" } else { "this is no workspace" };
+                return remote(app, &query, args, Some(why.to_owned())).await;
             };
             if query.receipt {
                 return remote(app, &query, args, Some("a receipt is the server's to write".to_owned())).await;

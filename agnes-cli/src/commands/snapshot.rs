@@ -106,6 +106,8 @@ pub(super) async fn create(app: &App, args: SnapshotCreate) -> Outcome {
         return app.out.show(&estimate, |out| Ok(writeln!(out, "{}", estimated(&estimate))?));
     }
     let workspace = place::here()?;
+    // A refresh would bring the rows of its own server.
+    place::check_server(&workspace, server.server())?;
     workspace.check_snapshot(&name, args.force)?;
     if !estimate.is_null() {
         app.out.note(&estimated(&estimate));
@@ -156,7 +158,9 @@ async fn fetch(
     estimate: &Value,
     force: bool,
 ) -> Outcome<SnapshotMeta> {
-    let rows = app.server()?.scan(request).await?;
+    let server = app.server()?;
+    place::check_server(workspace, server.server())?;
+    let rows = server.scan(request).await?;
     let expected = estimate["estimated_scan_bytes"].as_u64().unwrap_or_default();
     let (meta, told) = workspace.keep_snapshot(name, request, rows, expected, (force, quota()?)).await?;
     warn_of_views(app, &told);

@@ -203,6 +203,17 @@ fn a_table_is_described_and_scheduled() {
 }
 
 #[test]
+fn a_table_of_a_data_folder_is_explored() {
+    let folder = Folder::synced();
+    let glance = folder.json(&["explore", "orders"]);
+    assert_eq!((&glance["table"], &glance["row_count"]), (&json!("orders"), &json!(4)), "{glance}");
+    assert_eq!(glance["columns"][0], json!({"name": "id", "type": "BIGINT"}), "{glance}");
+    assert_eq!(glance["sample_rows"].as_array().unwrap().len(), 4, "{glance}");
+    assert!(folder.ok(&["explore", "orders"]).starts_with("orders, 4 rows\n"));
+    assert_eq!(folder.run(&["explore", "nothing"]).status.code(), Some(8));
+}
+
+#[test]
 fn errors_in_json_mode_leave_standard_output_empty() {
     let folder = Folder::synced();
     let output = folder.run(&["schema", "ordres", "--json"]);

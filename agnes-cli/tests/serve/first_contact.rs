@@ -286,4 +286,7 @@ fn what_the_command_line_names_comes_before_the_environment() {
     };
     assert!(tools(laptop.command(&["mcp"]).current_dir("/")));
     assert!(!tools(laptop.command(&["mcp"]).current_dir("/").env("AGNES_LOCAL_DIR", "/nonexistent")));
+    // Files of another server are not beside its tables.
+    assert!(tools(&mut laptop.command(&["mcp"])));
+    assert!(!tools(&mut laptop.command(&["mcp", "--server", "http://127.0.0.1:9"])));
 }

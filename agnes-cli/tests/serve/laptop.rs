@@ -250,6 +250,41 @@ fn verbs_answer_the_same_at_a_server() {
 }
 
 #[test]
+fn a_server_that_is_named_is_meant_though_files_of_another_are_here() {
+    let (world, other) = (World::start(), World::start());
+    other.publish_orders(2);
+    let laptop = Laptop::of(&world, "member");
+    let there = format!("http://{}", other.server.address);
+    let ask = |arguments: &[&str]| {
+        let mut command = laptop.command(&[arguments, &["--server", &there]].concat());
+        command.env("AGNES_TOKEN", other.token("member")).output().unwrap()
+    };
+    let sql = "select count(*)::int as n from orders";
+    for (more, told) in [(&[][..], ""), (&["--scope", "auto"], "the files here are of another server: asking ")] {
+        let output = ask(&[&["query", sql, "--json"], more].concat());
+        assert_eq!(text(&output.stdout), "[{\"n\":2}]\n", "{more:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(told), "{more:?}: {}", text(&output.stderr));
+    }
+    laptop.ok(&["snapshot", "create", "orders", "--as", "kept"]);
+    for arguments in [
+        &["query", sql, "--scope", "local"][..],
+        &["explore", "orders"],
+        &["snapshot", "create", "orders", "--as", "mixed"],
+        &["snapshot", "refresh", "kept"],
+    ] {
+        let output = ask(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}{told}", text(&output.stdout));
+        assert!(told.contains(&laptop.server) && told.contains(&there), "{arguments:?}: {told}");
+    }
+    assert_eq!(laptop.asks("select count(*)::int as n from kept"), json!([{"n": 4}]));
+    // Its own, however it is written, is that of the files: nobody is asked.
+    let own = format!("{}/", laptop.server.replace("http", "HTTP"));
+    let output = laptop.command(&["query", sql, "--json", "--server", &own]).env("AGNES_TOKEN", "x").output().unwrap();
+    assert_eq!(text(&output.stdout), "[{\"n\":4}]\n", "{}", text(&output.stderr));
+}
+
+#[test]
 fn an_admin_does_from_a_laptop_what_the_api_does() {
     let world = World::start();
     let laptop = Laptop::of(&world, "admin");

@@ -87,13 +87,13 @@ impl From<Named> for Table {
 impl Relations {
     pub(super) fn new(app: &Arc<App>, args: &Arc<QueryArgs>) -> Outcome<Self> {
         let at = match query::place_of(app, args)? {
-            At::Either if place::here().is_err() => At::Server,
+            At::Either if query::files(app).is_err() => At::Server,
             at => at,
         };
         let place = match at {
             At::Folder => format!("the data folder {}", app.global.folder().display()),
             At::Server => query::server(app, args)?.server().to_owned(),
-            At::Workspace => format!("the workspace {}", place::here()?.root().display()),
+            At::Workspace => format!("the workspace {}", query::files(app)?.root().display()),
             At::Either => format!("the workspace {}, else its server", place::here()?.root().display()),
         };
         Ok(Self { app: app.clone(), args: args.clone(), at, place, known: Mutex::default() })
