@@ -32,6 +32,19 @@ fn json_and_ndjson() {
 }
 
 #[test]
+fn the_widest_numbers_are_whole_or_refused() {
+    let folder = Folder::synced();
+    let most = i128::MAX.to_string();
+    let sql = format!("select {most}::hugeint as n, [-{most}::hugeint] as l");
+    assert_eq!(folder.ok(&["query", &sql, "-f", "csv"]), format!("n,l\n{most},[-{most}]\n"));
+    assert_eq!(folder.ok(&["query", &sql, "-f", "ndjson"]), format!("{{\"n\":\"{most}\",\"l\":[\"-{most}\"]}}\n"));
+    assert!(folder.ok(&["query", &sql]).contains(&format!("{most}  [-{most}]")));
+    let output = folder.run(&["query", "select md5_number('a') as n, md5_number('b') as m"]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains("`m` is too large") && told.contains("VARCHAR"), "{told}");
+}
+
+#[test]
 fn tables_when_piped_are_plain_and_aligned() {
     let folder = Folder::synced();
     let out = folder.ok(&["query", "select id, status from orders order by id limit 2"]);

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::duckdb::ffi;
-use arrow::array::{ArrayRef, StructArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray as _, StructArray};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Schema, SchemaRef};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::columns::Plain;
 use super::memory::{MemoryConn, Result, words};
 use super::{EngineFailure, failure_of_words};
+use crate::ident::printable;
 
 /// Bytes of a batch, about, and chunks in it at most: 32,768 rows.
 const BATCH_BYTES: usize = 4 << 20;
 const MOST_TOGETHER: usize = 16;
+const WIDEST: ffi::duckdb_type = ffi::DUCKDB_TYPE_DUCKDB_TYPE_UHUGEINT;
 /// Once a batch has taken so long, no more is fetched for it: where rows come slowly, those that are
 /// there do not wait for others.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -132,6 +134,8 @@ pub(crate) struct Stream<'c> {
     _prepared: Prepared,
     schema: SchemaRef,
     plain: Option<Plain>,
+    /// Columns of whole numbers of which Arrow has room for the lower half.
+    widest: Vec<usize>,
     /// Chunks of the next batch.
     together: usize,
     /// Fetched before, and not in a batch yet.
@@ -154,6 +158,10 @@ impl<'c> Stream<'c> {
         Ok(Self {
             // SAFETY: as above.
             plain: unsafe { Plain::of(&mut result.0, &schema) },
+            widest: (0..schema.fields().len())
+                // SAFETY: as above.
+                .filter(|n| unsafe { ffi::duckdb_column_type(&mut result.0, *n as ffi::idx_t) } == WIDEST)
+                .collect(),
             result,
             options,
             _prepared: prepared,
@@ -259,14 +267,25 @@ impl<'c> Stream<'c> {
             check(error, "read the result")?;
             from_ffi_and_data_type(array, kind).map_err(|e| failure_of_words("read the result", e.to_string()))?
         };
-        Ok(StructArray::from(array).into_parts().1)
+        let columns = StructArray::from(array).into_parts().1;
+        for n in &self.widest {
+            let numbers = columns[*n].as_primitive_opt::<Decimal128Type>();
+            // Those of the upper half would be negative.
+            if numbers.is_some_and(|numbers| numbers.iter().flatten().any(i128::is_negative)) {
+                let name = printable(self.schema.field(*n).name(), 80);
+                let said =
+                    format!("Out of Range Error: a number of `{name}` is too large for clients: cast it to VARCHAR");
+                return Err(failure_of_words("read the result", said));
+            }
+        }
+        Ok(columns)
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use arrow::array::{Array as _, AsArray as _};
+    use arrow::array::Array as _;
 
     use super::super::{Bind, MemoryDb};
     use super::*;
@@ -288,6 +307,20 @@ mod tests {
             rows += batch.num_rows();
         }
         assert_eq!((rows, stream.schema().field(0).name().as_str()), (5000, "n"));
+    }
+
+    #[test]
+    fn numbers_that_arrow_has_no_room_for_are_refused() {
+        let conn = conn();
+        let read = |number: &str| {
+            let sql = format!("SELECT 1 AS a, {number}::UHUGEINT AS \"n m\" FROM range(2)");
+            let mut stream = conn.stream(&sql, &|_| None).unwrap();
+            stream.next().map(|batch| batch.unwrap().column(1).as_primitive::<Decimal128Type>().value(1))
+        };
+        assert_eq!(read("170141183460469231731687303715884105727").unwrap(), i128::MAX);
+        read("NULL").unwrap();
+        let said = read("170141183460469231731687303715884105728").unwrap_err().words;
+        assert!(said.contains("`n m` is too large") && said.contains("VARCHAR"), "{said}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value};
 
+use super::text::{beyond, holds_widest};
 use super::value_text;
 
 /// Largest integer that every JSON reader keeps exact (2^53).
@@ -73,6 +74,8 @@ impl<'a> JsonCells<'a> {
             DataType::Utf8 => Self::Text(Box::new(|row| column.as_string::<i32>().value(row)), column),
             DataType::LargeUtf8 => Self::Text(Box::new(|row| column.as_string::<i64>().value(row)), column),
             DataType::Utf8View => Self::Text(Box::new(|row| column.as_string_view().value(row)), column),
+            // It would cut the widest numbers.
+            kind if holds_widest(kind) => Self::Other(None, column),
             _ => Self::Other(ArrayFormatter::try_new(column, &AS_TEXT).ok(), column),
         }
     }
@@ -89,7 +92,8 @@ impl<'a> JsonCells<'a> {
     }
 
     fn other(formatter: Option<&ArrayFormatter<'_>>, column: &dyn Array, row: usize) -> String {
-        let text = formatter.and_then(|formatter| formatter.value(row).try_to_string().ok());
+        let text = beyond(column, row);
+        let text = text.or_else(|| formatter?.value(row).try_to_string().ok());
         text.unwrap_or_else(|| value_text(column, row))
     }
 

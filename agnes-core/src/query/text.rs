@@ -1,19 +1,25 @@
 //! Values as text. Arrow's own formatting ends at the year 262,143 and knows no infinity;
-//! the engine's dates reach the year 5,881,580.
+//! the engine's dates reach the year 5,881,580. It also cuts whole numbers after 38 digits, where
+//! those of the engine have 39.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, MapArray, StringArray, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, MapArray, StringArray, StructArray, UInt64Array,
+    new_null_array,
 };
+use arrow::compute::take;
 use arrow::datatypes::{
-    DataType, Date32Type, Field, FieldRef, Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampSecondType,
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Schema, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampSecondType,
 };
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 const DAY_MICROS: i128 = 86_400_000_000;
+
+/// Digits of a decimal that Arrow writes.
+const MOST_DIGITS: u8 = 38;
 
 /// The value at `row` as text; `NULL` for null. Lists and structs holding a date beyond
 /// what Arrow writes are shown with that date as text too.
@@ -26,9 +32,27 @@ pub fn value_text(array: &dyn Array, row: usize) -> String {
     let written = |array: &dyn Array, row| {
         ArrayFormatter::try_new(array, &options).and_then(|formatter| formatter.value(row).try_to_string())
     };
+    if holds_widest(array.data_type())
+        && let Ok(alone) = take(array, &UInt64Array::from(vec![row as u64]), None)
+    {
+        return written(&within_range(&alone), 0).unwrap_or_else(|_| "out of range".to_owned());
+    }
     written(array, row)
         .or_else(|_| written(&within_range(&array.slice(row, 1)), 0))
         .unwrap_or_else(|_| "out of range".to_owned())
+}
+
+/// Whether there are whole numbers in it, below its surface, that Arrow may cut.
+pub(super) fn holds_widest(kind: &DataType) -> bool {
+    let is_widest = |field: &FieldRef| {
+        let kind = field.data_type();
+        *kind == DataType::Decimal128(MOST_DIGITS, 0) || holds_widest(kind)
+    };
+    match kind {
+        DataType::List(field) | DataType::FixedSizeList(field, _) | DataType::Map(field, _) => is_widest(field),
+        DataType::Struct(fields) => fields.iter().any(is_widest),
+        _ => false,
+    }
 }
 
 /// The batch with every column of dates or times that Arrow's writers (text, CSV, JSON)
@@ -54,7 +78,9 @@ fn within_range(array: &ArrayRef) -> ArrayRef {
         Arc::new(field.as_ref().clone().with_data_type(items.data_type().clone()))
     };
     match array.data_type() {
-        DataType::Date32 | DataType::Timestamp(..) if (0..array.len()).any(|row| beyond(array, row).is_some()) => {
+        DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(MOST_DIGITS, 0)
+            if (0..array.len()).any(|row| beyond(array, row).is_some()) =>
+        {
             let texts = (0..array.len()).map(|row| (!array.is_null(row)).then(|| value_text(array, row)));
             Arc::new(texts.collect::<StringArray>())
         }
@@ -102,10 +128,14 @@ fn kept<A: Array + 'static>(old: &ArrayRef, new: Result<A, arrow::error::ArrowEr
     new.map_or_else(|_| new_null_array(old.data_type(), old.len()), |array| Arc::new(array))
 }
 
-/// The text of a date or time that Arrow cannot write; `None` for everything else.
-fn beyond(array: &dyn Array, row: usize) -> Option<String> {
+/// The text of a date, time or number that Arrow cannot write; `None` for everything else.
+pub(super) fn beyond(array: &dyn Array, row: usize) -> Option<String> {
     if array.is_null(row) {
         return None;
+    }
+    if *array.data_type() == DataType::Decimal128(MOST_DIGITS, 0) {
+        let number = array.as_primitive::<Decimal128Type>().value(row);
+        return (number.unsigned_abs() >= 10_u128.pow(u32::from(MOST_DIGITS))).then(|| number.to_string());
     }
     let (micros, most, time) = match array.data_type() {
         DataType::Date32 => {
@@ -157,7 +187,7 @@ fn date_text(days: i128) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use arrow::array::{Date32Array, TimestampMicrosecondArray};
+    use arrow::array::{Date32Array, Decimal128Array, TimestampMicrosecondArray};
 
     #[test]
     fn dates_agree_with_the_calendar_and_go_on_after_it() {
@@ -193,5 +223,24 @@ mod tests {
         assert_eq!(texts(3), ["[1970-01-01, infinity]", "[-infinity]", "[NULL]", "[]"]);
         assert!(Arc::ptr_eq(out.column(2), batch.column(2)));
         assert_eq!(value_text(batch.column(3), 0), "[1970-01-01, infinity]");
+    }
+
+    #[test]
+    fn the_widest_numbers_keep_their_last_digit() {
+        let widest = |values: Vec<i128>| -> ArrayRef {
+            Arc::new(Decimal128Array::from(values).with_precision_and_scale(MOST_DIGITS, 0).unwrap())
+        };
+        let numbers = widest(vec![i128::MAX, i128::MIN, 10_i128.pow(38) - 1]);
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([1, 2, 0]);
+        let field = Arc::new(Field::new("item", numbers.data_type().clone(), true));
+        let list: ArrayRef = Arc::new(ListArray::new(field, offsets, numbers.clone(), None));
+        let batch = RecordBatch::try_from_iter([("n", numbers), ("l", list)]).unwrap();
+        let texts = |n: usize| (0..3).map(|row| value_text(batch.column(n), row)).collect::<Vec<_>>();
+        let (most, least, fits) = (i128::MAX.to_string(), i128::MIN.to_string(), (10_i128.pow(38) - 1).to_string());
+        assert_eq!(texts(0), [most.clone(), least.clone(), fits.clone()]);
+        assert_eq!(texts(1), [format!("[{most}]"), format!("[{least}, {fits}]"), "[]".to_owned()]);
+        let rows = serde_json::to_string(&crate::query::json_rows(&batch)).unwrap();
+        assert!(rows.contains(&format!(r#""n":"{most}","l":"[{most}]""#)), "{rows}");
+        assert_eq!(writable(&batch).column(0).data_type(), &DataType::Utf8);
     }
 }
