@@ -152,7 +152,7 @@ impl<'a> TableSink<'a> {
         let columns = self.schema.fields().len();
         let rows = std::mem::take(&mut self.waiting);
         // More columns than fit side by side: one line a field.
-        if self.is_expanded || self.out.width().is_some_and(|width| columns * 6 > usize::from(width)) {
+        if self.is_expanded || !self.out.fits(columns) {
             return self.records(rows);
         }
         let mut table = self.out.table();
@@ -186,13 +186,9 @@ impl<'a> TableSink<'a> {
 
     fn records(&mut self, rows: Vec<Vec<String>>) -> Outcome {
         let names: Vec<String> = self.schema.fields().iter().map(|field| cell(field.name())).collect();
-        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         for row in rows {
             self.record += 1;
-            writeln!(self.to, "{}", self.out.bold(&format!("-- record {}", self.record)))?;
-            for (name, value) in names.iter().zip(row) {
-                writeln!(self.to, "{name:<width$}  {value}")?;
-            }
+            self.out.record(self.to, self.record, &names, row)?;
         }
         Ok(())
     }

@@ -178,6 +178,27 @@ impl Output {
         table
     }
 
+    /// Whether so many columns fit side by side on the terminal; else there is a line for each field.
+    pub(crate) fn fits(self, columns: usize) -> bool {
+        self.width().is_none_or(|width| columns * 6 <= usize::from(width))
+    }
+
+    /// Prints one row as a line for each field.
+    pub(crate) fn record(
+        self,
+        out: &mut dyn Write,
+        number: u64,
+        names: &[impl AsRef<str>],
+        values: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> io::Result<()> {
+        let width = names.iter().map(|name| name.as_ref().chars().count()).max().unwrap_or(0);
+        writeln!(out, "{}", self.bold(&format!("-- record {number}")))?;
+        for (name, value) in names.iter().zip(values) {
+            writeln!(out, "{:<width$}  {}", name.as_ref(), value.as_ref())?;
+        }
+        Ok(())
+    }
+
     /// Prints rows under a header; columns named in `right` are numbers. A column without a
     /// name is left out when nothing is in it.
     pub(crate) fn grid<C: Into<Cell>>(
@@ -188,6 +209,12 @@ impl Output {
         rows: Vec<Vec<C>>,
     ) -> Outcome {
         let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(Into::into).collect()).collect();
+        if !self.fits(header.len()) {
+            for (row, number) in rows.iter().zip(1..) {
+                self.record(out, number, header, row.iter().map(Cell::content))?;
+            }
+            return Ok(());
+        }
         let mut table = self.table();
         table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
         for (index, name) in header.iter().enumerate() {

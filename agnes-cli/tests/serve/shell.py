@@ -108,6 +108,9 @@ def talk(arguments, history):
     assert "status" in came, came
     came = terminal.ask("select o.status from orders o where o.am\t > 30;", "1 row")
     assert "paid" in came and "o.amount" in came, came
+    # A quote that is open goes with the name that takes its place.
+    terminal.ask('select count(*) as n from "ord\t;', "1 row")
+    terminal.ask('select count(*) as n from orders where "stat\t = \'lost\';', "1 row")
     # Commands of the shell.
     terminal.ask("\\dt", "orders")
     came = terminal.ask("\\d orders", "amount")
@@ -162,6 +165,12 @@ def talk(arguments, history):
     terminal.until(PROMPT)
     terminal.type("\\q\r")
     assert terminal.ended() == 0
+    # Where columns do not fit side by side there is a line for each field.
+    narrow = Terminal(arguments, columns=30)
+    narrow.until(PROMPT)
+    narrow.ask("\\dt", "record 1")
+    narrow.type("\x04")
+    assert narrow.ended() == 0
 
 
 os.environ["PAGER"] = "sed 's/^/paged by me /'"

@@ -122,7 +122,9 @@ impl Assistant {
     /// Columns of the tables that a statement names.
     fn columns(&self, line: &str, tables: &[String]) -> Vec<String> {
         let words: Vec<String> = words(line).map(str::to_lowercase).collect();
-        let named = tables.iter().filter(|table| words.contains(&table.to_lowercase()));
+        let quoted = line.to_lowercase();
+        let is_named = |table: &str| words.contains(&table.to_owned()) || quoted.contains(&quote_ident(table));
+        let named = tables.iter().filter(|table| is_named(&table.to_lowercase()));
         let mut columns: Vec<String> =
             named.flat_map(|table| self.relations.columns_of(&self.runtime, table)).collect();
         columns.sort();
@@ -143,6 +145,28 @@ fn is_of_word(c: char) -> bool {
 /// Where the word before the end of `text` begins.
 fn word_start(text: &str) -> usize {
     text.char_indices().rev().take_while(|(_, c)| is_of_word(*c)).last().map_or(text.len(), |(at, _)| at)
+}
+
+/// Where the quoted name begins that is not closed at the end of `text`.
+fn open_quote(text: &str) -> Option<usize> {
+    let (mut open, mut chars) = (None, text.char_indices().peekable());
+    while let Some((at, c)) = chars.next() {
+        match open {
+            None if matches!(c, '\'' | '"') => open = Some((c, at)),
+            // Twice, it is one of the name.
+            Some((quote, _)) if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() => open = None,
+            _ => {}
+        }
+    }
+    open.filter(|(quote, _)| *quote == '"').map(|(_, at)| at)
+}
+
+/// The name at the end of `text`, without its quotes.
+fn name_at_end(text: &str) -> String {
+    match text.strip_suffix('"') {
+        Some(inner) => open_quote(inner).map_or_else(String::new, |at| inner[at + 1..].replace("\"\"", "\"")),
+        None => text[word_start(text)..].to_owned(),
+    }
 }
 
 /// The table that an alias in `line` stands for, or the name itself.
@@ -179,8 +203,10 @@ impl Completer for Assistant {
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let before = &line[..pos];
-        let start = word_start(before);
-        let begin = &before[start..];
+        // A quote that somebody began belongs to the name.
+        let quote = open_quote(before);
+        let start = quote.unwrap_or_else(|| word_start(before));
+        let begin = before[start..].trim_start_matches('"');
         let tables = self.relations.tables();
         if is_meta(before) {
             let Some((_, word)) = before.split_once(char::is_whitespace) else {
@@ -193,16 +219,20 @@ impl Completer for Assistant {
             return Ok((pos - word.len(), fitting.map(plain).collect()));
         }
         if let Some(owner) = before[..start].strip_suffix('.') {
-            let owner = owner.trim_end_matches('"');
-            let alias = &owner[word_start(owner)..];
-            let columns = meant_by(line, alias, &tables).map(|table| self.relations.columns_of(&self.runtime, table));
+            let columns = meant_by(line, &name_at_end(owner), &tables)
+                .map(|table| self.relations.columns_of(&self.runtime, table));
             return Ok((start, starting(&columns.unwrap_or_default(), begin).collect()));
         }
         let before_that = words(&before[..start]).last().unwrap_or_default().to_lowercase();
-        if begin.is_empty() || matches!(before_that.as_str(), "from" | "join" | "describe" | "summarize" | "table") {
+        if (begin.is_empty() && quote.is_none())
+            || matches!(before_that.as_str(), "from" | "join" | "describe" | "summarize" | "table")
+        {
             return Ok((start, starting(&tables, begin).collect()));
         }
         let columns = self.columns(line, &tables);
+        if quote.is_some() {
+            return Ok((start, starting(&columns, begin).chain(starting(&tables, begin)).collect()));
+        }
         let is_upper = begin.chars().all(|c| !c.is_lowercase());
         let keywords = KEYWORDS.iter().filter(|word| word.starts_with(&begin.to_lowercase())).map(|word| {
             let word = if is_upper { word.to_uppercase() } else { (*word).to_owned() };
@@ -257,5 +287,11 @@ mod tests {
         assert_eq!(&"select sta"[word_start("select sta")..], "sta");
         assert_eq!(&"žluť"[word_start("žluť")..], "žluť");
         assert_eq!(word_start("x.")..2, 2..2);
+        let open = |text: &str| open_quote(text).map(|at| text[at..].to_owned());
+        assert_eq!(open("select * from \"net sa").as_deref(), Some("\"net sa"));
+        assert_eq!(open("select 'a \"b' from \"x\"\"y").as_deref(), Some("\"x\"\"y"));
+        assert_eq!((open("\"net sales\""), open("select 'it"), open("x")), (None, None, None));
+        assert_eq!(name_at_end("from \"net sales\""), "net sales");
+        assert_eq!((name_at_end("from o").as_str(), name_at_end("\"")), ("o", String::new()));
     }
 }
