@@ -172,8 +172,8 @@ impl Laptop for Here {
         self.workspace.query(query).await
     }
 
-    async fn pull(&self, skip_materialized: bool) -> Result<PullReport> {
-        let options = PullOptions { skip_materialized, limits: self.limits, ..PullOptions::default() };
+    async fn pull(&self, tables: Vec<String>, skip_materialized: bool) -> Result<PullReport> {
+        let options = PullOptions { tables, skip_materialized, limits: self.limits, ..PullOptions::default() };
         self.workspace.pull(&self.client, &options, Progress::default()).await
     }
 

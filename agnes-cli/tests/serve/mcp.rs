@@ -90,7 +90,7 @@ fn a_call_that_is_cancelled_stops_its_query() {
 fn an_assistant_in_a_workspace_works_with_its_files_without_the_server() {
     let world = World::start();
     let laptop = Laptop::new(&format!("http://{}", world.server.address));
-    laptop.set_up(world.token("member"), &["--no-pull"]);
+    laptop.set_up(world.token("member"), &["--no-pull", "--lazy"]);
     let Some(mut client) = official(&world, "laptop") else { return };
     client.env("AGNES_LAPTOP", laptop.home()).env("AGNES_WORKSPACE", laptop.folder());
     let mut child = client.spawn().unwrap();
@@ -194,10 +194,12 @@ fn the_door_asks_for_a_token_and_says_where_to_get_one() {
         assert_eq!(answer.status, 401);
         assert!(challenge.starts_with("Bearer resource_metadata=\"http://"), "{challenge}");
         assert!(challenge.contains("/.well-known/oauth-protected-resource/api/mcp/http\""), "{challenge}");
+        assert!(!challenge.contains("error="), "nothing is wrong with what nobody sent: {challenge}");
     }
     let wrong = message(&world, "nobody", "tools/list", json!({}), "Authorization: Bearer nothing\r\n");
     assert_eq!((wrong.status, wrong.json()["code"].as_str().unwrap()), (401, "token_invalid"));
-    assert!(wrong.header("www-authenticate").unwrap().contains("resource_metadata"));
+    let challenge = wrong.header("www-authenticate").unwrap();
+    assert!(challenge.contains("resource_metadata") && challenge.contains("error=\"invalid_token\""), "{challenge}");
     // A page of somebody else, whatever name of this machine it was loaded from.
     let strange = message(&world, "member", "tools/list", json!({}), "Origin: http://strange.example\r\n");
     assert_eq!((strange.status, strange.json()["code"].as_str().unwrap()), (403, "csrf_failed"));

@@ -161,7 +161,12 @@ async def laptop():
             assert not failed and len(docs["documentation"]) > len(listed[name].description)
         failed, answer = await ask(client, "query_local", sql="select count(*) as n from orders")
         assert failed and answer["code"] == "workspace_empty" and "pull" in answer["hint"], answer
+        # Tables come here when they are asked for.
         failed, report = await ask(client, "pull")
+        assert not failed and report["tables_updated"] == 0 and report["errors"] == [], report
+        failed, answer = await ask(client, "query_local", sql="select count(*) as n from orders")
+        assert failed and answer["code"] == "table_not_here", answer
+        failed, report = await ask(client, "pull", tables=["orders"])
         assert not failed and report["tables_updated"] == 1 and report["errors"] == [], report
         failed, answer = await ask(client, "query_local", sql="select count(*) as n from orders")
         assert not failed and answer["rows"] == [[4]], answer

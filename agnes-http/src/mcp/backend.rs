@@ -44,8 +44,8 @@ pub trait Backend: Send + Sync {
 pub trait Laptop: Send + Sync {
     /// The rows of a query of the files here.
     async fn query(&self, query: Query) -> Result<Rows>;
-    /// Brings the files up to date.
-    async fn pull(&self, skip_materialized: bool) -> Result<PullReport>;
+    /// Brings the files up to date, and these tables.
+    async fn pull(&self, tables: Vec<String>, skip_materialized: bool) -> Result<PullReport>;
     /// Keeps the rows of a scan as a table here; one of that name is replaced only by `force`. What is to
     /// be said of it comes with it.
     async fn snapshot(&self, request: ScanRequest, force: bool) -> Result<(SnapshotMeta, Vec<String>)>;

@@ -80,13 +80,15 @@ and costs nothing there; the answer is of the last `pull`.
 
 - `sql`, `params`, `limit`: as of `query`.
 
-A table that may be read but is not here fails with `table_not_here`: `pull` brings it, `snapshot` a part of it, `query` \
+A table that may be read but is not here fails with `table_not_here`: `pull` with its name brings it, `snapshot` a part of it, `query` \
 asks the server.";
 
 pub(super) const PULL: &str = "\
 Brings the tables of this workspace up to date: only files whose content is new move, and each is checked before it counts. \
 Tables that may not be read any more go.
 
+- `tables`: tables to bring beside those that are here already, by name or id. A workspace that brings tables only when \
+they are asked for needs them.
 - `skip_materialize`: true leaves out tables that are answers to a query at their source.
 
 What came stays when something fails: `errors` says of which table, why, and what to try. The old files answer until the \

@@ -98,6 +98,10 @@ pub(super) struct QueryLocalInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PullInput {
+    /// Tables to bring beside those that are kept up to date anyway: where tables come only when they are
+    /// asked for.
+    #[serde(default)]
+    pub(super) tables: Vec<String>,
     /// Whether tables stay out that are answers to a query at their source.
     #[serde(default)]
     pub(super) skip_materialize: bool,

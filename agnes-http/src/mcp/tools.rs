@@ -269,7 +269,7 @@ impl Tool {
             Self::Pull => {
                 let input: PullInput = self.read(arguments)?;
                 told.progress(0, "the pull runs").await;
-                json(&Pulled::from(laptop(backend)?.pull(input.skip_materialize).await?))?
+                json(&Pulled::from(laptop(backend)?.pull(input.tables, input.skip_materialize).await?))?
             }
             Self::Snapshot => {
                 let input: SnapshotInput = self.read(arguments)?;

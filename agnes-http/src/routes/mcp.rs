@@ -6,7 +6,7 @@ use agnes_core::CallContext;
 use agnes_core::context::Client;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response, StatusCode};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -112,10 +112,13 @@ pub(crate) async fn call(
 ) -> Result<Response<Body>, Problem> {
     let (mut parts, body) = request.into_parts();
     check_origin(&parts.headers, &app)?;
+    let is_known = parts.headers.contains_key(AUTHORIZATION);
     let found = caller(&mut parts, &app, client).await;
     let ctx = found.map_err(|problem| {
         let place = format!("{origin}/.well-known/oauth-protected-resource{PATH}");
-        problem.challenge(&format!("resource_metadata=\"{place}\", scope=\"mcp\""))
+        // Tells who has a token that it is worth nothing any more: it is renewed rather than sent again.
+        let error = if is_known { ", error=\"invalid_token\"" } else { "" };
+        problem.challenge(&format!("resource_metadata=\"{place}\", scope=\"mcp\"{error}"))
     })?;
     let (engine, health) = (app.engine().clone(), app.health().status());
     parts.extensions.insert(Asking {
