@@ -15,6 +15,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{BoundObject, IntoPyObject};
 
+/// Characters of a cell in a notebook: longer ones are there whole in the rows.
+const LONGEST: usize = 1000;
+
 /// Row `index` of `batch`.
 pub(crate) fn row<'py>(py: Python<'py>, batch: &RecordBatch, index: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
     batch.columns().iter().map(|column| value(py, column, index)).collect()
@@ -150,7 +153,7 @@ fn cells(batches: &[RecordBatch]) -> impl Iterator<Item = Vec<String>> {
 
 /// A table of fixed-width text.
 pub(crate) fn text_table(schema: &SchemaRef, batches: &[RecordBatch]) -> String {
-    let header: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let header: Vec<String> = schema.fields().iter().map(|field| cut(field.name())).collect();
     let rows: Vec<Vec<String>> = cells(batches).map(|row| row.iter().map(|cell| cut(cell)).collect()).collect();
     let widths: Vec<usize> = (0..header.len())
         .map(|c| rows.iter().chain([&header]).map(|row| row[c].chars().count()).max().unwrap_or(0))
@@ -163,9 +166,26 @@ pub(crate) fn text_table(schema: &SchemaRef, batches: &[RecordBatch]) -> String 
     [line(&header), rule.join("  ")].into_iter().chain(rows.iter().map(|row| line(row))).collect::<Vec<_>>().join("\n")
 }
 
+/// On one line, not endless, and without power over a terminal.
 fn cut(cell: &str) -> String {
-    let cell = cell.replace(['\n', '\r', '\t'], " ");
-    if cell.chars().count() <= 60 { cell } else { cell.chars().take(59).chain(['…']).collect() }
+    let plain = |c: char| {
+        if c.is_whitespace() {
+            ' '
+        } else if c.is_control() {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    shortened(cell, 60).chars().map(plain).collect()
+}
+
+/// At most so many characters.
+fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
 }
 
 /// A table for a notebook; every text is escaped.
@@ -173,7 +193,8 @@ pub(crate) fn html_table(schema: &SchemaRef, batches: &[RecordBatch]) -> String 
     let header: String = schema.fields().iter().map(|field| format!("<th>{}</th>", escape(field.name()))).collect();
     let rows: String = cells(batches)
         .map(|row| {
-            let cells: String = row.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+            let cells: String =
+                row.iter().map(|cell| format!("<td>{}</td>", escape(&shortened(cell, LONGEST)))).collect();
             format!("<tr>{cells}</tr>")
         })
         .collect();

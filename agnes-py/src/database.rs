@@ -422,7 +422,7 @@ fn in_thread(
 ) -> PyResult<Py<PyAny>> {
     let py = slf.py();
     let call: Vec<Bound<'_, PyAny>> = std::iter::once(slf.getattr(method)?).chain(args.iter()).collect();
-    Ok(py.import("asyncio")?.call_method("to_thread", PyTuple::new(py, call)?, kwargs)?.unbind())
+    Ok(py.import("agnes._aio")?.call_method("in_thread", PyTuple::new(py, call)?, kwargs)?.unbind())
 }
 
 /// Hands progress to a Python function as dicts. What it raises is printed, the run goes on.

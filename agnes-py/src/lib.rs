@@ -43,5 +43,6 @@ fn _agnes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<result::QueryResult>()?;
     module.add_class::<result::RowIterator>()?;
     module.add_class::<result::BatchIterator>()?;
+    module.add_class::<runtime::Call>()?;
     Ok(())
 }

@@ -376,7 +376,7 @@ impl QueryResult {
 
     /// `load` for asyncio.
     fn aload<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("asyncio")?.call_method1("to_thread", (slf.getattr("load")?,))
+        slf.py().import("agnes._aio")?.call_method1("in_thread", (slf.getattr("load")?,))
     }
 
     /// Tuples, one at a time, as they come.

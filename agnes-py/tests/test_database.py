@@ -211,6 +211,27 @@ def test_asyncio(folder: Path, exports: Path) -> None:
     assert asyncio.run(main()) == [0, 1, 2, 3]
 
 
+def test_who_does_not_wait_any_more_ends_the_query(db: agnes.Database, folder: Path) -> None:
+    db.close()
+    code = """
+        import asyncio, sys, agnes
+
+        async def main(db):
+            sql = "SELECT sum(a.i * b.i) FROM range(10000000) a(i), range(10000000) b(i)"
+            try:
+                await asyncio.wait_for(db.aquery(sql, timeout=600), 1)
+            except TimeoutError:
+                print("left")
+            print((await db.aquery("SELECT 1")).rows())
+
+        with agnes.open(sys.argv[1]) as db:
+            # Its end waits for the threads.
+            asyncio.run(main(db))
+            print("end")
+    """
+    assert run_python(code, folder, timeout=45) == "left\n[(1,)]\nend\n"
+
+
 def test_a_dropped_stream_frees_its_query(db: agnes.Database) -> None:
     for _ in range(30):
         next(iter(db.query("SELECT i FROM range(100000000) AS r(i)")))

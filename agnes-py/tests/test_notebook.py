@@ -117,6 +117,15 @@ def test_answers_show_themselves_escaped() -> None:
     assert Records([{"a": 1, "b": None}])._repr_html_().count("<th>") == 1
 
 
+def test_values_are_shown_short_and_have_no_power_over_the_terminal(db: agnes.Database) -> None:
+    result = db.query("SELECT chr(27) || '[2J' AS \"a\x1bb\", repeat('x', 5000) AS long")
+    shown = repr(result)
+    assert "\x1b" not in shown and "[2J" in shown and "…" in shown
+    html = result._repr_html_()
+    assert "…" in html and "x" * 900 in html and "x" * 1100 not in html
+    assert len(result.rows()[0][1]) == 5000
+
+
 def test_results_of_the_engine_are_what_they_look_like(place: agnes.Database) -> None:
     profile = place.table("orders").profile()
     assert isinstance(profile, dict)

@@ -1,7 +1,7 @@
 import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, Protocol, TypeAlias, final, overload
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, final, overload
 
 import pandas
 import polars
@@ -13,6 +13,7 @@ from ._table import Table
 
 __all__ = [
     "BatchIterator",
+    "Call",
     "Database",
     "Grants",
     "Groups",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 __version__: str
+
+_T = TypeVar("_T")
 
 # Rows of the engine's own records: the fields of the REST API and of `agnes --format json`.
 _Row: TypeAlias = dict[str, Any]
@@ -270,3 +273,13 @@ class BatchIterator(Iterator[QueryResult], AsyncIterator[QueryResult]):
     def __next__(self) -> QueryResult: ...
     def __aiter__(self) -> BatchIterator: ...
     def __anext__(self) -> Awaitable[QueryResult]: ...
+
+@final
+class Call:
+    """A call that another thread may end."""
+
+    def __new__(cls) -> Call: ...
+    def run(self, function: Callable[..., _T], *args: object, **kwargs: object) -> _T:
+        """Calls a function, whose waits `cancel` ends."""
+    def cancel(self) -> None:
+        """Ends it."""

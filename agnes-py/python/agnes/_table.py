@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ._agnes import Database, QueryResult
+from ._aio import in_thread
 from ._shown import Profile, Sample, Schema
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ class Table:
 
     async def aprofile(self, *, refresh: bool = False) -> Profile:
         """`profile` for asyncio."""
-        return await asyncio.to_thread(self.profile, refresh=refresh)
+        return await in_thread(self.profile, refresh=refresh)
 
     async def asample(self, rows: int = 10) -> Sample:
         """`sample` for asyncio."""
-        return await asyncio.to_thread(self.sample, rows)
+        return await in_thread(self.sample, rows)
 
     async def aselect(
         self,
@@ -92,7 +92,7 @@ class Table:
         timeout: float | None = None,
     ) -> QueryResult:
         """`select` for asyncio."""
-        return await asyncio.to_thread(self.select, columns, limit=limit, timeout=timeout)
+        return await in_thread(self.select, columns, limit=limit, timeout=timeout)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.select().__arrow_c_stream__(requested_schema)
