@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use agnes_core::connector::{Cancel, ProgressEvent, SourceContext};
 use agnes_core::duck::blocking;
 use agnes_core::error::{Error, Result};
 use base64::Engine as _;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
@@ -87,27 +87,33 @@ pub(crate) async fn download(
     let read = AtomicU64::new(0);
     let (writing, mut written) = mpsc::channel(1);
     let how = How { writing: Some(writing), ..how.clone() };
+    let failed = AtomicBool::new(false);
     let one = |(n, (what, _)): (usize, &(String, String))| {
-        let (current, read, how, what) = (&current, &read, &how, what.clone());
+        let (current, read, how, failed, what) = (&current, &read, &how, &failed, what.clone());
         async move {
             if let Some(piece) = workspace.piece(&what) {
-                return Ok((n, piece.clone()));
+                return Ok(Some((n, piece.clone())));
             }
             let slot = turn(&how.slots, &api.cancel).await?;
-            let piece = slice(api, how, workspace, id, current, (n, total), &what).await?;
+            // What is on its way still comes, so that the next run need not ask for it.
+            if failed.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let piece = slice(api, how, workspace, id, current, (n, total), &what).await;
+            let piece = piece.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             drop(slot);
             let bytes = read.fetch_add(piece.size, Ordering::Relaxed) + piece.size;
             let (source_name, table) = (source.name.to_string(), table.to_owned());
             source.progress.report(ProgressEvent::TableProgress { source: source_name, table, bytes });
-            Ok::<_, Error>((n, piece))
+            Ok::<_, Error>(Some((n, piece)))
         }
     };
-    let pieces: Result<Vec<(usize, Piece)>> =
-        futures::stream::iter(opened.slices.iter().enumerate().map(one)).buffer_unordered(AT_ONCE).try_collect().await;
+    let pieces: Vec<Result<Option<(usize, Piece)>>> =
+        futures::stream::iter(opened.slices.iter().enumerate().map(one)).buffer_unordered(AT_ONCE).collect().await;
     // Those that nobody waits for any more end by themselves; until then the folder is theirs too.
     drop(how);
     written.recv().await;
-    let mut pieces = pieces?;
+    let mut pieces = pieces.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
     pieces.sort_by_key(|(n, _)| *n);
     Ok(Files {
         header: !opened.detail.is_sliced && file_type == FileType::Csv,
