@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::duckdb::ffi;
-use arrow::array::{ArrayRef, AsArray as _, StructArray};
-use arrow::datatypes::{DataType, Decimal128Type, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray as _, StringArray, StructArray};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Fields, Schema, SchemaRef};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::columns::Plain;
 use super::memory::{MemoryConn, Result, words};
 use super::{EngineFailure, failure_of_words};
-use crate::ident::printable;
 
 /// Bytes of a batch, about, and chunks in it at most: 32,768 rows.
 const BATCH_BYTES: usize = 4 << 20;
 const MOST_TOGETHER: usize = 16;
+/// Arrow's numbers have no room for its upper half: it becomes text.
 const WIDEST: ffi::duckdb_type = ffi::DUCKDB_TYPE_DUCKDB_TYPE_UHUGEINT;
 /// Once a batch has taken so long, no more is fetched for it: where rows come slowly, those that are
 /// there do not wait for others.
@@ -133,9 +133,9 @@ pub(crate) struct Stream<'c> {
     options: ArrowOptions,
     _prepared: Prepared,
     schema: SchemaRef,
+    /// The same as the engine converts it.
+    converts_to: DataType,
     plain: Option<Plain>,
-    /// Columns of whole numbers of which Arrow has room for the lower half.
-    widest: Vec<usize>,
     /// Chunks of the next batch.
     together: usize,
     /// Fetched before, and not in a batch yet.
@@ -150,18 +150,23 @@ impl<'c> Stream<'c> {
     pub(super) fn start(mut result: QueryHandle, prepared: Prepared, _conn: &'c MemoryConn) -> Result<Self> {
         let said = |e: arrow::error::ArrowError| failure_of_words("read the result's schema", e.to_string());
         // SAFETY: the result was executed.
-        let (options, schema) = unsafe {
+        let (options, converted) = unsafe {
             let options = ArrowOptions(ffi::duckdb_result_get_arrow_options(&mut result.0));
             let schema = Schema::try_from(&arrow_schema(&mut result.0, &options)?).map_err(said)?;
-            (options, Arc::new(with_offsets(&schema)))
+            (options, with_offsets(&schema))
         };
+        let fields = converted.fields().iter().zip(0..).map(|(field, n)| {
+            // SAFETY: as above.
+            match unsafe { ffi::duckdb_column_type(&mut result.0, n) } {
+                WIDEST => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+                _ => field.clone(),
+            }
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Fields>()));
         Ok(Self {
             // SAFETY: as above.
             plain: unsafe { Plain::of(&mut result.0, &schema) },
-            widest: (0..schema.fields().len())
-                // SAFETY: as above.
-                .filter(|n| unsafe { ffi::duckdb_column_type(&mut result.0, *n as ffi::idx_t) } == WIDEST)
-                .collect(),
+            converts_to: DataType::Struct(converted.fields().clone()),
             result,
             options,
             _prepared: prepared,
@@ -258,7 +263,7 @@ impl<'c> Stream<'c> {
 
     /// The columns of a chunk of any types, by the engine's own conversion.
     fn converted(&self, chunk: &Chunk) -> Result<Vec<ArrayRef>> {
-        let kind = DataType::Struct(self.schema.fields().clone());
+        let kind = self.converts_to.clone();
         // SAFETY: the Arrow array is handed over to arrow-rs, which releases it; it is of the
         // type that the engine told.
         let array = unsafe {
@@ -267,18 +272,16 @@ impl<'c> Stream<'c> {
             check(error, "read the result")?;
             from_ffi_and_data_type(array, kind).map_err(|e| failure_of_words("read the result", e.to_string()))?
         };
-        let columns = StructArray::from(array).into_parts().1;
-        for n in &self.widest {
-            let numbers = columns[*n].as_primitive_opt::<Decimal128Type>();
-            // Those of the upper half would be negative.
-            if numbers.is_some_and(|numbers| numbers.iter().flatten().any(i128::is_negative)) {
-                let name = printable(self.schema.field(*n).name(), 80);
-                let said =
-                    format!("Out of Range Error: a number of `{name}` is too large for clients: cast it to VARCHAR");
-                return Err(failure_of_words("read the result", said));
+        let columns = StructArray::from(array).into_parts().1.into_iter().zip(self.schema.fields());
+        let columns = columns.map(|(column, field)| match column.as_primitive_opt::<Decimal128Type>() {
+            // All 128 bits are of the number, none is its sign.
+            Some(numbers) if *field.data_type() == DataType::Utf8 => {
+                let texts = numbers.iter().map(|number| number.map(|number| number.cast_unsigned().to_string()));
+                Arc::new(texts.collect::<StringArray>())
             }
-        }
-        Ok(columns)
+            _ => column,
+        });
+        Ok(columns.collect())
     }
 }
 
@@ -310,17 +313,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_arrow_has_no_room_for_are_refused() {
+    fn numbers_that_arrow_has_no_room_for_are_text() {
         let conn = conn();
-        let read = |number: &str| {
-            let sql = format!("SELECT 1 AS a, {number}::UHUGEINT AS \"n m\" FROM range(2)");
-            let mut stream = conn.stream(&sql, &|_| None).unwrap();
-            stream.next().map(|batch| batch.unwrap().column(1).as_primitive::<Decimal128Type>().value(1))
-        };
-        assert_eq!(read("170141183460469231731687303715884105727").unwrap(), i128::MAX);
-        read("NULL").unwrap();
-        let said = read("170141183460469231731687303715884105728").unwrap_err().words;
-        assert!(said.contains("`n m` is too large") && said.contains("VARCHAR"), "{said}");
+        let sql = format!("SELECT 1 AS a, unnest([0::UHUGEINT, NULL, '{}'::UHUGEINT]) AS n", u128::MAX);
+        let batch = conn.stream(&sql, &|_| None).unwrap().next().unwrap().unwrap();
+        let numbers: Vec<_> = batch.column(1).as_string::<i32>().iter().map(|n| n.map(str::to_owned)).collect();
+        assert_eq!(numbers, [Some("0".to_owned()), None, Some(u128::MAX.to_string())]);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use agnes_core::config::{Config, IsolationMode};
 use agnes_core::query::{Params, Query, QueryLimits, Runtime};
 use agnes_core::rbac::{ClientKind, Principal, ResourceType};
 use agnes_core::{CallContext, Engine, Result};
-use arrow::array::{ArrayData, ArrayRef, make_array};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{ArrayData, ArrayRef, AsArray as _, StringArray, make_array};
+use arrow::datatypes::{DataType, Decimal128Type, Field};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -347,13 +347,32 @@ impl Installation {
         let run = || -> duckdb::Result<Answer> {
             let mut statement = self.raw.prepare(sql)?;
             let batches: Vec<RecordBatch> = statement.query_arrow([])?.collect();
-            Ok(Answer::new(&statement.schema(), &batches))
+            let widest = |n: &usize| statement.column_logical_type(*n).id() == duckdb::core::LogicalTypeId::UHugeint;
+            let widest: Vec<usize> = (0..statement.column_count()).filter(widest).collect();
+            if widest.is_empty() {
+                return Ok(Answer::new(&statement.schema(), &batches));
+            }
+            let batches: Vec<RecordBatch> = batches.iter().map(|batch| widest_as_text(batch, &widest)).collect();
+            Ok(Answer::new(&batches.first().map_or_else(|| statement.schema(), RecordBatch::schema), &batches))
         };
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             Ok(answer) => answer.map_err(|e| e.to_string()),
             Err(_) => Err("it failed half way".to_owned()),
         }
     }
+}
+
+/// The columns `widest`, which are UHUGEINT, as Agnes gives them: DuckDB gives the upper half as
+/// negative numbers.
+fn widest_as_text(batch: &RecordBatch, widest: &[usize]) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = batch.columns().iter().zip(schema.fields()).enumerate().map(|(n, (column, field))| {
+        let numbers = column.as_primitive_opt::<Decimal128Type>().filter(|_| widest.contains(&n));
+        let texts = numbers.map(|numbers| numbers.iter().map(|n| n.map(|n| n.cast_unsigned().to_string())));
+        let texts = texts.map(|texts| Arc::new(texts.collect::<StringArray>()) as ArrayRef);
+        (field.name().clone(), texts.unwrap_or_else(|| column.clone()))
+    });
+    RecordBatch::try_from_iter(columns).unwrap()
 }
 
 /// Asks `engine` and takes all rows.
