@@ -4,7 +4,6 @@ use std::io::Write;
 
 use agnes_connectors::server::{Served as _, Told};
 use agnes_core::catalog::{Sample, TableSchema};
-use agnes_core::ident::quote_ident;
 use agnes_core::local::{CatalogManifest, CatalogTables, GetProfile, GetSample, GetSchema, RefreshProfile};
 use agnes_core::profile::Profile;
 use agnes_core::query::{Query, json_rows};
@@ -189,8 +188,7 @@ pub(super) async fn explore(app: &App, args: ExploreArgs) -> Outcome {
 async fn glance_of_folder(app: &App, table: String) -> Outcome<Glance> {
     let schema = app.call(GetSchema { table }).await?;
     let sample = app.call(GetSample { table: schema.table_id.clone(), rows: 5 }).await?;
-    let sql = format!("SELECT count(*)::UBIGINT AS n FROM {}", quote_ident(&schema.name));
-    let mut counted = app.query_as(Query::new(sql), &AsUser { as_user: None }).await?;
+    let mut counted = app.query_as(Query::row_count(&schema.name), &AsUser { as_user: None }).await?;
     let mut row_count = 0;
     while let Some(batch) = counted.next().await? {
         row_count = json_rows(&batch).first().and_then(|row| row["n"].as_u64()).unwrap_or(row_count);

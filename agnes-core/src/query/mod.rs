@@ -102,6 +102,16 @@ impl Query {
         Self { sql: sql.into(), ..Self::default() }
     }
 
+    /// Asks how many rows `table` has, as one number `n`.
+    ///
+    /// ```
+    /// assert_eq!(agnes_core::query::Query::row_count("a b").sql, "SELECT count(*)::UBIGINT AS n FROM \"a b\"");
+    /// ```
+    #[must_use]
+    pub fn row_count(table: &str) -> Self {
+        Self::new(format!("SELECT count(*)::UBIGINT AS n FROM {}", crate::ident::quote_ident(table)))
+    }
+
     /// Values of the parameters.
     #[must_use]
     pub fn params(mut self, params: Params) -> Self {

@@ -271,7 +271,7 @@ impl Workspace {
     /// Those of [`query`](Self::query).
     pub async fn glance(&self, table: &str) -> Result<Glance> {
         let name = quote_ident(table);
-        let rows = self.all(&format!("SELECT count(*)::UBIGINT AS n FROM {name}")).await?;
+        let rows = self.all(&Query::row_count(table).sql).await?;
         let row_count = rows.first().and_then(|row| row["n"].as_u64()).unwrap_or_default();
         let columns = self.all(&format!("DESCRIBE {name}")).await?;
         let columns = columns
