@@ -1,6 +1,6 @@
 //! `agnes auth`: signing in at a server, and the tokens of one's own.
 
-use std::io::{BufRead as _, stdin};
+use std::io::{BufRead as _, Write as _, stdin, stdout};
 
 use agnes_connectors::server::{Call, Method, ServerClient, TokenFrom};
 use agnes_core::Error;
@@ -214,8 +214,7 @@ pub(super) async fn tokens(app: &App, command: OwnTokenCommand) -> Outcome {
             let made = server.ask(Call::post(&["auth", "tokens"], body)).await?.body;
             let token = made["token"].as_str().unwrap_or_default();
             if raw {
-                println!("{token}");
-                return Ok(());
+                return Ok(writeln!(stdout(), "{token}")?);
             }
             app.out.show(&made, |out| Ok(writeln!(out, "{token}")?))?;
             if !app.out.json {

@@ -1,6 +1,6 @@
 //! `agnes push` and its hooks: sessions of an assistant, and those that stay here.
 
-use std::io::{self, Read as _, stdin};
+use std::io::{self, Read as _, Write as _, stdin, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ pub(super) fn status_line() -> Outcome {
     let told: Value = told().ok().and_then(|told| serde_json::from_str(&told).ok()).unwrap_or_default();
     let session = told["session_id"].as_str().unwrap_or_default();
     if place::here().is_ok_and(|workspace| workspace.is_private(session)) {
-        println!("🔒 agnes-private");
+        let _ = writeln!(stdout(), "🔒 agnes-private");
     }
     Ok(())
 }

@@ -181,6 +181,13 @@ fn signing_in_says_who_and_where_and_signing_out_ends_it() {
     let raw = laptop.ok(&["auth", "token", "create", "--name", "desk", "--ttl", "1d", "--raw"]);
     super::process::is_secret(raw.trim());
     assert_eq!(raw.trim().split('.').count(), 3, "one token and nothing else");
+    // Where there is no room for it, that is said.
+    if cfg!(target_os = "linux") {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran =
+            laptop.command(&["auth", "token", "create", "--name", "lost", "--raw"]).stdout(full).output().unwrap();
+        assert!(ran.status.code() == Some(1) && !text(&ran.stderr).contains("panicked"), "{}", text(&ran.stderr));
+    }
     let listed = laptop.json(&["tokens", "list"]);
     assert!(listed.as_array().unwrap().iter().any(|token| token["name"] == "desk"), "{listed}");
     let other = Laptop::new(&laptop.server);
